@@ -1,0 +1,31 @@
+package pass
+
+import "github.com/secateur/secateur/engine/graph"
+
+// DropIdentities removes nodes whose output is their input: Identity, and Dropout at inference. A node that yields a
+// graph output stays, so that outputs keep values of their own.
+func DropIdentities(g *graph.Graph, _ Info) {
+	uses := g.Uses()
+	var nodes []*graph.Node
+	for _, n := range g.Nodes {
+		if !isIdentity(n, uses) || isOutput(g, n.Outputs[0]) {
+			nodes = append(nodes, n)
+			continue
+		}
+		replace(g, n.Outputs[0], n.Inputs[0])
+	}
+	g.Nodes = nodes
+}
+
+func isIdentity(n *graph.Node, uses map[*graph.Value][]graph.Use) bool {
+	if len(n.Inputs) == 0 || n.Inputs[0] == nil || len(n.Outputs) == 0 || n.Outputs[0] == nil {
+		return false
+	}
+	switch {
+	case isONNX(n, "Identity"):
+		return true
+	case isONNX(n, "Dropout"): // the mask, if anyone reads it, needs the node
+		return len(n.Outputs) < 2 || n.Outputs[1] == nil || len(uses[n.Outputs[1]]) == 0
+	}
+	return false
+}

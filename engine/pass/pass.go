@@ -1,0 +1,96 @@
+// Package pass rewrites graphs into faster ones that compute the same.
+//
+// Passes run when a model is compiled, on a copy whose shapes are bound, never on what is pruned or written back. One
+// rewrite per file; each states one law, Run(Optimize(g)) == Run(g).
+package pass
+
+import (
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/op"
+	"github.com/secateur/secateur/engine/tensor"
+)
+
+// Info is what shape inference found: the type of every value and the value of those that are constant.
+type Info map[*graph.Value]op.Arg
+
+// Pass is one rewrite.
+type Pass struct {
+	Name string
+	Run  func(g *graph.Graph, info Info)
+}
+
+// Passes lists the rewrites in the order they run. Folding constants first lets the later ones see literal scales;
+// BatchNormalization goes before the activations, which then stand right behind the convolution.
+var Passes = []Pass{
+	{"fold constants", FoldConstants},
+	{"drop identities", DropIdentities},
+	{"fold batch normalization", FoldBatchNorm},
+	{"fuse clamps", FuseClamps},
+	{"drop dead code", DropDead},
+}
+
+// Optimize runs every pass on g, which it changes.
+func Optimize(g *graph.Graph, info Info) {
+	for _, p := range Passes {
+		p.Run(g, info)
+	}
+}
+
+// replace makes every reader of from, graph outputs included, read to.
+func replace(g *graph.Graph, from, to *graph.Value) {
+	each := func(vs []*graph.Value) {
+		for i, v := range vs {
+			if v == from {
+				vs[i] = to
+			}
+		}
+	}
+	for _, n := range g.Nodes {
+		each(n.Inputs)
+	}
+	each(g.Outputs)
+}
+
+// isOutput reports whether v leaves the graph.
+func isOutput(g *graph.Graph, v *graph.Value) bool {
+	for _, o := range g.Outputs {
+		if o == v {
+			return true
+		}
+	}
+	return false
+}
+
+// constant adds an initializer.
+func constant(g *graph.Graph, info Info, name string, t *tensor.Tensor) *graph.Value {
+	v := &graph.Value{Name: name, Const: t}
+	g.Inits = append(g.Inits, v)
+	info[v] = op.Arg{Type: t.Type(), Const: t}
+	return v
+}
+
+// soleReader is the only node that reads v, or nil if there are several, or v leaves the graph as well.
+func soleReader(g *graph.Graph, uses map[*graph.Value][]graph.Use, v *graph.Value) *graph.Node {
+	u := uses[v]
+	if len(u) != 1 || u[0].Input != 0 || isOutput(g, v) {
+		return nil
+	}
+	return u[0].Node
+}
+
+// isONNX reports whether n is one of ONNX's own operators of that name.
+func isONNX(n *graph.Node, name string) bool {
+	return n.Op == name && (n.Domain == "" || n.Domain == "ai.onnx")
+}
+
+// isConv reports whether n is a convolution, fused or not, whose weights (and bias) are constant.
+func isConv(n *graph.Node, info Info) bool {
+	if n.Op != "Conv" && n.Op != "ConvTranspose" || n.Domain != "" && n.Domain != "ai.onnx" && n.Domain != op.Private {
+		return false
+	}
+	if len(n.Inputs) < 2 || n.Inputs[1] == nil || info[n.Inputs[1]].Const == nil {
+		return false
+	}
+	b := n.Input(2)
+	return b == nil || info[b].Const != nil
+}
