@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/kernel"
+	"github.com/secateur/secateur/engine/op"
+	"github.com/secateur/secateur/engine/pass"
+	"github.com/secateur/secateur/engine/tensor"
+)
+
+// Options say how a model runs. The zero value serves.
+type Options struct {
+	// Threads is how many cores a run may use; 0 means all. Models of equal Threads share one pool.
+	Threads int
+	// Pool, if set, is used instead of the process's own.
+	Pool *kernel.Pool
+	// Verbatim runs the graph as written, without passes, and keeps every value, for Session.Trace.
+	Verbatim bool
+	// Float64 runs in float64: slow, and the yardstick for accuracy.
+	Float64 bool
+}
+
+// Model is a compiled graph at fixed shapes. It is immutable and safe for concurrent use.
+type Model struct {
+	graph   *graph.Graph
+	info    map[*graph.Value]op.Arg
+	inputs  []*graph.Value
+	steps   []step
+	plan    plan
+	pool    *kernel.Pool
+	float   tensor.DType
+	scratch int
+	keep    bool
+}
+
+// step is one node, ready to run.
+type step struct {
+	node   *graph.Node
+	def    op.Def
+	kernel op.Kernel
+}
+
+// Compile binds g to the input types, one for each of Inputs(g), and prepares every node. It does not change or keep g,
+// except that a Verbatim model shares its nodes.
+//
+// An operator, element type or rank that the engine does not run is an *op.Unsupported that names the node.
+func Compile(g *graph.Graph, in []tensor.Type, opt Options) (*Model, error) {
+	m := &Model{graph: g, pool: opt.Pool, float: tensor.Float32, keep: opt.Verbatim}
+	if opt.Float64 {
+		m.float = tensor.Float64
+	}
+	if m.pool == nil {
+		m.pool = poolFor(opt.Threads)
+	}
+	if !opt.Verbatim {
+		m.graph = g.Clone()
+	}
+	var err error
+	if m.info, err = Infer(m.graph, in, m.float); err != nil {
+		return nil, err
+	}
+	if !opt.Verbatim {
+		pass.Optimize(m.graph, m.info)
+		// The rewritten graph is inferred anew: a pass need not know shapes, and cannot get them wrong.
+		if m.info, err = Infer(m.graph, in, m.float); err != nil {
+			return nil, fmt.Errorf("after optimization: %w", err)
+		}
+	}
+	m.inputs = Inputs(m.graph)
+	if err := m.build(); err != nil {
+		return nil, err
+	}
+	m.plan = layOut(m)
+	return m, nil
+}
+
+// build makes the kernels.
+func (m *Model) build() error {
+	for _, n := range m.graph.Nodes {
+		if m.constant(n) {
+			continue
+		}
+		def, err := op.Lookup(n, opset(m.graph, n))
+		if err != nil {
+			return err
+		}
+		s := site(m.graph, n, m.float, m.info)
+		if s.Out, err = def.Infer(s); err != nil {
+			return fmt.Errorf("node %v: %w", n, err)
+		}
+		k, err := def.New(s)
+		if err != nil {
+			return fmt.Errorf("node %v: %w", n, err)
+		}
+		if sc, ok := k.(op.Scratcher); ok {
+			m.scratch = max(m.scratch, sc.Scratch(m.pool.Workers()))
+		}
+		m.steps = append(m.steps, step{n, def, k})
+	}
+	return nil
+}
+
+// constant reports whether every output of n was computed at compile time.
+func (m *Model) constant(n *graph.Node) bool {
+	for _, v := range n.Outputs {
+		if v != nil && m.info[v].Const == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// Inputs is the types a run takes, floating point as it runs.
+func (m *Model) Inputs() []tensor.Type { return m.types(m.inputs) }
+
+// Outputs is the types a run yields, floating point as it runs.
+func (m *Model) Outputs() []tensor.Type { return m.types(m.graph.Outputs) }
+
+func (m *Model) types(vs []*graph.Value) []tensor.Type {
+	ts := make([]tensor.Type, len(vs))
+	for i, v := range vs {
+		ts[i] = m.info[v].Type
+	}
+	return ts
+}
+
+// SessionBytes is how much memory each session takes, beside the weights that all share.
+func (m *Model) SessionBytes() int { return m.plan.bytes + m.scratch }
+
+var pools struct {
+	sync.Mutex
+	byThreads map[int]*kernel.Pool
+}
+
+// poolFor gives the process's pool of that many threads. Pools live as long as the process: their workers are parked.
+func poolFor(threads int) *kernel.Pool {
+	if threads <= 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	pools.Lock()
+	defer pools.Unlock()
+	if pools.byThreads == nil {
+		pools.byThreads = map[int]*kernel.Pool{}
+	}
+	p := pools.byThreads[threads]
+	if p == nil {
+		p = kernel.NewPool(threads)
+		pools.byThreads[threads] = p
+	}
+	return p
+}

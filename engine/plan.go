@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/tensor"
+)
+
+// plan says where in a session's memory each value lies. Values that never live at the same time share bytes.
+type plan struct {
+	offset map[*graph.Value]int
+	// viewed marks nodes that need not run: their output is their input's bytes in another shape.
+	viewed map[*graph.Node]bool
+	bytes  int
+}
+
+// span is a piece of memory and the steps from whose first to whose last it is in use.
+type span struct {
+	size, first, last, offset int
+}
+
+// layOut assigns memory. A verbatim model keeps every value to itself.
+func layOut(m *Model) plan {
+	p := plan{offset: map[*graph.Value]int{}, viewed: map[*graph.Node]bool{}}
+	last := m.lastUse()
+	spanOf := map[*graph.Value]*span{}
+	var spans []*span
+	add := func(v *graph.Value, at int) {
+		t := m.info[v].Type
+		s := &span{size: roundUp(t.DType.Size(t.Shape.Elems())), first: at, last: max(last[v], at)}
+		spanOf[v] = s
+		spans = append(spans, s)
+	}
+	for _, v := range m.inputs {
+		add(v, -1)
+	}
+	for i, st := range m.steps {
+		for o, v := range st.node.Outputs {
+			if v == nil || m.info[v].Const != nil {
+				continue
+			}
+			if o == 0 && !m.keep {
+				if s := m.shareable(st, i, last, spanOf); s != nil {
+					s.last = max(s.last, last[v], i)
+					spanOf[v] = s
+					p.viewed[st.node] = st.def.View
+					continue
+				}
+			}
+			add(v, i)
+		}
+	}
+	p.bytes = pack(spans, m.keep)
+	for v, s := range spanOf {
+		p.offset[v] = s.offset
+	}
+	return p
+}
+
+// shareable is the memory of the first input, if the first output may have it: the operator allows it and nobody reads
+// the input, or anything else that lies there, later. A view may share with readers too: nobody writes.
+func (m *Model) shareable(st step, at int, last map[*graph.Value]int, spanOf map[*graph.Value]*span) *span {
+	if !st.def.InPlace && !st.def.View || len(st.node.Inputs) == 0 {
+		return nil
+	}
+	in, out := st.node.Inputs[0], st.node.Outputs[0]
+	s := spanOf[in]
+	if s == nil {
+		return nil
+	}
+	a, b := m.info[in].Type, m.info[out].Type
+	if a.DType.Size(a.Shape.Elems()) != b.DType.Size(b.Shape.Elems()) || a.DType.Bits() != b.DType.Bits() {
+		return nil
+	}
+	if st.def.View {
+		return s
+	}
+	for _, v := range st.node.Inputs[1:] {
+		if v != nil && spanOf[v] == s {
+			return nil
+		}
+	}
+	if s.last > at {
+		return nil
+	}
+	return s
+}
+
+// lastUse gives the last step that reads each value; graph outputs are read after the last.
+func (m *Model) lastUse() map[*graph.Value]int {
+	last := map[*graph.Value]int{}
+	for i, st := range m.steps {
+		for _, v := range st.node.Inputs {
+			if v != nil {
+				last[v] = i
+			}
+		}
+	}
+	for _, v := range m.graph.Outputs {
+		last[v] = len(m.steps)
+	}
+	return last
+}
+
+func roundUp(n int) int { return (n + tensor.Align - 1) &^ (tensor.Align - 1) }
+
+// pack places spans, largest first, each at the lowest offset where it meets no other in time. It returns the bytes
+// taken.
+func pack(spans []*span, apart bool) int {
+	total := 0
+	if apart {
+		for _, s := range spans {
+			s.offset = total
+			total += s.size
+		}
+		return total
+	}
+	order := slices.Clone(spans)
+	slices.SortStableFunc(order, func(a, b *span) int { return cmp.Compare(b.size, a.size) })
+	var placed []*span // by offset
+	for _, s := range order {
+		at := 0
+		for _, q := range placed {
+			if q.first > s.last || s.first > q.last {
+				continue
+			}
+			if at+s.size <= q.offset {
+				break
+			}
+			at = max(at, q.offset+q.size)
+		}
+		s.offset = at
+		i, _ := slices.BinarySearchFunc(placed, s, func(a, b *span) int { return cmp.Compare(a.offset, b.offset) })
+		placed = slices.Insert(placed, i, s)
+		total = max(total, at+s.size)
+	}
+	return total
+}

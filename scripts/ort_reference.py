@@ -1,0 +1,53 @@
+"""Runs models in ONNX Runtime and writes inputs and outputs as an ONNX test tree.
+
+usage: ort_reference.py OUT MODEL.onnx...
+
+For each model and size: OUT/NAME-HxW/model.onnx (a link) and test_data_set_0/{input_0,output_0,...}.pb. The input is
+seeded noise over a smooth field, of the order of normalised images. Go's TestReference reads the tree.
+"""
+import pathlib
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import numpy_helper
+
+SIZES = [(256, 256), (96, 160), (352, 288)]
+
+
+def image(h, w, channels, seed):
+    r = np.random.default_rng(seed)
+    y, x = np.mgrid[0:h, 0:w]
+    field = np.stack([np.sin(x / (17 + 5 * c) + c) * np.cos(y / (23 - 3 * c)) for c in range(channels)])
+    return (field + 0.5 * r.standard_normal(field.shape)).astype(np.float32)[None]
+
+
+def main(out, models):
+    for path in map(pathlib.Path, models):
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        inp = session.get_inputs()[0]
+        fixed = [d if isinstance(d, int) else None for d in inp.shape]
+        for i, (h, w) in enumerate(SIZES):
+            if fixed[2] not in (None, h) or fixed[3] not in (None, w):
+                continue
+            x = image(h, w, fixed[1], i)
+            case = out / f"{path.stem}-{h}x{w}"
+            data = case / "test_data_set_0"
+            data.mkdir(parents=True, exist_ok=True)
+            link = case / "model.onnx"
+            link.unlink(missing_ok=True)
+            link.symlink_to(path.resolve())
+            (data / "input_0.pb").write_bytes(numpy_helper.from_array(x, inp.name).SerializeToString())
+            names = [o.name for o in session.get_outputs()]
+            for k, y in enumerate(session.run(names, {inp.name: x})):
+                (data / f"output_{k}.pb").write_bytes(numpy_helper.from_array(y, names[k]).SerializeToString())
+            print(f"{case.name}: onnxruntime {ort.__version__}, {len(names)} outputs")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(pathlib.Path(sys.argv[1]), sys.argv[2:])
