@@ -90,6 +90,9 @@ type Value struct {
 	Extra, ConstExtra []byte
 	// External says where the file kept Const, if outside.
 	External *External
+	// Sparse is the serialized SparseTensorProto that Const was read from. Encode writes it again if it still says the
+	// same as Const.
+	Sparse []byte
 }
 
 // External is where an initializer's bytes lie when they are not in the model file.
@@ -176,46 +179,77 @@ func (g *Graph) captured(f func(*Value)) {
 	}
 }
 
-// Validate checks single assignment, dependency order, unique names and the back pointers.
-func (g *Graph) Validate() error { return g.validate(map[*Value]bool{}) }
+// Validate checks single assignment, dependency order, unique names and the back pointers. A graph inside an attribute
+// may read the values around it, unless a value of its own hides them by having the same name.
+func (g *Graph) Validate() error { return g.validate(nil) }
 
-func (g *Graph) validate(outer map[*Value]bool) error {
-	known := make(map[*Value]bool, len(outer)+len(g.Nodes))
-	for v := range outer {
-		known[v] = true
+// scope is the values that a graph may read, as far as they are defined, within those of the graph around it.
+type scope struct {
+	outer *scope
+	known map[*Value]bool
+}
+
+func (s *scope) has(v *Value) bool {
+	for ; s != nil; s = s.outer {
+		if s.known[v] {
+			return true
+		}
 	}
+	return false
+}
+
+func (g *Graph) validate(outer *scope) error {
+	s := &scope{outer: outer, known: map[*Value]bool{}}
 	names := map[string]*Value{}
 	define := func(v *Value, what string) error {
-		if v.Name == "" {
+		switch {
+		case v == nil:
+			return fmt.Errorf("%s is nil", what)
+		case v.Name == "":
 			return fmt.Errorf("%s has no name", what)
+		case outer.has(v):
+			return fmt.Errorf("%s %q belongs to a graph around this one", what, v.Name)
 		}
 		if w, ok := names[v.Name]; ok && w != v {
 			return fmt.Errorf("%s %q is defined twice", what, v.Name)
 		}
-		names[v.Name], known[v] = v, true
+		names[v.Name], s.known[v] = v, true
 		return nil
 	}
 	for _, v := range g.Inputs {
+		if v != nil && s.known[v] {
+			return fmt.Errorf("input %q is defined twice", v.Name)
+		}
 		if err := define(v, "input"); err != nil {
 			return err
 		}
 	}
+	inits := map[*Value]bool{}
 	for _, v := range g.Inits {
-		if v.Const == nil {
-			return fmt.Errorf("initializer %q has no value", v.Name)
+		if v != nil && (v.Const == nil || inits[v]) {
+			return fmt.Errorf("initializer %q has no value, or more than one", v.Name)
 		}
 		if err := define(v, "initializer"); err != nil {
 			return err
 		}
+		inits[v] = true
+	}
+	for v := range s.known {
+		if v.Def != nil {
+			return fmt.Errorf("%q is an input or initializer and the output of %v", v.Name, v.Def)
+		}
+		if v.Const != nil && !inits[v] {
+			return fmt.Errorf("input %q has a value and is no initializer", v.Name)
+		}
 	}
 	for _, n := range g.Nodes {
 		for i, v := range n.Inputs {
-			if v != nil && !known[v] {
+			if v != nil && !s.has(v) {
 				return fmt.Errorf("node %v: input %d, %q, is not defined before it", n, i, v.Name)
 			}
 		}
 		for _, sub := range n.Subgraphs() {
-			if err := sub.validate(known); err != nil {
+			if err := sub.validate(s); err != nil {
 				return fmt.Errorf("node %v: %w", n, err)
 			}
 		}
@@ -223,7 +257,7 @@ func (g *Graph) validate(outer map[*Value]bool) error {
 			if v == nil {
 				continue
 			}
-			if known[v] {
+			if s.known[v] {
 				return fmt.Errorf("node %v: output %q is defined twice", n, v.Name)
 			}
 			if v.Def != n {
@@ -234,12 +268,24 @@ func (g *Graph) validate(outer map[*Value]bool) error {
 			}
 		}
 	}
-	for _, v := range g.Outputs {
-		if !known[v] {
+	for i, v := range g.Outputs {
+		if v == nil {
+			return fmt.Errorf("graph output %d is nil", i)
+		}
+		if !s.has(v) {
 			return fmt.Errorf("graph output %q is not defined", v.Name)
 		}
 	}
-	return nil
+	if outer == nil {
+		return nil
+	}
+	var err error
+	g.captured(func(v *Value) {
+		if w := names[v.Name]; w != nil && w != v && err == nil {
+			err = fmt.Errorf("%q of a graph around this one is read, but hidden by a value of the same name", v.Name)
+		}
+	})
+	return err
 }
 
 // Clone copies the graph, its nodes, values and attributes. Tensors are shared: they are immutable by convention, and
@@ -317,17 +363,26 @@ func cloneMap[V any](m map[string]V) map[string]V {
 	return c
 }
 
-// Fresh returns a name that no value of the graph has, beginning with base.
+// Fresh returns a name that no value of the graph has, nor one of the graphs inside it, beginning with base.
 func (g *Graph) Fresh(base string) string {
 	used := map[string]bool{}
-	for v := range g.Values() {
-		used[v.Name] = true
-	}
+	g.names(used)
 	name := base
 	for i := 1; used[name]; i++ {
 		name = fmt.Sprintf("%s_%d", base, i)
 	}
 	return name
+}
+
+func (g *Graph) names(used map[string]bool) {
+	for v := range g.Values() {
+		used[v.Name] = true
+	}
+	for _, n := range g.Nodes {
+		for _, sub := range n.Subgraphs() {
+			sub.names(used)
+		}
+	}
 }
 
 // Values yields every value of the graph once: inputs, initializers, node outputs; not those of subgraphs.
