@@ -29,8 +29,8 @@ type machine struct {
 }
 
 // Compile encodes g, has onnx-go decode it, and lowers it for one input of the given type, in Float32 or Float64. The
-// error names the first node that cannot be lowered.
-func Compile(g *graph.Graph, in []tensor.Type, float tensor.DType) (m *Model, err error) {
+// error names the first node that cannot be lowered. probes names the activations that Gradients will be asked for.
+func Compile(g *graph.Graph, in []tensor.Type, float tensor.DType, probes ...string) (m *Model, err error) {
 	defer guard("gorgonia", &err)
 	var inputs []*graph.Value
 	for _, v := range g.Inputs {
@@ -52,10 +52,13 @@ func Compile(g *graph.Graph, in []tensor.Type, float tensor.DType) (m *Model, er
 	if err != nil {
 		return nil, err
 	}
-	m = &Model{calls: d.calls, dt: float, l: lowering{g: G.NewGraph(), dt: dtype(float), nodes: map[string]*G.Node{}}}
+	m = &Model{calls: d.calls, dt: float, l: lowering{g: G.NewGraph(), dt: dtype(float), nodes: map[string]*G.Node{}, probes: map[string]*G.Node{}}}
 	shape := in[0].Shape
 	m.input = G.NewTensor(m.l.g, m.l.dt, len(shape), G.WithShape(shape...), G.WithName(inputs[0].Name))
 	m.l.nodes[inputs[0].Name] = m.input
+	for _, p := range probes {
+		m.l.probes[p] = nil
+	}
 	for _, c := range d.calls {
 		if err := m.l.apply(c); err != nil {
 			return nil, fmt.Errorf("gorgonia: node %s (output %q): %w", c.op.Name, c.out[0].name, err)
@@ -93,10 +96,10 @@ func (m *Model) Run(ctx context.Context, in []*tensor.Tensor) (out []*tensor.Ten
 	return m.results(m.run)
 }
 
-// Gradients runs the model and gives the gradient of Σ seed·output at the named values, by reverse accumulation in
-// gorgonia. seed has the shape of the first output. It can be asked once of a Model: gorgonia's graph holds the
-// derivative from then on.
-func (m *Model) Gradients(ctx context.Context, in []*tensor.Tensor, seed *tensor.Tensor, names []string) (grads map[string]*tensor.Tensor, err error) {
+// Gradients runs the model and gives the gradient of Σ seed·output at the probes, by reverse accumulation in gorgonia.
+// seed has the shape of the first output. It can be asked once of a Model: gorgonia's graph holds the derivative from
+// then on.
+func (m *Model) Gradients(ctx context.Context, in []*tensor.Tensor, seed *tensor.Tensor) (grads map[string]*tensor.Tensor, err error) {
 	defer guard("gorgonia", &err)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -113,11 +116,13 @@ func (m *Model) Gradients(ctx context.Context, in []*tensor.Tensor, seed *tensor
 	if err != nil {
 		return nil, err
 	}
-	at := make(G.Nodes, len(names))
-	for i, n := range names {
-		if at[i] = m.l.nodes[n]; at[i] == nil {
-			return nil, fmt.Errorf("gorgonia: %q is not an activation", n)
+	var names []string
+	var at G.Nodes
+	for name, n := range m.l.probes {
+		if n == nil {
+			return nil, fmt.Errorf("gorgonia: %q is not an activation", name)
 		}
+		names, at = append(names, name), append(at, n)
 	}
 	g, err := G.Grad(loss, at...)
 	if err != nil {

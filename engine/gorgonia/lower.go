@@ -14,6 +14,9 @@ type lowering struct {
 	g     *G.ExprGraph
 	dt    tensor.Dtype
 	nodes map[string]*G.Node // activations by value name
+	// probes gives, by value name, an input of zeros that is added to an activation: gorgonia differentiates by inputs
+	// alone, and the derivative by what is added is the derivative by the activation.
+	probes map[string]*G.Node
 }
 
 // rules lists the operators that are lowered. A rule makes the node for the first output.
@@ -74,7 +77,15 @@ func (l *lowering) apply(c call) error {
 	if err != nil {
 		return err
 	}
-	l.nodes[c.out[0].name] = n
+	name := c.out[0].name
+	if _, ok := l.probes[name]; ok {
+		zero := l.param(name+".probe", make([]float64, n.Shape().TotalSize()), n.Shape()...)
+		l.probes[name] = zero
+		if n, err = G.Add(n, zero); err != nil {
+			return err
+		}
+	}
+	l.nodes[name] = n
 	return nil
 }
 

@@ -1,0 +1,235 @@
+package grad
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/secateur/secateur/engine/kernel"
+	"github.com/secateur/secateur/engine/tensor"
+)
+
+// span is what a window covers of one axis, at one output position: input positions first, first+step, … count of them.
+type span struct {
+	first, step, count int
+	taps               int // taps that fall on the input or its padding
+}
+
+// spans lists the windows along each spatial axis, from the pool's attributes and the output's shape.
+func spans(s *Site) ([][]span, error) {
+	in, out := s.Shape(0), s.Out[0].Shape
+	rank := len(in) - 2
+	kernels := s.Attrs().Ints("kernel_shape")
+	if rank < 1 || len(kernels) != rank || len(out) != len(in) {
+		return nil, fmt.Errorf("kernel %v does not fit input %v", kernels, in)
+	}
+	strides, dils := ones(s.Attrs().Ints("strides"), rank), ones(s.Attrs().Ints("dilations"), rank)
+	all := make([][]span, rank)
+	for a := range rank {
+		n, o := in[a+2], out[a+2]
+		begin, end := padding(s, a, rank, n, o, kernels[a], strides[a], dils[a])
+		for i := range o {
+			w := span{step: dils[a]}
+			for t := range kernels[a] {
+				p := i*strides[a] - begin + t*dils[a]
+				if p < n+end {
+					w.taps++
+				}
+				if p >= 0 && p < n {
+					if w.count == 0 {
+						w.first = p
+					}
+					w.count++
+				}
+			}
+			all[a] = append(all[a], w)
+		}
+	}
+	return all, nil
+}
+
+// ones is v, or n ones if the attribute is absent.
+func ones(v []int, n int) []int {
+	if len(v) == n {
+		return v
+	}
+	return slices.Repeat([]int{1}, n)
+}
+
+// padding is what lies before and after spatial axis a, of n elements going in and o coming out of a sliding window.
+func padding(s *Site, a, rank, n, o, k, stride, dil int) (begin, end int) {
+	total := max((o-1)*stride+(k-1)*dil+1-n, 0)
+	switch s.Attrs().Str("auto_pad", "NOTSET") {
+	case "SAME_UPPER":
+		return total / 2, total - total/2
+	case "SAME_LOWER":
+		return total - total/2, total / 2
+	case "VALID":
+		return 0, 0
+	}
+	if p := s.Attrs().Ints("pads"); len(p) == 2*rank {
+		return p[a], p[rank+a]
+	}
+	return 0, 0
+}
+
+// plane brings one or two spatial axes to two, rows and columns.
+func plane(s *Site, sp [][]span) (h, w int, rows, cols []span, err error) {
+	in := s.Shape(0)
+	switch len(sp) {
+	case 1:
+		return 1, in[2], []span{{count: 1, step: 1, taps: 1}}, sp[0], nil
+	case 2:
+		return in[2], in[3], sp[0], sp[1], nil
+	}
+	return 0, 0, nil, nil, fmt.Errorf("%d spatial axes have no rule", len(sp))
+}
+
+// maxPool gives each output's gradient to the first of the largest elements in its window, found again in x.
+func maxPool[T kernel.Float](s *Site) (Step, error) {
+	sp, err := spans(s)
+	if err != nil {
+		return nil, err
+	}
+	h, w, rows, cols, err := plane(s, sp)
+	if err != nil {
+		return nil, err
+	}
+	return func(in, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
+		return one(need, func() *tensor.Tensor {
+			dx := s.New(s.Shape(0))
+			g, x, d := tensor.Of[T](dx), tensor.Of[T](in[0]), tensor.Of[T](dout[0])
+			each(s.Pool, len(g)/max(h*w, 1), 1, func(lo, hi int) {
+				for p := lo; p < hi; p++ {
+					g, x := g[p*h*w:(p+1)*h*w], x[p*h*w:(p+1)*h*w]
+					clear(g)
+					o := p * len(rows) * len(cols)
+					for _, r := range rows {
+						for _, c := range cols {
+							best := -1
+							for i := range r.count {
+								at := (r.first+i*r.step)*w + c.first
+								for range c.count {
+									if best < 0 || x[at] > x[best] {
+										best = at
+									}
+									at += c.step
+								}
+							}
+							if best >= 0 {
+								g[best] += d[o]
+							}
+							o++
+						}
+					}
+				}
+			})
+			return dx
+		})
+	}, nil
+}
+
+// averagePool spreads each output's gradient evenly over its window.
+func averagePool[T kernel.Float](s *Site) (Step, error) {
+	sp, err := spans(s)
+	if err != nil {
+		return nil, err
+	}
+	h, w, rows, cols, err := plane(s, sp)
+	if err != nil {
+		return nil, err
+	}
+	padded := s.Attrs().Int("count_include_pad", 0) != 0
+	return func(_, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
+		return one(need, func() *tensor.Tensor {
+			dx := s.New(s.Shape(0))
+			g, d := tensor.Of[T](dx), tensor.Of[T](dout[0])
+			each(s.Pool, len(g)/max(h*w, 1), 1, func(lo, hi int) {
+				for p := lo; p < hi; p++ {
+					g := g[p*h*w : (p+1)*h*w]
+					clear(g)
+					o := p * len(rows) * len(cols)
+					for _, r := range rows {
+						for _, c := range cols {
+							n := r.count * c.count
+							if padded {
+								n = r.taps * c.taps
+							}
+							v := d[o] / T(max(n, 1))
+							o++
+							for i := range r.count {
+								at := (r.first+i*r.step)*w + c.first
+								for range c.count {
+									g[at] += v
+									at += c.step
+								}
+							}
+						}
+					}
+				}
+			})
+			return dx
+		})
+	}, nil
+}
+
+func globalAveragePool[T kernel.Float](s *Site) (Step, error) {
+	var axes []int
+	for a := 2; a < len(s.Shape(0)); a++ {
+		axes = append(axes, a)
+	}
+	return mean[T](s, axes)
+}
+
+// reduceMean takes its axes from an attribute, since opset 18 from an input; none are all, or with
+// noop_with_empty_axes none.
+func reduceMean[T kernel.Float](s *Site) (Step, error) {
+	axes := s.Attrs().Ints("axes")
+	if s.Opset >= 18 {
+		var err error
+		if axes, err = s.ConstInts(1); err != nil {
+			return nil, err
+		}
+	}
+	rank := len(s.Shape(0))
+	if len(axes) == 0 {
+		if s.Attrs().Int("noop_with_empty_axes", 0) != 0 {
+			return view(s)
+		}
+		for a := range rank {
+			axes = append(axes, a)
+		}
+	}
+	for i, a := range axes {
+		var err error
+		if axes[i], err = axisOf(a, rank); err != nil {
+			return nil, err
+		}
+	}
+	return mean[T](s, axes)
+}
+
+// mean spreads the gradient of a mean over axes evenly back over them.
+func mean[T kernel.Float](s *Site, axes []int) (Step, error) {
+	shape := s.Shape(0)
+	kept, n := shape.Clone(), 1
+	for _, a := range axes {
+		n *= kept[a]
+		kept[a] = 1
+	}
+	loop, err := newBroadcast(shape, kept, kept)
+	if err != nil {
+		return nil, err
+	}
+	return func(_, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
+		return one(need, func() *tensor.Tensor {
+			dx := s.New(shape)
+			g, d := tensor.Of[T](dx), tensor.Of[T](dout[0])
+			loop.run(func(o, a, _, m, sa, _ int) {
+				for i := range m {
+					g[o+i] = d[a+i*sa] / T(n)
+				}
+			})
+			return dx
+		})
+	}, nil
+}

@@ -1,0 +1,155 @@
+// Package loss gives the training loss that the pruner differentiates: its value and its gradient at the logits.
+//
+// One class is binary cross-entropy plus soft Dice behind a sigmoid; several are cross-entropy plus the mean over the
+// classes of soft Dice behind a softmax. Everything is computed in float64 from the logits themselves, never from
+// probabilities, so that |logit| in the hundreds costs neither an infinity nor a lost gradient.
+package loss
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/engine/vision"
+)
+
+// smooth is added to numerator and denominator of Dice: an empty truth met by an empty prediction scores 1.
+const smooth = 1
+
+// Loss is the mean over pixels of cross-entropy, plus 1 - soft Dice, of logits [1,classes,H,W] (or [classes,H,W])
+// against a truth of the logits' size: one class means a sigmoid and a truth of zero and non-zero, more mean a softmax
+// over the classes and a truth of class indices. The gradient has the logits' type and shape.
+func Loss(logits *tensor.Tensor, truth *vision.Mask, classes int) (value float64, grad *tensor.Tensor, err error) {
+	s := logits.Shape
+	if len(s) == 4 && s[0] == 1 {
+		s = s[1:]
+	}
+	if len(s) != 3 || classes < 1 || s[0] != classes {
+		return 0, nil, fmt.Errorf("logits are %v, want [1,%d,height,width]", logits.Type(), classes)
+	}
+	if truth == nil || truth.H != s[1] || truth.W != s[2] || len(truth.Pix) != s[1]*s[2] {
+		return 0, nil, fmt.Errorf("truth does not fill logits of %dx%d", s[2], s[1])
+	}
+	if len(truth.Pix) == 0 {
+		return 0, nil, fmt.Errorf("logits %v have no pixel", logits.Type())
+	}
+	x, ok := logits.Float64s()
+	if !ok || !logits.DType.IsFloat() {
+		return 0, nil, fmt.Errorf("logits are %v, want floating point", logits.DType)
+	}
+	var g []float64
+	if classes == 1 {
+		value, g = binary(x, truth.Pix)
+	} else if value, g, err = categorical(x, truth.Pix, classes); err != nil {
+		return 0, nil, err
+	}
+	if math.IsNaN(value) || math.IsInf(value, 0) {
+		return 0, nil, fmt.Errorf("loss is %g: the logits are not finite", value)
+	}
+	grad, err = tensor.From(g, logits.Shape...).Float(logits.DType)
+	return value, grad, err
+}
+
+// binary is BCE + soft Dice of one class. With q = exp(-|x|): softplus(-|x|) = log1p(q), and sigmoid's derivative is
+// q/(1+q)^2, neither of which can overflow.
+func binary(x []float64, truth []byte) (float64, []float64) {
+	n := float64(len(x))
+	p, d := make([]float64, len(x)), make([]float64, len(x))
+	var bce, inter, sp, st float64
+	for i, v := range x {
+		q := math.Exp(-math.Abs(v))
+		p[i] = 1 / (1 + q)
+		if v < 0 {
+			p[i] = q / (1 + q)
+		}
+		d[i] = q / ((1 + q) * (1 + q))
+		bce += math.Max(v, 0) + math.Log1p(q)
+		sp += p[i]
+		if truth[i] != 0 {
+			bce -= v
+			inter += p[i]
+			st++
+		}
+	}
+	num, den := 2*inter+smooth, sp+st+smooth
+	g := make([]float64, len(x))
+	for i := range g {
+		var t float64
+		if truth[i] != 0 {
+			t = 1
+		}
+		// d(-num/den)/dp = (num - 2 t den) / den^2
+		g[i] = (p[i]-t)/n + (num-2*t*den)/(den*den)*d[i]
+	}
+	return bce/n + 1 - num/den, g
+}
+
+// categorical is cross-entropy + mean soft Dice. x is planar: class k of pixel i is x[k*n+i].
+func categorical(x []float64, truth []byte, classes int) (float64, []float64, error) {
+	n := len(truth)
+	p := make([]float64, len(x))
+	inter, sp, st := make([]float64, classes), make([]float64, classes), make([]float64, classes)
+	var ce float64
+	for i, t := range truth {
+		if int(t) >= classes {
+			return 0, nil, fmt.Errorf("truth has class %d at pixel %d, the logits have %d classes", t, i, classes)
+		}
+		top := math.Inf(-1)
+		for k := range classes {
+			top = math.Max(top, x[k*n+i])
+		}
+		var sum float64
+		for k := range classes {
+			p[k*n+i] = math.Exp(x[k*n+i] - top)
+			sum += p[k*n+i]
+		}
+		ce += math.Log(sum) + top - x[int(t)*n+i]
+		for k := range classes {
+			p[k*n+i] /= sum
+			sp[k] += p[k*n+i]
+		}
+		inter[t] += p[int(t)*n+i]
+		st[t]++
+	}
+	var dice float64
+	for k := range classes {
+		dice += (2*inter[k] + smooth) / (sp[k] + st[k] + smooth) / float64(classes)
+	}
+	g := make([]float64, len(x))
+	dp := make([]float64, classes)
+	for i, t := range truth {
+		var mean float64 // of dp under p: the softmax's pull-back is p (dp - mean)
+		for k := range classes {
+			num, den := 2*inter[k]+smooth, sp[k]+st[k]+smooth
+			dp[k] = num / (den * den)
+			if k == int(t) {
+				dp[k] -= 2 / den
+			}
+			dp[k] /= float64(classes)
+			mean += dp[k] * p[k*n+i]
+		}
+		for k := range classes {
+			ce := p[k*n+i]
+			if k == int(t) {
+				ce--
+			}
+			g[k*n+i] = ce/float64(n) + p[k*n+i]*(dp[k]-mean)
+		}
+	}
+	return ce/float64(n) + 1 - dice, g, nil
+}
+
+// Truth is the mask at w x h, each pixel that of the mask nearest to its centre, as the loss wants it at the logits.
+func Truth(m *vision.Mask, w, h int) *vision.Mask {
+	if m.W == w && m.H == h {
+		return m
+	}
+	r := &vision.Mask{W: w, H: h, Pix: make([]byte, w*h)}
+	for y := range h {
+		sy := min((2*y+1)*m.H/(2*h), m.H-1)
+		for x := range w {
+			r.Pix[y*w+x] = m.Pix[sy*m.W+min((2*x+1)*m.W/(2*w), m.W-1)]
+		}
+	}
+	return r
+}

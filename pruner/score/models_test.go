@@ -1,0 +1,112 @@
+package score
+
+import (
+	"context"
+	"testing"
+
+	"github.com/secateur/secateur/deploy/models"
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/kernel"
+	"github.com/secateur/secateur/engine/onnx"
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/engine/vision"
+	"github.com/secateur/secateur/engine/vision/phantom"
+)
+
+// embedded is an embedded model with phantoms of n x n as it takes them.
+func embedded(t testing.TB, m models.Model, n int) (*graph.Graph, []tensor.Type, Examples) {
+	t.Helper()
+	g, err := onnx.Decode(m.ONNX, onnx.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := vision.ReadSpec(g.Meta, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := tensor.Type{DType: tensor.Float32, Shape: tensor.Shape{1, 3, n, n}}
+	return g, []tensor.Type{in}, Examples{N: 2, At: func(i int) (Example, error) {
+		img, truth := phantom.Draw(1, i)
+		x := tensor.New(in.DType, in.Shape...)
+		return Example{x, truth}, spec.Prepare(x, img)
+	}}
+}
+
+// Both embedded models are scored, with labels and without; nearly every channel matters to some example, or the
+// gradient was lost on the way.
+func TestEmbeddedModels(t *testing.T) {
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	for _, m := range models.All() {
+		g, in, ex := embedded(t, m, 64)
+		l, _ := Logits(g)
+		for _, labels := range []bool{true, false} {
+			s, err := TaylorFO(context.Background(), g, in, l, ex, edgesOf(g), Options{Labels: labels, Probes: 2, Pool: pool})
+			if err != nil {
+				t.Fatalf("%s: %v", m.Name, err)
+			}
+			channels, dead := 0, 0
+			for e, rows := range s.S {
+				for c := range rows[0] {
+					channels++
+					if s.Importance([]At{{e, c}}, Abs) == 0 {
+						dead++
+					}
+				}
+			}
+			if dead*20 > channels {
+				t.Errorf("%s, labels %v: %d of %d channels score zero", m.Name, labels, dead, channels)
+			}
+		}
+	}
+}
+
+// BenchmarkTaylorFO is the time of one labelled example at 256x256 on 2 threads, one forward and one backward pass.
+func BenchmarkTaylorFO(b *testing.B) {
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	for _, m := range models.All() {
+		b.Run(m.Name, func(b *testing.B) {
+			g, in, ex := embedded(b, m, 256)
+			l, _ := Logits(g)
+			tl, err := newTaylor(g, in, l, edgesOf(g), Options{Labels: true, Pool: pool})
+			if err != nil {
+				b.Fatal(err)
+			}
+			one, err := ex.At(0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if err := tl.example(b.Context(), 0, one); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkForward is the part of BenchmarkTaylorFO that is the forward pass.
+func BenchmarkForward(b *testing.B) {
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	for _, m := range models.All() {
+		b.Run(m.Name, func(b *testing.B) {
+			g, in, ex := embedded(b, m, 256)
+			l, _ := Logits(g)
+			tl, err := newTaylor(g, in, l, nil, Options{Pool: pool})
+			if err != nil {
+				b.Fatal(err)
+			}
+			one, err := ex.At(0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if _, err := tl.session.Trace(b.Context(), []*tensor.Tensor{one.Input}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

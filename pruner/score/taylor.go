@@ -1,0 +1,250 @@
+package score
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/kernel"
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/pruner/grad"
+	"github.com/secateur/secateur/pruner/loss"
+)
+
+const (
+	probes = 8
+	// tiny is the ε of Ĝ, and the norm below which a loss has no direction to give: a random probe takes its place.
+	tiny = 1e-12
+)
+
+// TaylorFO scores every channel position of the edges on the examples. It is the same at any thread count. A context
+// that ends stops it within an example.
+func TaylorFO(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *graph.Value, examples Examples, edges []grad.Edge, opt Options) (*Scores, error) {
+	t, err := newTaylor(g, in, logits, edges, opt)
+	if err != nil {
+		return nil, err
+	}
+	for i := range examples.N {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		ex, err := examples.At(i)
+		if err != nil {
+			return nil, fmt.Errorf("example %d: %w", i, err)
+		}
+		if err := t.example(ctx, i, ex); err != nil {
+			return nil, fmt.Errorf("example %d: %w", i, err)
+		}
+		if opt.Progress != nil {
+			opt.Progress(i+1, examples.N)
+		}
+	}
+	return t.scores, nil
+}
+
+// taylor is a scoring under way.
+type taylor struct {
+	opt     Options
+	logits  *graph.Value
+	session *engine.Session
+	sweep   *grad.Sweep
+	want    map[grad.Edge]bool
+	shapes  map[grad.Edge][3]int // outer, channels, inner of the edge's input
+	scores  *Scores
+}
+
+func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []grad.Edge, opt Options) (*taylor, error) {
+	if opt.Float == tensor.Undefined {
+		opt.Float = tensor.Float32
+	}
+	if opt.Probes <= 0 {
+		opt.Probes = probes
+	}
+	if opt.Pool == nil {
+		opt.Pool = kernel.NewPool(1) // starts no goroutine
+	}
+	if logits == nil {
+		return nil, fmt.Errorf("the model has no output to seed a gradient at")
+	}
+	for i, t := range in {
+		if len(t.Shape) > 0 && t.Shape[0] != 1 {
+			return nil, fmt.Errorf("input %d is %v: examples are scored one at a time, at batch 1", i, t)
+		}
+	}
+	if len(in) != 1 {
+		return nil, fmt.Errorf("the model takes %d inputs, an example has one", len(in))
+	}
+	info, err := engine.Infer(g, in, opt.Float)
+	if err != nil {
+		return nil, err
+	}
+	t := &taylor{
+		opt: opt, logits: logits, want: map[grad.Edge]bool{}, shapes: map[grad.Edge][3]int{},
+		scores: &Scores{Edges: edges, S: map[grad.Edge][][]float64{}},
+	}
+	for _, e := range edges {
+		if e.Value() == nil {
+			return nil, fmt.Errorf("%v is omitted", e)
+		}
+		shape := info[e.Value()].Type.Shape
+		axis, err := Axis(e, len(shape))
+		if err != nil {
+			return nil, err
+		}
+		t.want[e] = true
+		t.shapes[e] = [3]int{shape[:axis].Elems(), shape[axis], shape[axis+1:].Elems()}
+		t.scores.S[e] = nil
+	}
+	m, err := engine.Compile(g, in, engine.Options{Verbatim: true, Pool: opt.Pool, Float64: opt.Float == tensor.Float64})
+	if err != nil {
+		return nil, err
+	}
+	t.session = m.NewSession()
+	t.sweep, err = grad.New(g, in, opt.Float, opt.Pool)
+	return t, err
+}
+
+// example adds the samples of one example.
+func (t *taylor) example(ctx context.Context, i int, ex Example) error {
+	tr, err := t.session.Trace(ctx, []*tensor.Tensor{ex.Input})
+	if err != nil {
+		return err
+	}
+	l := tr[t.logits]
+	if l == nil {
+		return fmt.Errorf("the run has no value %q", t.logits.Name)
+	}
+	if t.opt.Labels {
+		d, err := lossGradient(l, ex)
+		if err != nil {
+			return err
+		}
+		if normalise(d) {
+			return t.sample(ctx, tr, d, 1)
+		}
+		d = probe(t.opt.Seed, i, 0, l)
+		normalise(d)
+		return t.sample(ctx, tr, d, 1)
+	}
+	for k := range t.opt.Probes {
+		d := probe(t.opt.Seed, i, k, l)
+		normalise(d)
+		if err := t.sample(ctx, tr, d, 1/float64(t.opt.Probes)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lossGradient is G = ∂loss/∂L.
+func lossGradient(l *tensor.Tensor, ex Example) (*tensor.Tensor, error) {
+	if ex.Truth == nil {
+		return nil, fmt.Errorf("it has no truth, and scoring with labels was asked for")
+	}
+	if len(l.Shape) != 4 {
+		return nil, fmt.Errorf("logits are %v, want [1,classes,height,width]", l.Type())
+	}
+	_, d, err := loss.Loss(l, loss.Truth(ex.Truth, l.Shape[3], l.Shape[2]), l.Shape[1])
+	return d, err
+}
+
+// normalise makes d of Euclidean length 1, unless it has next to none: then it says so.
+func normalise(d *tensor.Tensor) bool {
+	v, _ := d.Float64s()
+	var sum float64
+	for _, x := range v {
+		sum += x * x
+	}
+	norm := math.Sqrt(sum)
+	if !(norm > tiny) {
+		return false
+	}
+	switch d.DType {
+	case tensor.Float32:
+		for i, x := range v {
+			tensor.Of[float32](d)[i] = float32(x / (norm + tiny))
+		}
+	default:
+		for i, x := range v {
+			tensor.Of[float64](d)[i] = x / (norm + tiny)
+		}
+	}
+	return true
+}
+
+// probe is G ~ N(0,1), a function of the seed, the example's number and the probe's number alone.
+func probe(seed uint64, example, k int, like *tensor.Tensor) *tensor.Tensor {
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[0:], seed)
+	binary.LittleEndian.PutUint64(key[8:], uint64(example))
+	binary.LittleEndian.PutUint64(key[16:], uint64(k))
+	r := rand.New(rand.NewChaCha8(key))
+	d := tensor.New(like.DType, like.Shape...)
+	switch d.DType {
+	case tensor.Float32:
+		v := tensor.Of[float32](d)
+		for i := range v {
+			v[i] = float32(r.NormFloat64())
+		}
+	default:
+		v := tensor.Of[float64](d)
+		for i := range v {
+			v[i] = r.NormFloat64()
+		}
+	}
+	return d
+}
+
+// sample takes one seed back and adds a row of sums for every edge.
+func (t *taylor) sample(ctx context.Context, tr engine.Trace, seed *tensor.Tensor, weight float64) error {
+	n := len(t.scores.Weight)
+	for _, e := range t.scores.Edges {
+		t.scores.S[e] = append(t.scores.S[e][:n], make([]float64, t.shapes[e][1]))
+	}
+	err := t.sweep.Walk(ctx, tr, grad.Gradients{t.logits: seed}, t.want, func(e grad.Edge, d *tensor.Tensor) error {
+		x := tr[e.Value()]
+		if x.DType == tensor.Float64 {
+			sums(t.opt.Pool, t.scores.S[e][n], tensor.Of[float64](x), tensor.Of[float64](d), t.shapes[e])
+		} else {
+			sums(t.opt.Pool, t.scores.S[e][n], tensor.Of[float32](x), tensor.Of[float32](d), t.shapes[e])
+		}
+		for c, v := range t.scores.S[e][n] {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				return fmt.Errorf("score of position %d at %v is %g", c, e, v)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	t.scores.Weight = append(t.scores.Weight, weight)
+	return nil
+}
+
+// sums is Σ x·d for each position of the middle axis, in float64. A channel is one worker's, so the order of its sum,
+// and with it every bit, does not depend on their number.
+func sums[T kernel.Float](p *kernel.Pool, s []float64, x, d []T, shape [3]int) {
+	outer, c, inner := shape[0], shape[1], shape[2]
+	p.Loop(c, func(_, i int) {
+		var sum float64
+		for o := range outer {
+			at := (o*c + i) * inner
+			x, d := x[at:at+inner], d[at:at+inner]
+			var a, b float64 // two chains of additions run side by side
+			for j := 0; j+1 < inner; j += 2 {
+				a += float64(x[j]) * float64(d[j])
+				b += float64(x[j+1]) * float64(d[j+1])
+			}
+			if inner%2 == 1 {
+				a += float64(x[inner-1]) * float64(d[inner-1])
+			}
+			sum += a + b
+		}
+		s[i] = sum
+	}).Run()
+}
