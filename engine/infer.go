@@ -128,6 +128,10 @@ func inferNode(g *graph.Graph, n *graph.Node, float tensor.DType, info map[*grap
 		return fmt.Errorf("node %v has %d outputs, %s defines %d", n, len(n.Outputs), n.Op, len(out))
 	}
 	for i, t := range out {
+		if t.Shape == nil { // Infer knows every rank: an absent shape is a scalar's
+			t.Shape = tensor.Shape{}
+			out[i] = t
+		}
 		if !t.Bound() || t.Shape.Elems() < 0 {
 			return fmt.Errorf("node %v: output %d would be %v, which is too large", n, i, t)
 		}

@@ -3,6 +3,7 @@ package op
 import (
 	"fmt"
 
+	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/kernel"
 	"github.com/secateur/secateur/engine/tensor"
 )
@@ -32,11 +33,47 @@ func Eval(s *Site, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 		if i >= len(s.Out) {
 			return nil, fmt.Errorf("output %d of %v is not defined", i, s.Node)
 		}
-		out[i] = tensor.New(s.Out[i].DType, s.Out[i].Shape...)
+		t := s.Out[i]
+		if n := t.Shape.Elems(); t.Shape == nil || n < 0 || n > maxElems {
+			return nil, s.Unsupported("output %d would be %v, more than %d elements", i, t, maxElems)
+		}
+		out[i] = tensor.New(t.DType, t.Shape...)
 	}
 	env := &Env{Pool: evalPool}
 	if sc, ok := k.(Scratcher); ok {
 		env.Scratch = tensor.Bytes(sc.Scratch(1))
 	}
 	return out, k.Bind(env, out, in)()
+}
+
+// Apply is Eval for inputs of any element type: a site where all of them are constant, float16, bfloat16 and float64
+// converted to float, is made on the way.
+func Apply(n *graph.Node, opset int, float tensor.DType, in ...*tensor.Tensor) ([]*tensor.Tensor, error) {
+	in, err := Floats(float, in)
+	if err != nil {
+		return nil, err
+	}
+	s := &Site{Node: n, Opset: opset, In: make([]Arg, len(in)), Float: float}
+	for i, t := range in {
+		if t != nil {
+			s.In[i] = Arg{Type: t.Type(), Const: t}
+		}
+	}
+	return Eval(s, in)
+}
+
+// Floats gives in with every floating-point tensor as float, Float32 or Float64, as a Site has them. It does not change
+// in; nil tensors stay.
+func Floats(float tensor.DType, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
+	out := make([]*tensor.Tensor, len(in))
+	for i, t := range in {
+		if t != nil && t.DType.IsFloat() {
+			var err error
+			if t, err = t.Float(float); err != nil {
+				return nil, fmt.Errorf("input %d: %w", i, err)
+			}
+		}
+		out[i] = t
+	}
+	return out, nil
 }

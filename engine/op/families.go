@@ -1,4 +1,21 @@
 package op
 
 // families is every operator family, one file each.
-var families = [][]Def{}
+var families = [][]Def{
+	shapeFamily,
+	moveFamily,
+	constantFamily,
+	castFamily,
+	gatherFamily,
+	padFamily,
+	whereFamily,
+	binaryFamily,
+	convFamily,
+	activationFamily,
+	normFamily,
+	softmaxFamily,
+	poolFamily,
+	resizeFamily,
+	gemmFamily,
+	reduceFamily,
+}

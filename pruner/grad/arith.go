@@ -90,7 +90,14 @@ func (l *broadcast) run(f func(o, a, b, n, sa, sb int)) {
 // arith is the reverse of a broadcast binary operator: da and db give, for operands a and b and gradient d at the
 // output, what one output element gives to each.
 func arith[T kernel.Float](s *Site, da, db func(a, b, d T) T) (Step, error) {
-	loop, err := newBroadcast(s.Out[0].Shape, s.Shape(0), s.Shape(1))
+	second := s.Shape(1)
+	if axis, ok := s.Attrs().Get("axis"); ok && s.Opset < 7 {
+		// Then the second operand was aligned at an axis of the first; ones on its right align it from the right.
+		for k := len(s.Shape(0)) - int(axis.Int) - len(second); axis.Int >= 0 && k > 0; k-- {
+			second = append(second[:len(second):len(second)], 1)
+		}
+	}
+	loop, err := newBroadcast(s.Out[0].Shape, s.Shape(0), second)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,9 @@ type route struct{ dst, src, n int }
 // goes where is asked of the operator itself, by letting it move the elements' own numbers: a rule for Slice or Pad
 // then cannot disagree with the forward pass on what an axis, a step or a negative index means.
 func move[T kernel.Float](s *Site) (Step, error) {
+	if r := s.Attrs().Str("reduction", "none"); r != "none" && r != "add" {
+		return nil, fmt.Errorf("reduction %q has no rule", r)
+	}
 	for i, a := range s.In {
 		if a.Given() && a.Const == nil && !a.Type.DType.IsFloat() {
 			return nil, fmt.Errorf("input %d depends on the data", i)
@@ -25,7 +28,7 @@ func move[T kernel.Float](s *Site) (Step, error) {
 	}
 	routes := make([][][]route, len(s.In)) // by input, then output
 	for i, a := range s.In {
-		if a.Type.DType != s.Float || a.Const != nil || i > 0 && s.Node.Op != "Concat" {
+		if a.Type.DType != s.Float || a.Const != nil || i > 0 && s.Node.Op != "Concat" && s.Node.Op != "ScatterND" {
 			continue
 		}
 		y, err := probe(s, i, func(j int) float64 { return float64(j + 1) })

@@ -36,8 +36,67 @@ func batchNorm[T kernel.Float](s *Site) (Step, error) {
 	}, nil
 }
 
+// instanceNorm normalises each plane by its own mean and variance: with x̂ the normalised plane and k = scale/σ, the
+// gradient is k · (d - mean(d) - x̂ · mean(d·x̂)).
+func instanceNorm[T kernel.Float](s *Site) (Step, error) {
+	eps := float64(s.Attrs().Float("epsilon", 1e-5))
+	shape := s.Shape(0)
+	c, inner := shape[1], shape[2:].Elems()
+	return func(in, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
+		return one(need, func() *tensor.Tensor {
+			d, x, scale := tensor.Of[T](dout[0]), tensor.Of[T](in[0]), tensor.Of[T](in[1])
+			each(s.Pool, shape[0]*c, 1, func(lo, hi int) {
+				for p := lo; p < hi; p++ {
+					d, x := d[p*inner:(p+1)*inner], x[p*inner:(p+1)*inner]
+					var mean, square, md, mdx float64
+					for _, v := range x {
+						mean += float64(v) / float64(inner)
+					}
+					for i, v := range x {
+						square += (float64(v) - mean) * (float64(v) - mean) / float64(inner)
+						md += float64(d[i]) / float64(inner)
+						mdx += float64(d[i]) * (float64(v) - mean) / float64(inner)
+					}
+					sigma := math.Sqrt(square + eps)
+					k := float64(scale[p%c]) / sigma
+					for i, v := range x {
+						d[i] = T(k * (float64(d[i]) - md - (float64(v)-mean)*mdx/(sigma*sigma)))
+					}
+				}
+			})
+			return dout[0]
+		})
+	}, nil
+}
+
 // softmax is y · (d - Σ d·y) over the axis; before opset 13 over everything from the axis on.
 func softmax[T kernel.Float](s *Site) (Step, error) {
+	return alongAxis(s, func(d, y []T, at, n, inner int) {
+		var sum T
+		for i := range n {
+			sum += d[at+i*inner] * y[at+i*inner]
+		}
+		for i := range n {
+			d[at+i*inner] = y[at+i*inner] * (d[at+i*inner] - sum)
+		}
+	})
+}
+
+// logSoftmax is d - exp(y) · Σ d.
+func logSoftmax[T kernel.Float](s *Site) (Step, error) {
+	return alongAxis(s, func(d, y []T, at, n, inner int) {
+		var sum T
+		for i := range n {
+			sum += d[at+i*inner]
+		}
+		for i := range n {
+			d[at+i*inner] -= T(math.Exp(float64(y[at+i*inner]))) * sum
+		}
+	})
+}
+
+// alongAxis calls f for each line of n elements, from at on, inner apart, that is normalised together.
+func alongAxis[T kernel.Float](s *Site, f func(d, y []T, at, n, inner int)) (Step, error) {
 	shape := s.Shape(0)
 	def := -1
 	if s.Opset < 13 {
@@ -56,14 +115,7 @@ func softmax[T kernel.Float](s *Site) (Step, error) {
 			d, y := tensor.Of[T](dout[0]), tensor.Of[T](out[0])
 			each(s.Pool, outer*inner, 1<<10, func(lo, hi int) {
 				for k := lo; k < hi; k++ {
-					at := k/inner*n*inner + k%inner
-					var sum T
-					for i := range n {
-						sum += d[at+i*inner] * y[at+i*inner]
-					}
-					for i := range n {
-						d[at+i*inner] = y[at+i*inner] * (d[at+i*inner] - sum)
-					}
+					f(d, y, k/inner*n*inner+k%inner, n, inner)
 				}
 			})
 			return dout[0]

@@ -38,7 +38,7 @@ func TestEmbeddedModels(t *testing.T) {
 	pool := kernel.NewPool(2)
 	defer pool.Close()
 	for _, m := range models.All() {
-		g, in, ex := embedded(t, m, 64)
+		g, in, ex := embedded(t, m, 256)
 		l, _ := Logits(g)
 		for _, labels := range []bool{true, false} {
 			s, err := TaylorFO(context.Background(), g, in, l, ex, edgesOf(g), Options{Labels: labels, Probes: 2, Pool: pool})

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// tile emits one micro-kernel. It walks rows of tiles of r channels and nv vectors; the last vector of a row's last
+// tile has fLast lanes.
+func tile(lv level, r, nv int) {
+	wide := lv.lanes == 16
+	size := lv.lanes * 4
+	TEXT(fmt.Sprintf("tile%s_%dx%d", lv.name, r, nv), NOSPLIT, "func(p *float32)")
+	Pragma("noescape")
+	p := Load(Param("p"), GP64())
+	arow, crow, rows := load(p, fA), load(p, fC), load(p, fRows)
+	cs := load(p, fCStride)
+
+	Label("row")
+	a, c := GP64(), GP64()
+	MOVQ(arow, a)
+	MOVQ(crow, c)
+	tiles := load(p, fTiles)
+
+	Label("tile")
+	acc := make([][]VecVirtual, r)
+	for n := range acc {
+		for range nv {
+			acc[n] = append(acc[n], lv.vec())
+		}
+	}
+	t := GP64()
+	if wide {
+		MOVL(U32(0xffff), t.As32())
+		CMPQ(tiles, Imm(1))
+		JNE(LabelRef("whole"))
+		last := load(p, fLast)
+		BZHIL(last.As32(), t.As32(), t.As32())
+	}
+	k := K()
+	if wide {
+		Label("whole")
+		KMOVW(t.As32(), k)
+	}
+	q := load(p, fBias)
+	TESTQ(q, q)
+	JZ(LabelRef("accumulate"))
+	for n := range r {
+		VBROADCASTSS(field(q, 4*n), acc[n][0])
+		for v := 1; v < nv; v++ {
+			VMOVAPS(acc[n][0], acc[n][v])
+		}
+	}
+	JMP(LabelRef("product"))
+	Label("accumulate")
+	MOVQ(c, q)
+	mask := lv.vec()
+	if !wide {
+		laneMask(p, tiles, mask)
+	}
+	for n := range r {
+		for v := range nv {
+			switch {
+			case v < nv-1:
+				VMOVUPS(field(q, v*size), acc[n][v])
+			case wide:
+				VMOVUPS_Z(field(q, v*size), k, acc[n][v])
+			default:
+				VMASKMOVPS(field(q, v*size), mask, acc[n][v])
+			}
+		}
+		if n < r-1 {
+			ADDQ(cs, q)
+		}
+	}
+
+	Label("product")
+	off, steps, w := load(p, fOff), load(p, fSteps), load(p, fW)
+	Label("step")
+	MOVQ(Mem{Base: off}, q)
+	ADDQ(a, q)
+	pixels := func(v int) Mem { return field(q, v*size) }
+	switch {
+	case r == 1:
+		b := lv.vec()
+		VBROADCASTSS(field(w, 0), b)
+		for v := range nv {
+			VFMADD231PS(pixels(v), b, acc[0][v])
+		}
+	case nv == 1 && wide:
+		x := lv.vec()
+		VMOVUPS(pixels(0), x)
+		for n := range r {
+			VFMADD231PS_BCST(field(w, 4*n), x, acc[n][0])
+		}
+	case r < nv: // keep the weights, stream the pixels: the shorter side stays in registers
+		b := make([]VecVirtual, r)
+		for n := range b {
+			b[n] = lv.vec()
+			VBROADCASTSS(field(w, 4*n), b[n])
+		}
+		x := lv.vec()
+		for v := range nv {
+			VMOVUPS(pixels(v), x)
+			for n := range r {
+				VFMADD231PS(x, b[n], acc[n][v])
+			}
+		}
+	default:
+		x := make([]VecVirtual, nv)
+		for v := range x {
+			x[v] = lv.vec()
+			VMOVUPS(pixels(v), x[v])
+		}
+		b := []VecVirtual{lv.vec()}
+		if wide {
+			b = append(b, lv.vec())
+		}
+		for n := range r {
+			bn := b[n%len(b)]
+			VBROADCASTSS(field(w, 4*n), bn)
+			for v := range nv {
+				VFMADD231PS(bn, x[v], acc[n][v])
+			}
+		}
+	}
+	ADDQ(Imm(uint64(4*r)), w)
+	ADDQ(Imm(8), off)
+	DECQ(steps)
+	JNZ(LabelRef("step"))
+
+	// MAXPS and MINPS return their second source if either is a NaN: the result must come second for a NaN to survive.
+	lim := lv.vec()
+	VBROADCASTSS(field(p, fLo), lim)
+	for n := range r {
+		for v := range nv {
+			VMAXPS(acc[n][v], lim, acc[n][v])
+		}
+	}
+	VBROADCASTSS(field(p, fHi), lim)
+	for n := range r {
+		for v := range nv {
+			VMINPS(acc[n][v], lim, acc[n][v])
+		}
+	}
+	MOVQ(c, q)
+	store := func(masked bool) {
+		for n := range r {
+			for v := range nv {
+				switch {
+				case v < nv-1 || !masked:
+					VMOVUPS(acc[n][v], field(q, v*size))
+				case wide:
+					VMOVUPS(acc[n][v], k, field(q, v*size))
+				default:
+					VMASKMOVPS(acc[n][v], mask, field(q, v*size))
+				}
+			}
+			if n < r-1 {
+				ADDQ(cs, q)
+			}
+		}
+	}
+	CMPQ(tiles, Imm(1))
+	JE(LabelRef("last"))
+	store(false)
+	ADDQ(U32(uint32(nv*size)), a)
+	ADDQ(U32(uint32(nv*size)), c)
+	DECQ(tiles)
+	JMP(LabelRef("tile"))
+
+	Label("last")
+	if !wide {
+		laneMask(p, tiles, mask)
+	}
+	store(true)
+	ADDQ(field(p, fARow), arow)
+	ADDQ(field(p, fCRow), crow)
+	DECQ(rows)
+	JNZ(LabelRef("row"))
+	VZEROUPPER()
+	RET()
+}
+
+// lanes is eight set words, then eight clear ones: read from 8-n on, a mask of n lanes.
+var lanes Mem
+
+// laneMask sets mask to the lanes that the last vector of this tile has.
+func laneMask(p, tiles Register, mask VecVirtual) {
+	n, base := GP64(), GP64()
+	XORQ(n, n)
+	CMPQ(tiles, Imm(1))
+	JNE(LabelRef(fresh()))
+	MOVQ(U32(8), n)
+	SUBQ(field(p, fLast), n)
+	Label(current())
+	LEAQ(lanes, base)
+	VMOVUPS(Mem{Base: base, Index: n, Scale: 4}, mask)
+}
+
+var labels int
+
+func fresh() string   { labels++; return current() }
+func current() string { return fmt.Sprintf("mask%d", labels) }

@@ -1,0 +1,123 @@
+package kernel
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/secateur/secateur/engine/kernel/isa"
+)
+
+// measurePeak is the fused multiply-adds that one core does when nothing has to be loaded from beyond the first-level
+// cache: the tallest tile over a few pixels.
+func measurePeak() float64 {
+	k := microFor[float32](isa.Best())
+	r := min(8, k.maxChannels())
+	nv := k.vectors(r)
+	if k.lanes == 8 {
+		r, nv = 4, 3
+	}
+	a, w, c := make([]float32, 1024), make([]float32, 256*r), make([]float32, 1024*r)
+	off, bias := make([]int64, 256), make([]float32, r)
+	p := &call[float32]{
+		a: &a[0], off: &off[0], steps: 256, w: &w[0], c: &c[0], cstride: 4096, bias: &bias[0],
+		tiles: 1, rows: 1, last: int64(k.lanes),
+	}
+	best := time.Hour
+	for range 30 {
+		t := time.Now()
+		for range 200 {
+			k.tiles[r][nv](p)
+		}
+		best = min(best, time.Since(t))
+	}
+	return 2 * 200 * 256 * float64(r*nv*k.lanes) / best.Seconds()
+}
+
+var layers = []struct {
+	name string
+	s    ConvShape
+	up   bool
+}{
+	{"unet/3x3/3-16@256", same(3, 16, 256, 3, 1, 1), false},
+	{"unet/3x3/16-16@256", same(16, 16, 256, 3, 1, 1), false},
+	{"unet/3x3/32-16@256", same(32, 16, 256, 3, 1, 1), false},
+	{"unet/3x3/32-32@128", same(32, 32, 128, 3, 1, 1), false},
+	{"unet/3x3/64-64@64", same(64, 64, 64, 3, 1, 1), false},
+	{"unet/3x3/128-128@32", same(128, 128, 32, 3, 1, 1), false},
+	{"unet/3x3/256-256@16", same(256, 256, 16, 3, 1, 1), false},
+	{"unet/3x3/61-59@64", same(61, 59, 64, 3, 1, 1), false},
+	{"unet/up/32-16@128", up(32, 16, 128), true},
+	{"unet/up/64-32@64", up(64, 32, 64), true},
+	{"unet/up/256-128@16", up(256, 128, 16), true},
+	{"unet/head/16-1@256", same(16, 1, 256, 1, 1, 1), false},
+	{"lite/first/3-32@256s2", same(3, 32, 256, 3, 2, 1), false},
+	{"lite/dw3/32@128", same(32, 32, 128, 3, 1, 32), false},
+	{"lite/dw3/96@128s2", same(96, 96, 128, 3, 2, 96), false},
+	{"lite/dw5/240@32", same(240, 240, 32, 5, 1, 240), false},
+	{"lite/dw5/672@16", same(672, 672, 16, 5, 1, 672), false},
+	{"lite/dw3/1152@8", same(1152, 1152, 8, 3, 1, 1152), false},
+	{"lite/1x1/16-96@128", same(16, 96, 128, 1, 1, 1), false},
+	{"lite/1x1/96-24@64", same(96, 24, 64, 1, 1, 1), false},
+	{"lite/1x1/24-144@64", same(24, 144, 64, 1, 1, 1), false},
+	{"lite/1x1/240-80@16", same(240, 80, 16, 1, 1, 1), false},
+	{"lite/1x1/672-112@16", same(672, 112, 16, 1, 1, 1), false},
+	{"lite/1x1/192-1152@8", same(192, 1152, 8, 1, 1, 1), false},
+	{"lite/3x3/144-64@32", same(144, 64, 32, 3, 1, 1), false},
+	{"lite/se/48-1152@1", same(48, 1152, 1, 1, 1, 1), false},
+	{"same/3x3/320-64@8", same(320, 64, 8, 3, 1, 1), false},
+	{"same/3x3/64-64@22", same(64, 64, 22, 3, 1, 1), false},
+	{"same/3x3/64-64@88", same(64, 64, 88, 3, 1, 1), false},
+}
+
+// BenchmarkLayer is GFLOP/s and the share of the measured peak, by layer and cores.
+func BenchmarkLayer(b *testing.B) {
+	peak := measurePeak()
+	for _, cores := range []int{1, 2} {
+		p := NewPool(cores)
+		defer p.Close()
+		for _, l := range layers {
+			b.Run(fmt.Sprintf("%s/cores=%d", l.name, cores), func(b *testing.B) {
+				s := l.s
+				flop := 2 * float64(s.N*s.M*s.C/s.Group*s.KH*s.KW) * float64(s.OH*s.OW)
+				if l.up {
+					flop = 2 * float64(s.N*s.M*s.C/s.Group*s.KH*s.KW) * float64(s.H*s.W)
+				}
+				w := make([]float32, s.C*s.M/s.Group*s.KH*s.KW)
+				var k binder[float32]
+				if l.up {
+					k = NewConvTranspose(s, w, nil, NoClamp)
+				} else {
+					k = NewConv(s, w, nil, NoClamp)
+				}
+				n := k.Scratch(cores)
+				f := k.Bind(p, make([]float32, n+256)[:n], make([]float32, s.N*s.M*s.OH*s.OW+256), make([]float32, s.N*s.C*s.H*s.W+256))
+				f()
+				b.ResetTimer()
+				for range b.N {
+					f()
+				}
+				rate := flop * float64(b.N) / b.Elapsed().Seconds()
+				b.ReportMetric(rate/1e9, "GFLOP/s")
+				b.ReportMetric(100*rate/peak/float64(cores), "%peak")
+			})
+		}
+	}
+}
+
+// BenchmarkMatMul is square and thin products.
+func BenchmarkMatMul(b *testing.B) {
+	p := NewPool(2)
+	defer p.Close()
+	for _, d := range [][3]int{{1, 1280, 1000}, {64, 256, 256}, {512, 512, 512}} {
+		m, k, n := d[0], d[1], d[2]
+		b.Run(fmt.Sprintf("%dx%dx%d", m, k, n), func(b *testing.B) {
+			s := ScratchAB(2, m, k, n)
+			f := MatMulAB(p, m, k, n, make([]float32, s+256), make([]float32, m*n+256), make([]float32, m*k+256), make([]float32, k*n+256))
+			for range b.N {
+				f()
+			}
+			b.ReportMetric(2*float64(m*k*n)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		})
+	}
+}

@@ -1,0 +1,79 @@
+package kernel
+
+import "github.com/secateur/secateur/engine/kernel/isa"
+
+// Conv is a convolution with packed weights. It is immutable: sessions share it.
+type Conv[T Float] struct {
+	l *layer[T]
+	m *MatMul[T] // where there is one pixel: lanes run along channels
+}
+
+// NewConv prepares y = clamp(conv(x, w) + bias), as ONNX defines Conv, for w [M, C/Group, KH, KW] and bias [M] or nil.
+// It keeps neither.
+func NewConv[T Float](s ConvShape, w, bias []T, c Clamp) *Conv[T] {
+	return newConv(isa.Best(), s, w, bias, c)
+}
+
+func newConv[T Float](level isa.Level, s ConvShape, w, bias []T, c Clamp) *Conv[T] {
+	cg := s.C / s.Group
+	pointwise := s.KH == 1 && s.KW == 1 && s.StrideH == 1 && s.StrideW == 1 && s.OH == s.H && s.OW == s.W &&
+		s.PadTop == 0 && s.PadLeft == 0
+	if pointwise {
+		if s.H*s.W == 1 && s.Group == 1 {
+			wt := make([]T, s.C*s.M)
+			for m := range s.M {
+				for k := range s.C {
+					wt[k*s.M+m] = w[m*s.C+k]
+				}
+			}
+			mm := newMatMul(level, s.N, s.C, s.M, wt)
+			mm.bias, mm.lo, mm.hi = append([]T(nil), bias...), T(c.Lo), T(c.Hi)
+			return &Conv[T]{m: mm}
+		}
+		// Pixels are all alike, so bands need not end at the end of a row.
+		s.H, s.W = s.H*s.W, 1
+		s.OH, s.OW = s.H, 1
+	}
+	return &Conv[T]{l: convPhases[T](s).finish(level, bias, c, func(m, k, kh, kw int) T {
+		return w[((m*cg+k)*s.KH+kh)*s.KW+kw]
+	})}
+}
+
+// Scratch is how many elements of working memory Bind needs for a pool of so many workers.
+func (c *Conv[T]) Scratch(workers int) int {
+	if c.m != nil {
+		return c.m.Scratch(workers)
+	}
+	return c.l.scratch(workers)
+}
+
+// Bind returns what computes y [N,M,OH,OW] from x [N,C,H,W], both dense. The buffers may be read, never written,
+// tensor.Slack bytes past their ends. A run allocates nothing; one goroutine at a time may run it.
+func (c *Conv[T]) Bind(p *Pool, scratch, y, x []T) func() {
+	if c.m != nil {
+		return c.m.Bind(p, scratch, y, x, nil)
+	}
+	return c.l.bind(p, scratch, y, x)
+}
+
+// ConvTranspose is a transposed convolution with packed weights. It is immutable: sessions share it.
+type ConvTranspose[T Float] struct{ l *layer[T] }
+
+// NewConvTranspose prepares y = clamp(convTranspose(x, w) + bias), as ONNX defines ConvTranspose, for
+// w [C, M/Group, KH, KW] and bias [M] or nil. It keeps neither.
+func NewConvTranspose[T Float](s ConvShape, w, bias []T, c Clamp) *ConvTranspose[T] {
+	return newConvTranspose(isa.Best(), s, w, bias, c)
+}
+
+func newConvTranspose[T Float](level isa.Level, s ConvShape, w, bias []T, c Clamp) *ConvTranspose[T] {
+	cg, mg := s.C/s.Group, s.M/s.Group
+	return &ConvTranspose[T]{transposePhases[T](s).finish(level, bias, c, func(m, k, kh, kw int) T {
+		return w[(((m/mg*cg+k)*mg+m%mg)*s.KH+kh)*s.KW+kw]
+	})}
+}
+
+// Scratch is how many elements of working memory Bind needs for a pool of so many workers.
+func (c *ConvTranspose[T]) Scratch(workers int) int { return c.l.scratch(workers) }
+
+// Bind returns what computes y [N,M,OH,OW] from x [N,C,H,W]; see [Conv.Bind].
+func (c *ConvTranspose[T]) Bind(p *Pool, scratch, y, x []T) func() { return c.l.bind(p, scratch, y, x) }

@@ -1,0 +1,113 @@
+package kernel
+
+import "unsafe"
+
+// padCall is the operands of padRows and unzipRows. Each of rows rows of src goes to even from evenAt on (unzipRows:
+// pixels 0, 2, 4.. there and 1, 3, 5.. to odd from oddAt on), with zeros before it and in the eight elements that begin
+// at evenEnd, but for those that are pixels. Assembly knows the offsets of the fields. All distances are in bytes.
+//
+// Up to 16 elements past the end of the last row are overwritten.
+type padCall[T Float] struct {
+	even, odd       *T
+	src             *T
+	rows            int64
+	step, from      int64 // from row to row, of even and odd, and of src
+	blocks          int64 // whole vectors of a row (unzipRows: pairs of them) before its last
+	tail, tail2     int64 // lanes of the last vector, and of the other of its pair
+	evenAt, oddAt   int64
+	evenEnd, oddEnd int64
+}
+
+// fill copies what outputs of rows [q0,q1) read of one input plane: padded, and split into grids.
+func (r *run[T]) fill(p *padCall[T], dst, x []T, q0, q1 int) {
+	s, b := &r.s, r.b
+	lines := (q1-q0-1)*r.inH + r.maxRow + 1
+	// Rows rb, rb+inH, rb+2·inH.. of the padded input are rows 0, 1, 2.. of the grids of rb.
+	for rb := range min(r.inH, lines) {
+		n := (lines - rb + r.inH - 1) / r.inH
+		ih := q0*r.inH + rb - r.top // of row 0
+		k0 := 0
+		if ih < 0 {
+			k0 = min((-ih+r.inH-1)/r.inH, n)
+		}
+		k1 := k0
+		if first := ih + k0*r.inH; first < s.H {
+			k1 = min(n, k0+(s.H-first+r.inH-1)/r.inH)
+		}
+		g := dst[rb*r.inW*b.grid:]
+		for cb := range r.inW {
+			clear(g[cb*b.grid:][:k0*r.width])
+		}
+		if k1 > k0 {
+			r.fillRows(p, g[k0*r.width:], x[(ih+k0*r.inH)*s.W:], k1-k0)
+		}
+		// Last, since filling a row may spill behind it.
+		for cb := range r.inW {
+			clear(g[cb*b.grid:][k1*r.width : n*r.width])
+		}
+	}
+}
+
+// fillRows fills rows rows of the grids of one rb, which begin at g, from src on.
+func (r *run[T]) fillRows(p *padCall[T], g, src []T, rows int) {
+	var z T
+	size := int64(unsafe.Sizeof(z))
+	w := r.s.W
+	if r.inH*r.inW == 1 && r.left == 0 && r.width == w {
+		copy(g[:rows*w], src)
+		return
+	}
+	need := r.cols + r.maxCol/r.inW // what is read of a row of a grid; the rest of width only aligns it
+	p.src = &src[0]
+	p.rows, p.step, p.from = int64(rows), int64(r.width)*size, int64(r.inH*w)*size
+	switch {
+	case r.inW == 1 && r.k.padRows != nil && need >= 8 && r.left <= 8 && need-r.left-w <= 8 && r.left < need:
+		w = min(w, need-r.left)
+		p.even = &g[0]
+		p.blocks, p.tail = int64(w-1)/8, int64(w-1)%8+1
+		p.evenAt, p.evenEnd = int64(r.left)*size, int64(need-8)*size
+		r.k.padRows(p)
+		return
+	case r.inW == 2 && r.k.unzipRows != nil && need >= 8 && r.left <= 16:
+		even, odd := g[r.left%2*r.b.grid:], g[(1-r.left%2)*r.b.grid:] // grids that row's even and odd pixels go to
+		je, jo := r.left/2, (r.left+1)/2
+		w = min(w, 2*(need-max(je, jo))) // so that no pixel spills farther than a vector
+		if w < r.s.W && w < 2*need-r.left || need-je-w/2 > 8 || need-jo-w/2 > 8 || w <= 0 {
+			break
+		}
+		p.even, p.odd = &even[0], &odd[0]
+		t := (w-1)%16 + 1
+		p.blocks, p.tail, p.tail2 = int64(w-1)/16, int64(min(t, 8)), int64(max(t-8, 0))
+		p.evenAt, p.oddAt = int64(je)*size, int64(jo)*size
+		p.evenEnd, p.oddEnd = int64(need-8)*size, int64(need-8)*size
+		r.k.unzipRows(p)
+		return
+	}
+	for i := range rows {
+		r.fillRow(g[i*r.width:], src[i*r.inH*r.s.W:][:r.s.W])
+	}
+}
+
+// fillRow splits one row: grid cb has padded pixels cb, cb+inW, cb+2·inW and so on.
+func (r *run[T]) fillRow(d, row []T) {
+	for cb := range r.inW {
+		g := d[cb*r.b.grid:][:r.width]
+		// Element j is padded pixel j·inW + cb, which is row[j·inW + cb - left].
+		j0 := 0
+		if r.left > cb {
+			j0 = min((r.left-cb+r.inW-1)/r.inW, len(g))
+		}
+		i := j0*r.inW + cb - r.left
+		j1 := j0 + min(len(g)-j0, max(0, (len(row)-i+r.inW-1)/r.inW))
+		clear(g[:j0])
+		clear(g[j1:])
+		if r.inW == 1 {
+			copy(g[j0:j1], row[i:])
+			continue
+		}
+		for j := j0; j < j1; j++ {
+			g[j] = row[i]
+			i += r.inW
+		}
+	}
+}

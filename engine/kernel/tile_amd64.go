@@ -1,0 +1,26 @@
+//go:build !noasm
+
+package kernel
+
+import "github.com/secateur/secateur/engine/kernel/isa"
+
+//go:generate sh -c "cd _asm && go run . -out ../tile_amd64.s -pkg kernel -table ../tiles_amd64.go"
+
+// microFloat32 is the assembly of a level, nil for Generic.
+func microFloat32(l isa.Level) *micro[float32] {
+	switch l {
+	case isa.AVX512:
+		return &micro[float32]{16, tilesAVX512, columnsAVX512, zip2Blocks, padRowsAVX2, unzipRowsAVX2}
+	case isa.AVX2:
+		return &micro[float32]{8, tilesAVX2, columnsAVX2, zip2Blocks, padRowsAVX2, unzipRowsAVX2}
+	}
+	return nil
+}
+
+func zip2Blocks(dst, a, b []float32) int {
+	n := min(len(a), len(b), len(dst)/2) / 8
+	if n > 0 {
+		zip2AVX2(&dst[0], &a[0], &b[0], int64(n))
+	}
+	return n * 8
+}

@@ -1,0 +1,67 @@
+package kernel
+
+import "unsafe"
+
+const genericLanes = 8
+
+// genericMicro is the definition of the micro-kernels, for any T on any machine.
+func genericMicro[T Float]() *micro[T] {
+	k := &micro[T]{
+		lanes: genericLanes,
+		zip2:  func(_, _, _ []T) int { return 0 },
+		tiles: [][]func(*call[T]){nil},
+	}
+	for r := 1; r <= 4; r++ {
+		row := []func(*call[T]){nil}
+		for nv := 1; nv <= 8; nv++ {
+			row = append(row, func(p *call[T]) { tileGeneric(p, r, nv) })
+		}
+		k.tiles = append(k.tiles, row)
+	}
+	return k
+}
+
+// tileGeneric is what every micro-kernel computes.
+func tileGeneric[T Float](p *call[T], r, nv int) {
+	at := func(base *T, bytes int64, n int) []T {
+		return unsafe.Slice((*T)(unsafe.Add(unsafe.Pointer(base), bytes)), n)
+	}
+	var z T
+	off := unsafe.Slice(p.off, p.steps)
+	w := unsafe.Slice(p.w, int(p.steps)*r)
+	m := (int(p.tiles)*nv-1)*genericLanes + int(p.last)
+	for row := range p.rows {
+		for n := range r {
+			c := at(p.c, row*p.crow+int64(n)*p.cstride, m)
+			if p.bias != nil {
+				b := *(*T)(unsafe.Add(unsafe.Pointer(p.bias), n*int(unsafe.Sizeof(z))))
+				for i := range c {
+					c[i] = b
+				}
+			}
+			s := 0
+			// Four steps at a time, so that c is read and written a quarter as often.
+			for ; s+4 <= len(off); s += 4 {
+				w0, w1, w2, w3 := w[s*r+n], w[s*r+r+n], w[s*r+2*r+n], w[s*r+3*r+n]
+				a0, a1 := at(p.a, row*p.arow+off[s], m), at(p.a, row*p.arow+off[s+1], m)
+				a2, a3 := at(p.a, row*p.arow+off[s+2], m), at(p.a, row*p.arow+off[s+3], m)
+				for i := range c {
+					c[i] += a0[i]*w0 + a1[i]*w1 + a2[i]*w2 + a3[i]*w3
+				}
+			}
+			for ; s < len(off); s++ {
+				ws, a := w[s*r+n], at(p.a, row*p.arow+off[s], m)
+				for i := range c {
+					c[i] += a[i] * ws
+				}
+			}
+			for i, v := range c {
+				if v < p.lo {
+					c[i] = p.lo
+				} else if v > p.hi {
+					c[i] = p.hi
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !amd64 || noasm
+
+package kernel
+
+import "github.com/secateur/secateur/engine/kernel/isa"
+
+func microFloat32(isa.Level) *micro[float32] { return nil }

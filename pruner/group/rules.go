@@ -1,0 +1,453 @@
+package group
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/tensor"
+)
+
+// rules is what each operator does to channels. An operator that is not here pins what it reads.
+var rules = map[string]func(*analyzer, *graph.Node){
+	"Constant": (*analyzer).constantNode,
+
+	"Conv": (*analyzer).conv, "ConvTranspose": (*analyzer).conv,
+	"Gemm": (*analyzer).gemm, "MatMul": (*analyzer).matmul,
+
+	"BatchNormalization": perChannel(1, 2, 3, 4), "InstanceNormalization": perChannel(1, 2),
+
+	"Relu": pass, "LeakyRelu": pass, "Elu": pass, "Selu": pass, "Celu": pass, "ThresholdedRelu": pass, "Sigmoid": pass,
+	"HardSigmoid": pass, "HardSwish": pass, "Tanh": pass, "Softplus": pass, "Softsign": pass, "Gelu": pass, "Mish": pass,
+	"Swish": pass, "Clip": pass, "Neg": pass, "Abs": pass, "Exp": pass, "Log": pass, "Sqrt": pass, "Reciprocal": pass, "Erf": pass,
+	"Sin": pass, "Cos": pass, "Sign": pass, "Floor": pass, "Ceil": pass, "Round": pass, "Not": pass,
+	"Cast": pass, "Identity": pass, "Dropout": (*analyzer).dropout,
+
+	"MaxPool": pass, "AveragePool": pass, "LpPool": pass, "GlobalAveragePool": pass, "GlobalMaxPool": pass,
+
+	"Add": elementwise, "Sub": elementwise, "Mul": elementwise, "Div": elementwise, "Pow": elementwise, "Min": elementwise,
+	"Max": elementwise, "Sum": elementwise, "Mean": elementwise, "Where": elementwise, "PRelu": elementwise,
+	"Greater": elementwise, "Less": elementwise, "GreaterOrEqual": elementwise, "LessOrEqual": elementwise, "Equal": elementwise,
+
+	"Concat": (*analyzer).concat, "Split": (*analyzer).split, "Slice": (*analyzer).sliceNode, "Gather": (*analyzer).gather,
+	"Pad": (*analyzer).pad, "Resize": (*analyzer).resize, "Upsample": (*analyzer).resize,
+	"Flatten": (*analyzer).flatten, "Reshape": (*analyzer).reshape, "Transpose": (*analyzer).transpose,
+	"Squeeze": (*analyzer).squeeze, "Unsqueeze": (*analyzer).unsqueeze, "Shape": (*analyzer).shapeNode,
+	"DepthToSpace": (*analyzer).depthToSpace,
+
+	"Softmax": (*analyzer).softmax, "LogSoftmax": (*analyzer).softmax, "Hardmax": (*analyzer).softmax,
+	"ReduceMean": (*analyzer).reduce, "ReduceMax": (*analyzer).reduce, "ReduceMin": (*analyzer).reduce, "ReduceSum": (*analyzer).reduce,
+	"ReduceL2": (*analyzer).reduce, "ReduceL1": (*analyzer).reduce,
+}
+
+// pass carries the first input's channels to the first output: each channel is computed from itself alone.
+func pass(a *analyzer, n *graph.Node) {
+	a.passDims(n)
+	x := n.Input(0)
+	for i, v := range n.Inputs[1:] { // parameters such as Clip's bounds are scalars; what is computed is none of ours
+		a.pin(v, fmt.Sprintf("input %d of %v reads it", i+1, n))
+		a.pinDims(v, fmt.Sprintf("input %d of %v reads its channel count", i+1, n))
+	}
+	c, ok := a.at[x]
+	if !ok {
+		return
+	}
+	if len(n.Outputs) > 1 && n.Outputs[1] != nil && len(a.uses(n.Outputs[1])) > 0 {
+		a.pin(x, fmt.Sprintf("the second output of %v is used", n))
+	}
+	if c.axis != 1 && (len(a.shape(n.Outputs[0])) > c.axis && a.shape(n.Outputs[0])[c.axis] != len(c.ids) || spatial[n.Op]) {
+		a.pin(x, fmt.Sprintf("%v works along the channels", n))
+		return
+	}
+	a.set(n.Outputs[0], c.axis, c.ids)
+}
+
+// spatial lists operators of pass that treat axes from 2 on as space, so channels must lie on axis 1.
+var spatial = map[string]bool{"MaxPool": true, "AveragePool": true, "LpPool": true, "GlobalAveragePool": true, "GlobalMaxPool": true}
+
+func (a *analyzer) uses(v *graph.Value) []*graph.Node {
+	var ns []*graph.Node
+	for _, n := range a.g.Nodes {
+		if slices.Contains(n.Inputs, v) {
+			ns = append(ns, n)
+		}
+	}
+	if slices.Contains(a.g.Outputs, v) {
+		ns = append(ns, nil)
+	}
+	return ns
+}
+
+func (a *analyzer) dropout(n *graph.Node) {
+	// At inference Dropout is the identity; ratio and training_mode are scalars.
+	if c, ok := a.at[n.Input(0)]; ok {
+		a.set(n.Outputs[0], c.axis, c.ids)
+		if len(n.Outputs) > 1 {
+			a.set(n.Outputs[1], c.axis, c.ids)
+		}
+	}
+}
+
+// perChannel is pass for operators with a vector of per-channel constants at each of the inputs named.
+func perChannel(params ...int) func(*analyzer, *graph.Node) {
+	return func(a *analyzer, n *graph.Node) {
+		x := n.Input(0)
+		for _, p := range params {
+			a.pinDims(n.Input(p), fmt.Sprintf("%v reads its channel count", n))
+			a.pin(n.Input(p), fmt.Sprintf("it is a parameter of %v", n))
+		}
+		c, ok := a.at[x]
+		if !ok {
+			return
+		}
+		if c.axis != 1 {
+			a.pin(x, fmt.Sprintf("%v reads channels along axis 1, they lie along axis %d", n, c.axis))
+			return
+		}
+		for _, p := range params {
+			if Weights(n.Input(p)) == nil {
+				a.pin(x, fmt.Sprintf("the parameters of %v are computed", n))
+			}
+		}
+		for _, o := range n.Outputs[1:] {
+			if o != nil && len(a.uses(o)) > 0 {
+				a.pin(x, fmt.Sprintf("%v yields training statistics that are used", n))
+			}
+		}
+		for _, p := range params {
+			a.slice(n, p, 0, c.ids)
+		}
+		a.set(n.Outputs[0], 1, c.ids)
+	}
+}
+
+// elementwise aligns shapes on the right, as ONNX broadcasts, and ties what meets.
+func elementwise(a *analyzer, n *graph.Node) {
+	a.pinCounted(n)
+	y := n.Outputs[0]
+	out := a.shape(y)
+	axis, clash := -1, false
+	for _, v := range n.Inputs {
+		if c, ok := a.at[v]; ok {
+			at := c.axis + len(out) - len(a.shape(v))
+			clash = clash || axis >= 0 && at != axis
+			axis = at
+		}
+	}
+	if axis < 0 {
+		return
+	}
+	if clash {
+		a.pinAll(n, fmt.Sprintf("%v combines channels along different axes", n))
+		return
+	}
+	var ids []int
+	why := fmt.Sprintf("%v combines it with channels that cannot shrink", n)
+	for i, v := range n.Inputs {
+		if v == nil {
+			continue
+		}
+		at := axis - (len(out) - len(a.shape(v)))
+		c, tracked := a.at[v]
+		switch {
+		case tracked && len(c.ids) != out[axis]:
+			a.pin(v, fmt.Sprintf("%v broadcasts this one channel over %d", n, out[axis]))
+		case tracked && ids == nil:
+			ids = c.ids
+		case tracked:
+			a.tie(ids, c.ids, why)
+			if slices.Contains(ids, fixed) {
+				ids = c.ids
+			}
+		case at < 0 || a.shape(v)[at] == 1 && out[axis] != 1:
+			// Broadcasts over the channels, and goes on doing so.
+		case out[axis] == 1:
+			// A single channel: removing it would leave the layer empty, which Cut refuses.
+		case Weights(v) == nil:
+			a.pinAll(n, fmt.Sprintf("%v combines it with input %d, %q, which cannot shrink", n, i, v.Name))
+		}
+	}
+	if ids == nil { // one channel broadcast over more, which are nobody's
+		return
+	}
+	for i, v := range n.Inputs {
+		if v == nil || a.constant(v) == nil {
+			continue
+		}
+		if at := axis - (len(out) - len(a.shape(v))); at >= 0 && a.shape(v)[at] == out[axis] && out[axis] > 1 {
+			a.slice(n, i, at, ids)
+		}
+	}
+	a.set(y, axis, ids)
+}
+
+func (a *analyzer) concat(n *graph.Node) {
+	if a.concatDims(n) {
+		return
+	}
+	y := n.Outputs[0]
+	rank := len(a.shape(y))
+	cat := axisOf(n.Attrs.Int("axis", 1), rank)
+	axis := -1
+	for _, v := range n.Inputs {
+		if c, ok := a.at[v]; ok {
+			if axis >= 0 && c.axis != axis {
+				a.pinAll(n, fmt.Sprintf("%v joins tensors whose channels lie along different axes", n))
+				return
+			}
+			axis = c.axis
+		}
+	}
+	if axis < 0 {
+		return
+	}
+	var ids []int
+	for i, v := range n.Inputs {
+		in, _ := a.idsAlong(v, axis)
+		switch {
+		case cat == axis:
+			ids = append(ids, in...)
+		case i == 0:
+			ids = in
+		default:
+			a.tie(ids, in, fmt.Sprintf("%v joins it to channels that cannot shrink", n))
+		}
+	}
+	a.set(y, axis, ids)
+}
+
+func (a *analyzer) split(n *graph.Node) {
+	x := n.Input(0)
+	sizes, isConst := n.Attrs.Ints("split"), true
+	if v := n.Input(1); v != nil {
+		sizes, isConst = a.constInts(v)
+		a.pinDims(v, fmt.Sprintf("%v splits by its channel count", n))
+		isConst = isConst && Weights(v) != nil
+	}
+	c, ok := a.at[x]
+	if !ok {
+		return
+	}
+	if axisOf(n.Attrs.Int("axis", 0), len(a.shape(x))) != c.axis {
+		for _, o := range n.Outputs {
+			a.set(o, c.axis, c.ids)
+		}
+		return
+	}
+	if !isConst {
+		a.pin(x, fmt.Sprintf("%v splits at computed places", n))
+		return
+	}
+	from := 0
+	var first []int
+	for i, o := range n.Outputs {
+		if o == nil {
+			a.pin(x, fmt.Sprintf("%v leaves out a part", n))
+			return
+		}
+		part := c.ids[from : from+a.shape(o)[c.axis]]
+		from += len(part)
+		switch {
+		case sizes != nil && n.Input(1) != nil:
+			a.counts = append(a.counts, rawCount{n, 1, "", i, part, len(part)})
+		case sizes != nil:
+			a.counts = append(a.counts, rawCount{n, 0, "split", i, part, len(part)})
+		case i == 0:
+			first = part
+		case len(part) == len(first): // equal parts without sizes must stay equal
+			a.tie(first, part, fmt.Sprintf("%v splits it into equal parts, one of which cannot shrink", n))
+		default:
+			a.pin(x, fmt.Sprintf("%v splits it into unequal parts without saying their sizes", n))
+		}
+		a.set(o, c.axis, part)
+	}
+}
+
+func (a *analyzer) sliceNode(n *graph.Node) {
+	if a.sliceDims(n) {
+		return
+	}
+	x, y := n.Input(0), n.Outputs[0]
+	for _, v := range n.Inputs[1:] {
+		a.pinDims(v, fmt.Sprintf("%v slices by its channel count", n))
+	}
+	c, ok := a.at[x]
+	if !ok {
+		return
+	}
+	fixedSlice := func() { a.pin(x, fmt.Sprintf("%v takes channels in a way that has no rule", n)) }
+	starts, ends, axes, steps, ok := a.sliceArgs(n)
+	if !ok {
+		// Unknown axes might be the channels'.
+		fixedSlice()
+		return
+	}
+	at := -1
+	for i, ax := range axes {
+		if axisOf(ax, len(a.shape(x))) == c.axis {
+			at = i
+		}
+	}
+	if at < 0 {
+		a.set(y, c.axis, c.ids)
+		return
+	}
+	if steps[at] != 1 {
+		fixedSlice()
+		return
+	}
+	from, to := bound(starts[at], len(c.ids)), bound(ends[at], len(c.ids))
+	if from >= to {
+		fixedSlice()
+		return
+	}
+	part := c.ids[from:to]
+	if n.Input(1) != nil {
+		if Weights(n.Input(1)) == nil || Weights(n.Input(2)) == nil {
+			fixedSlice()
+			return
+		}
+		a.counts = append(a.counts, rawCount{n, 1, "", at, c.ids, from}, rawCount{n, 2, "", at, c.ids, to})
+	} else {
+		a.counts = append(a.counts, rawCount{n, 0, "starts", at, c.ids, from}, rawCount{n, 0, "ends", at, c.ids, to})
+	}
+	a.set(y, c.axis, part)
+}
+
+// bound turns a start or an end of Slice into a position in [0,n].
+func bound(i, n int) int {
+	if i < 0 {
+		i += n
+	}
+	return min(max(i, 0), n)
+}
+
+func (a *analyzer) pad(n *graph.Node) {
+	x := n.Input(0)
+	for _, v := range n.Inputs[1:] {
+		a.pinDims(v, fmt.Sprintf("%v pads by its channel count", n))
+	}
+	c, ok := a.at[x]
+	if !ok {
+		return
+	}
+	if same := a.shape(x)[c.axis] == a.shape(n.Outputs[0])[c.axis]; !same {
+		a.pin(x, fmt.Sprintf("%v adds channels", n))
+		return
+	}
+	pads, known := n.Attrs.Ints("pads"), true
+	if v := n.Input(1); v != nil {
+		pads, known = a.constInts(v)
+	}
+	// A crop on one side and a pad on the other would keep the count and move the channels.
+	rank := len(a.shape(x))
+	if axesIn := n.Input(3); axesIn == nil && (!known || len(pads) != 2*rank || pads[c.axis] != 0) {
+		a.pin(x, fmt.Sprintf("%v may move channels", n))
+		return
+	} else if axesIn != nil {
+		axes, ok := a.constInts(axesIn)
+		if !ok || slices.ContainsFunc(axes, func(ax int) bool { return axisOf(ax, rank) == c.axis }) {
+			a.pin(x, fmt.Sprintf("%v may move channels", n))
+			return
+		}
+	}
+	a.set(n.Outputs[0], c.axis, c.ids)
+}
+
+func (a *analyzer) softmax(n *graph.Node) {
+	x := n.Input(0)
+	c, ok := a.at[x]
+	if !ok {
+		return
+	}
+	rank := len(a.shape(x))
+	def, coerced := -1, a.g.Opset("") < 13
+	if coerced {
+		def = 1
+	}
+	ax := axisOf(n.Attrs.Int("axis", def), rank)
+	if ax == c.axis || coerced && ax < c.axis { // before opset 13 all axes from ax on are one
+		a.pin(x, fmt.Sprintf("%s over channels (%v) reads all of them together", n.Op, n))
+		return
+	}
+	a.set(n.Outputs[0], c.axis, c.ids)
+}
+
+func (a *analyzer) reduce(n *graph.Node) {
+	x := n.Input(0)
+	a.pinDims(x, fmt.Sprintf("%v computes with its channel count", n))
+	c, ok := a.at[x]
+	if !ok {
+		return
+	}
+	rank := len(a.shape(x))
+	axes := n.Attrs.Ints("axes")
+	if v := n.Input(1); v != nil {
+		if axes, ok = a.constInts(v); !ok {
+			a.pin(x, fmt.Sprintf("%v reduces over computed axes", n))
+			return
+		}
+	}
+	if len(axes) == 0 && n.Attrs.Int("noop_with_empty_axes", 0) != 0 {
+		a.set(n.Outputs[0], c.axis, c.ids)
+		return
+	}
+	keep := n.Attrs.Int("keepdims", 1) != 0
+	axis := c.axis
+	for _, ax := range axes {
+		switch ax = axisOf(ax, rank); {
+		case ax == c.axis:
+			axis = -1
+		case ax < c.axis && !keep && axis > 0:
+			axis--
+		}
+		if axis < 0 {
+			break
+		}
+	}
+	if len(axes) == 0 || axis < 0 {
+		a.pin(x, fmt.Sprintf("%s over channels (%v) reads all of them together", n.Op, n))
+		return
+	}
+	a.set(n.Outputs[0], axis, c.ids)
+}
+
+func (a *analyzer) depthToSpace(n *graph.Node) {
+	x := n.Input(0)
+	c, ok := a.at[x]
+	if !ok {
+		return
+	}
+	b := n.Attrs.Int("blocksize", 1)
+	r2 := b * b
+	co := len(c.ids) / max(r2, 1)
+	if c.axis != 1 || co == 0 {
+		a.pin(x, fmt.Sprintf("%v moves channels into space", n))
+		return
+	}
+	ids := make([]int, co)
+	for o := range ids {
+		for k := range r2 {
+			p := k*co + o // DCR: depth, column, row
+			if n.Attrs.Str("mode", "DCR") == "CRD" {
+				p = o*r2 + k
+			}
+			if k == 0 {
+				ids[o] = c.ids[p]
+			} else {
+				a.tie(ids[o:o+1], c.ids[p:p+1], fmt.Sprintf("%v makes one channel of it and one that cannot shrink", n))
+			}
+		}
+	}
+	a.set(n.Outputs[0], 1, ids)
+}
+
+// axisOf resolves a negative axis.
+func axisOf(axis, rank int) int {
+	if axis < 0 {
+		axis += rank
+	}
+	return axis
+}
+
+func isInt(t *tensor.Tensor) bool { return t != nil && t.DType.IsInt() }

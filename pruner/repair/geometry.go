@@ -1,0 +1,270 @@
+package repair
+
+import (
+	"fmt"
+
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/pruner/group"
+	"github.com/secateur/secateur/pruner/rewrite"
+)
+
+// geometry says how a layer reads its input: as im2col of a convolution, pixel by pixel for a ConvTranspose whose
+// kernel is its stride (each input pixel makes a patch of its own), or row by row for a Gemm.
+type geometry struct {
+	op       string
+	channels int // of the input in the cut graph
+	h, w     int // input
+	oh, ow   int // output
+	kh, kw   int
+	sh, sw   int
+	dh, dw   int
+	top      int
+	left     int
+	transB   bool
+}
+
+// newGeometry gives a reason instead if the layer cannot be refitted.
+func newGeometry(n *graph.Node, in, out tensor.Shape, w *tensor.Tensor) (geometry, string) {
+	g := geometry{op: n.Op, h: 1, w: 1, oh: 1, ow: 1, kh: 1, kw: 1, sh: 1, sw: 1, dh: 1, dw: 1}
+	if n.Op == "Gemm" {
+		if n.Attrs.Int("transA", 0) != 0 || n.Attrs.Float("alpha", 1) != 1 || n.Attrs.Float("beta", 1) != 1 || in[0] != 1 {
+			return g, "a Gemm in a form that is not refitted"
+		}
+		g.transB = n.Attrs.Int("transB", 0) != 0
+		return g, ""
+	}
+	if n.Op != "Conv" && n.Op != "ConvTranspose" {
+		return g, "only Conv, ConvTranspose and Gemm are refitted"
+	}
+	if len(in) != 4 || in[0] != 1 {
+		return g, "only two spatial axes and a batch of one are refitted"
+	}
+	if n.Attrs.Int("group", 1) != 1 {
+		return g, "grouped convolutions are not refitted"
+	}
+	g.h, g.w, g.oh, g.ow, g.kh, g.kw = in[2], in[3], out[2], out[3], w.Shape[2], w.Shape[3]
+	pair := func(name string, a, b *int) {
+		if v := n.Attrs.Ints(name); len(v) >= 2 {
+			*a, *b = v[0], v[1]
+		}
+	}
+	pair("strides", &g.sh, &g.sw)
+	pair("dilations", &g.dh, &g.dw)
+	pair("pads", &g.top, &g.left)
+	switch auto := n.Attrs.Str("auto_pad", "NOTSET"); auto {
+	case "SAME_UPPER", "SAME_LOWER":
+		same := func(in, out, k, s, d int) int {
+			p := max((out-1)*s+(k-1)*d+1-in, 0)
+			if auto == "SAME_LOWER" {
+				p++
+			}
+			return p / 2
+		}
+		g.top, g.left = same(g.h, g.oh, g.kh, g.sh, g.dh), same(g.w, g.ow, g.kw, g.sw, g.dw)
+	case "VALID":
+		g.top, g.left = 0, 0
+	}
+	if n.Op == "ConvTranspose" && (g.kh != g.sh || g.kw != g.sw || g.dh != 1 || g.dw != 1 || g.oh != g.h*g.kh || g.ow != g.w*g.kw || g.top != 0 || g.left != 0) {
+		return g, "a ConvTranspose whose patches overlap is not refitted"
+	}
+	return g, ""
+}
+
+// channelsOf is how many channels weights read.
+func (g geometry) channelsOf(w *tensor.Tensor) int {
+	if g.op == "ConvTranspose" || g.op == "Gemm" && !g.transB {
+		return w.Shape[0]
+	}
+	return w.Shape[1]
+}
+
+// columns is D: inputs of one output, and the bias.
+func (g geometry) columns() int {
+	if g.op == "ConvTranspose" {
+		return g.channels + 1
+	}
+	return g.channels*g.kh*g.kw + 1
+}
+
+// phases is how many outputs of one channel share a row.
+func (g geometry) phases() int {
+	if g.op == "ConvTranspose" {
+		return g.kh * g.kw
+	}
+	return 1
+}
+
+// places is how many rows an image has.
+func (g geometry) places() int {
+	if g.op == "ConvTranspose" {
+		return g.h * g.w
+	}
+	return g.oh * g.ow
+}
+
+// row writes what is read at a place, and 1 for the bias.
+func (g geometry) row(dst, x []float32, place int) {
+	dst[len(dst)-1] = 1
+	if g.op == "ConvTranspose" || g.op == "Gemm" {
+		for c := range g.channels {
+			dst[c] = x[c*g.h*g.w+place]
+		}
+		return
+	}
+	y0, x0 := place/g.ow*g.sh-g.top, place%g.ow*g.sw-g.left
+	i := 0
+	for c := range g.channels {
+		plane := x[c*g.h*g.w : (c+1)*g.h*g.w]
+		for ky := range g.kh {
+			y := y0 + ky*g.dh
+			for kx := range g.kw {
+				dst[i] = 0
+				if xx := x0 + kx*g.dw; y >= 0 && y < g.h && xx >= 0 && xx < g.w {
+					dst[i] = plane[y*g.w+xx]
+				}
+				i++
+			}
+		}
+	}
+}
+
+// targets picks the original's outputs at the places: for each, kept channels, each with its phases.
+func (g geometry) targets(z []float32, places, kept []int) []float32 {
+	out := make([]float32, 0, len(places)*len(kept)*g.phases())
+	for _, p := range places {
+		for _, m := range kept {
+			plane := z[m*g.oh*g.ow : (m+1)*g.oh*g.ow]
+			if g.op != "ConvTranspose" {
+				out = append(out, plane[p])
+				continue
+			}
+			y, x := p/g.w*g.kh, p%g.w*g.kw
+			for ky := range g.kh {
+				out = append(out, plane[(y+ky)*g.ow+x:][:g.kw]...)
+			}
+		}
+	}
+	return out
+}
+
+// index is where weight (column d of channel m and phase) lies in the weight tensor of outs output channels.
+func (g geometry) index(d, m, phase, outs int) int {
+	switch {
+	case g.op == "ConvTranspose":
+		return (d*outs+m)*g.kh*g.kw + phase
+	case g.op == "Gemm" && !g.transB:
+		return d*outs + m
+	}
+	return m*(g.columns()-1) + d
+}
+
+// matrix is the present weights of c as [D][outputs·phases], the bias last.
+func (g geometry) matrix(c *consumer) []float32 {
+	w, _ := c.cut.Inputs[1].Const.Float64s()
+	outs, ph, d := len(c.kept), g.phases(), g.columns()
+	old := tensor.Of[float32](tensor.New(tensor.Float32, d*outs*ph))
+	for i := range d - 1 {
+		for m := range outs {
+			for p := range ph {
+				old[(i*outs+m)*ph+p] = float32(w[g.index(i, m, p, outs)])
+			}
+		}
+	}
+	if b := c.cut.Input(2); b != nil {
+		if t := group.WeightTensor(b); t != nil {
+			v, _ := t.Float64s()
+			for m := range outs {
+				for p := range ph {
+					old[((d-1)*outs+m)*ph+p] = float32(v[min(m, len(v)-1)])
+				}
+			}
+		}
+	}
+	return old
+}
+
+// write puts weights and bias into the graph. A bias that the node has not goes into the mean of the BatchNormalization
+// behind it, or becomes a new initializer.
+func (g geometry) write(h *graph.Graph, c *consumer, w []float64) error {
+	outs, ph, d := len(c.kept), g.phases(), g.columns()
+	old := c.cut.Inputs[1].Const
+	v, _ := old.Float64s()
+	for i := range d - 1 {
+		for m := range outs {
+			for p := range ph {
+				v[g.index(i, m, p, outs)] = w[(i*outs+m)*ph+p]
+			}
+		}
+	}
+	t, err := narrow(v, old.DType, old.Shape)
+	if err != nil {
+		return err
+	}
+	if err := setConst(h, c.cut, 1, t); err != nil {
+		return err
+	}
+	bias := make([]float64, outs)
+	for m := range outs {
+		for p := range ph { // one bias serves all phases
+			bias[m] += w[((d-1)*outs+m)*ph+p] / float64(ph)
+		}
+	}
+	return writeBias(h, c.cut, bias, old.DType)
+}
+
+func writeBias(h *graph.Graph, n *graph.Node, bias []float64, dt tensor.DType) error {
+	t, err := narrow(bias, dt, tensor.Shape{len(bias)})
+	if err != nil {
+		return err
+	}
+	if b := n.Input(2); b != nil {
+		if b.Const == nil || b.Const.Elems() != len(bias) || len(h.Uses()[b]) > 1 {
+			n.Inputs[2] = rewrite.AddConst(h, b.Name+"_refit", t)
+			return nil
+		}
+		t.Shape = b.Const.Shape.Clone()
+		return setConst(h, n, 2, t)
+	}
+	uses := h.Uses()[n.Outputs[0]]
+	if len(uses) == 1 && uses[0].Node.Op == "BatchNormalization" && uses[0].Input == 0 {
+		// BN(x + b) with mean μ is BN(x) with mean μ - b.
+		bn := uses[0].Node
+		if mean := bn.Input(3); mean != nil && mean.Const != nil && len(h.Uses()[mean]) == 1 {
+			mu, _ := mean.Const.Float64s()
+			for i := range mu {
+				mu[i] -= bias[i]
+			}
+			shifted, err := narrow(mu, mean.Const.DType, mean.Const.Shape)
+			if err != nil {
+				return err
+			}
+			return setConst(h, bn, 3, shifted)
+		}
+	}
+	for len(n.Inputs) < 3 {
+		n.Inputs = append(n.Inputs, nil)
+	}
+	n.Inputs[2] = rewrite.AddConst(h, n.Inputs[1].Name+"_bias", t)
+	return nil
+}
+
+// narrow rounds values to an element type of floating point.
+func narrow(v []float64, dt tensor.DType, shape tensor.Shape) (*tensor.Tensor, error) {
+	t := tensor.New(dt, shape...)
+	for i, x := range v {
+		switch dt {
+		case tensor.Float32:
+			tensor.Of[float32](t)[i] = float32(x)
+		case tensor.Float64:
+			tensor.Of[float64](t)[i] = x
+		case tensor.Float16:
+			tensor.View[uint16](t)[i] = tensor.Float32ToFloat16(float32(x))
+		case tensor.BFloat16:
+			tensor.View[uint16](t)[i] = tensor.Float32ToBFloat16(float32(x))
+		default:
+			return nil, fmt.Errorf("weights of %v", dt)
+		}
+	}
+	return t, nil
+}

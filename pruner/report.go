@@ -1,0 +1,193 @@
+package pruner
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/pruner/gate"
+	"github.com/secateur/secateur/pruner/repair"
+)
+
+// Report is what a run did and found.
+type Report struct {
+	Verdict  string `json:"verdict"`  // pass, fail or cannot tell
+	Sentence string `json:"sentence"` // the verdict with its reason
+	Model    string `json:"model"`    // the graph's name
+	Target   string `json:"target"`
+	Input    string `json:"input"` // the input type that figures are given at
+
+	Parameters Change `json:"parameters"`
+	MACs       Change `json:"macs"`
+	Filters    Change `json:"filters"` // channels of all layers that have their own
+	Bytes      Change `json:"bytes"`
+	// Latency is the median of interleaved runs of the network alone, in milliseconds, on this machine.
+	Latency Latency `json:"latency"`
+
+	Layers []LayerReport `json:"layers"`
+	Repair RepairReport  `json:"repair"`
+	Gate   *gate.Result  `json:"gate"`
+
+	Images ImageCounts `json:"images"`
+	Hashes Hashes      `json:"hashes"`
+	Repeat Repeat      `json:"repeat"`
+}
+
+// Change is a figure before and after.
+type Change struct {
+	Before int64 `json:"before"`
+	After  int64 `json:"after"`
+}
+
+// Removed is the part that went, in percent.
+func (c Change) Removed() float64 {
+	if c.Before == 0 {
+		return 0
+	}
+	return 100 * (1 - float64(c.After)/float64(c.Before))
+}
+
+// Latency in milliseconds.
+type Latency struct {
+	Before  float64 `json:"before_ms"`
+	After   float64 `json:"after_ms"`
+	Threads int     `json:"threads"`
+	Runs    int     `json:"runs"`
+}
+
+// LayerReport is one layer's channels before and after.
+type LayerReport struct {
+	Name     string `json:"name"`
+	Op       string `json:"op"`
+	Before   int    `json:"before"`
+	After    int    `json:"after"`
+	Prunable int    `json:"prunable"`
+	Pinned   string `json:"pinned,omitempty"` // why the others cannot go
+	Follows  bool   `json:"follows,omitempty"`
+}
+
+// RepairReport says what repair did and whether it was kept.
+type RepairReport struct {
+	Method string        `json:"method,omitempty"` // empty: none was tried
+	Kept   bool          `json:"kept"`
+	Before float64       `json:"before"` // mean Dice on the select images: against masks, or the original without
+	After  float64       `json:"after"`
+	Images int           `json:"images"` // select images
+	Stats  *repair.Stats `json:"stats,omitempty"`
+}
+
+// ImageCounts says how many images served what.
+type ImageCounts struct {
+	Fit    int `json:"fit"`
+	Select int `json:"select"`
+	Gate   int `json:"gate"`
+}
+
+// Hashes are SHA-256 sums in hex of the original and the pruned file and of the image sets.
+type Hashes struct {
+	Parent      string `json:"parent"`
+	Child       string `json:"child"`
+	Calibration string `json:"calibration"`
+	Gate        string `json:"gate"`
+}
+
+// Repeat is what it takes to do the run again.
+type Repeat struct {
+	Target      string  `json:"target"`
+	Labels      bool    `json:"labels"`
+	Seed        uint64  `json:"seed"`
+	Delta       float64 `json:"delta"`
+	Agreement   float64 `json:"agreement"`
+	MaxLayer    float64 `json:"max_layer"`
+	MinChannels int     `json:"min_channels"`
+	Round       int     `json:"round"`
+	Repair      bool    `json:"repair"`
+	Criterion   string  `json:"criterion"`
+}
+
+// JSON is the report as one document.
+func (r *Report) JSON() []byte {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		panic(fmt.Sprintf("pruner: a report does not marshal: %v", err)) // it holds finite numbers and strings
+	}
+	return append(b, '\n')
+}
+
+func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error {
+	v := r.verdict
+	rep := &Report{
+		Verdict: v.Verdict, Sentence: v.Sentence, Model: r.g.Name, Target: p.Target, Input: r.in[0].String(),
+		Parameters: Change{r.base.Parameters, after.Parameters}, MACs: Change{r.base.MACs, after.MACs},
+		Bytes:  Change{After: int64(len(r.bytes))},
+		Repair: r.repairs, Gate: v,
+		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), len(r.val.Items)},
+		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash},
+		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, !r.opt.NoRepair, criterion},
+	}
+	for _, l := range r.analysis.Layers() {
+		out := LayerReport{Name: l.Name, Op: l.Op, Before: l.Channels, After: l.Channels, Prunable: l.Prunable, Pinned: l.Pinned, Follows: l.Follows}
+		for _, id := range l.Class {
+			if id >= 0 && r.remove[id] {
+				out.After--
+			}
+		}
+		if !l.Follows {
+			rep.Filters.Before += int64(out.Before)
+			rep.Filters.After += int64(out.After)
+		}
+		rep.Layers = append(rep.Layers, out)
+	}
+	var err error
+	if rep.Latency, err = r.latency(ctx); err != nil {
+		return err
+	}
+	rep.Bytes.Before = r.parentBytes
+	r.report = rep
+	return nil
+}
+
+// latency measures both models in turn, so that whatever else the machine does meets both.
+func (r *run) latency(ctx context.Context) (Latency, error) {
+	const runs = 9
+	l := Latency{Threads: r.pool.Workers(), Runs: runs}
+	x := tensor.New(tensor.Float32, r.in[0].Shape...)
+	var sessions []*engine.Session
+	for _, g := range []*graph.Graph{r.g, r.pruned} {
+		m, err := engine.Compile(g, r.in, engine.Options{Pool: r.pool})
+		if err != nil {
+			return l, err
+		}
+		sessions = append(sessions, m.NewSession())
+	}
+	times := make([][]float64, len(sessions))
+	for i := range runs + 1 {
+		for j, s := range sessions {
+			start := time.Now()
+			if _, err := s.Run(ctx, []*tensor.Tensor{x}); err != nil {
+				return l, err
+			}
+			if i > 0 { // the first run warms caches
+				times[j] = append(times[j], float64(time.Since(start))/float64(time.Millisecond))
+			}
+		}
+	}
+	for _, t := range times {
+		slices.Sort(t)
+	}
+	l.Before, l.After = times[0][runs/2], times[1][runs/2]
+	return l, nil
+}
+
+func threads(n int) int {
+	if n <= 0 {
+		return runtime.GOMAXPROCS(0)
+	}
+	return n
+}

@@ -1,0 +1,243 @@
+package rewrite_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/secateur/secateur/deploy/models"
+	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/onnx"
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/pruner/group"
+	"github.com/secateur/secateur/pruner/rewrite"
+)
+
+// fataler is *testing.T or *rapid.T.
+type fataler interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+func analyze(t fataler, g *graph.Graph, in []tensor.Type) *group.Analysis {
+	t.Helper()
+	info, err := engine.Infer(g, in, tensor.Float32)
+	if err != nil {
+		t.Fatalf("infer: %v", err)
+	}
+	a, err := group.Analyze(g, info)
+	if err != nil {
+		t.Fatalf("analyze: %v", err)
+	}
+	return a
+}
+
+func run(t fataler, g *graph.Graph, in []tensor.Type, opt engine.Options) [][]float32 {
+	t.Helper()
+	m, err := engine.Compile(g, in, opt)
+	if err != nil {
+		t.Fatalf("compile: %v", err)
+	}
+	x := tensor.New(tensor.Float32, in[0].Shape...)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range tensor.Of[float32](x) {
+		tensor.Of[float32](x)[i] = float32(rng.NormFloat64())
+	}
+	out, err := m.NewSession().Run(context.Background(), []*tensor.Tensor{x})
+	if err != nil {
+		t.Fatalf("run: %v", err)
+	}
+	var ys [][]float32
+	for _, o := range out {
+		ys = append(ys, append([]float32{}, tensor.Of[float32](o)...))
+	}
+	return ys
+}
+
+// choose removes each free class with probability p, as long as nothing is left without channels.
+func choose(a *group.Analysis, rng *rand.Rand, p float64) map[int]bool {
+	remove := map[int]bool{}
+	for _, id := range a.Free() {
+		if rng.Float64() >= p {
+			continue
+		}
+		remove[id] = true
+		for _, s := range a.Slices {
+			left := 0
+			for _, c := range s.Class {
+				if c < 0 || !remove[c] {
+					left++
+				}
+			}
+			if left == 0 {
+				delete(remove, id)
+			}
+		}
+		for _, c := range a.Counts { // a Split or a Slice may not be left empty either
+			had, left := len(c.Class), 0
+			for _, k := range c.Class {
+				if k < 0 || !remove[k] {
+					left++
+				}
+			}
+			if had > 0 && left == 0 {
+				delete(remove, id)
+			}
+		}
+	}
+	return remove
+}
+
+// same requires max|a-b| <= tol * max(1, max|b|).
+func same(t fataler, a, b [][]float32, tol float64, what string) {
+	t.Helper()
+	if len(a) != len(b) {
+		t.Fatalf("%s: %d outputs, want %d", what, len(a), len(b))
+	}
+	for k := range a {
+		if len(a[k]) != len(b[k]) {
+			t.Fatalf("%s: output %d has %d elements, want %d", what, k, len(a[k]), len(b[k]))
+		}
+		top, diff := 1.0, 0.0
+		for i := range a[k] {
+			top = math.Max(top, math.Abs(float64(b[k][i])))
+			d := math.Abs(float64(a[k][i]) - float64(b[k][i]))
+			if math.IsNaN(d) {
+				d = math.Inf(1)
+			}
+			diff = math.Max(diff, d)
+		}
+		if diff > tol*top {
+			t.Fatalf("%s: output %d differs by %g, values up to %g", what, k, diff, top)
+		}
+	}
+}
+
+// law is Run(Cut(g,p)) == Run(Mask(g,p)) and what goes with it.
+func law(t fataler, g *graph.Graph, in []tensor.Type, seed uint64, p float64, opt engine.Options) (*graph.Graph, int) {
+	t.Helper()
+	a := analyze(t, g, in)
+	remove := choose(a, rand.New(rand.NewPCG(seed, 1)), p)
+	cut, err := rewrite.Cut(g, a, remove)
+	if err != nil {
+		t.Fatalf("cut: %v", err)
+	}
+	mask, err := rewrite.Mask(g, a, remove)
+	if err != nil {
+		t.Fatalf("mask: %v", err)
+	}
+	if err := cut.Validate(); err != nil {
+		t.Fatalf("cut graph: %v", err)
+	}
+	same(t, run(t, cut, in, opt), run(t, mask, in, opt), 1e-4, fmt.Sprintf("cut against mask, %d classes removed", len(remove)))
+	return cut, len(remove)
+}
+
+func TestCutEqualsMaskOnRandomGraphs(t *testing.T) {
+	removed := 0
+	rapid.Check(t, func(t *rapid.T) {
+		b := newBuilder(t)
+		for range b.int(3, 14, "steps") {
+			b.grow()
+		}
+		g := b.finish()
+		in := []tensor.Type{{DType: tensor.Float32, Shape: tensor.Shape{1, 3, 8, 8}}}
+		if err := g.Validate(); err != nil {
+			t.Fatalf("the generator made an invalid graph: %v", err)
+		}
+		opt := engine.Options{Threads: 1, Verbatim: true}
+		cut, n := law(t, g, in, b.seed, 0.5, opt)
+		removed += n
+		// What was cut can be cut again.
+		_, n = law(t, cut, in, b.seed+1, 0.3, opt)
+		removed += n
+	})
+	if removed == 0 {
+		t.Fatalf("no generated graph had a channel to remove")
+	}
+}
+
+func decode(t *testing.T, m models.Model) *graph.Graph {
+	t.Helper()
+	g, err := onnx.Decode(m.ONNX, onnx.Options{})
+	if err != nil {
+		t.Fatalf("decode %s: %v", m.Name, err)
+	}
+	return g
+}
+
+func TestCutEqualsMaskOnModels(t *testing.T) {
+	for _, m := range models.All() {
+		t.Run(m.Name, func(t *testing.T) {
+			g := decode(t, m)
+			in := []tensor.Type{{DType: tensor.Float32, Shape: tensor.Shape{1, 3, 64, 96}}}
+			cut, n := law(t, g, in, 7, 0.4, engine.Options{})
+			if n < 500 {
+				t.Errorf("%d classes removed, want hundreds", n)
+			}
+			// Shapes stay free: the cut model runs at other sizes.
+			if _, again := law(t, cut, []tensor.Type{{DType: tensor.Float32, Shape: tensor.Shape{1, 3, 32, 64}}}, 8, 0.4, engine.Options{}); again < 200 {
+				t.Errorf("%d classes removed the second time", again)
+			}
+			b, err := onnx.Encode(cut)
+			if err != nil {
+				t.Fatal(err)
+			}
+			back, err := onnx.Decode(b, onnx.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, run(t, back, in, engine.Options{}), run(t, cut, in, engine.Options{}), 0, "decoded")
+		})
+	}
+}
+
+func TestKeepingEverythingIsTheIdentity(t *testing.T) {
+	for _, m := range models.All() {
+		g := decode(t, m)
+		a := analyze(t, g, []tensor.Type{{DType: tensor.Float32, Shape: tensor.Shape{1, 3, 64, 64}}})
+		for what, f := range map[string]func(*graph.Graph, *group.Analysis, map[int]bool) (*graph.Graph, error){"cut": rewrite.Cut, "mask": rewrite.Mask} {
+			h, err := f(g, a, map[int]bool{0: false})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := onnx.Encode(g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := onnx.Encode(h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s: a %s of nothing changes the file", m.Name, what)
+			}
+		}
+	}
+}
+
+func TestCutRefuses(t *testing.T) {
+	g := decode(t, models.All()[1])
+	a := analyze(t, g, []tensor.Type{{DType: tensor.Float32, Shape: tensor.Shape{1, 3, 64, 64}}})
+	pinned := -1
+	for _, c := range a.Classes {
+		if c.Pinned != "" {
+			pinned = c.ID
+		}
+	}
+	all := map[int]bool{}
+	for _, id := range a.Free() {
+		all[id] = true
+	}
+	for name, remove := range map[string]map[int]bool{"a pinned class": {pinned: true}, "no such class": {1 << 20: true}, "all channels": all} {
+		if _, err := rewrite.Cut(g, a, remove); err == nil {
+			t.Errorf("cut of %s: no error", name)
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package rewrite
+
+import (
+	"fmt"
+
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/pruner/group"
+)
+
+// Mask returns g with the classes in remove multiplied by zero where weights read them, and nowhere else: a zeroed filter
+// would leave the shift of a BatchNormalization and Sigmoid(0) = 0.5 behind it.
+func Mask(g *graph.Graph, a *group.Analysis, remove map[int]bool) (*graph.Graph, error) {
+	if err := check(a, remove); err != nil {
+		return nil, fmt.Errorf("mask: %w", err)
+	}
+	h, values := g.CloneMap()
+	at := map[*graph.Node]int{}
+	for i, n := range g.Nodes {
+		at[n] = i
+	}
+	before := map[*graph.Node]*graph.Node{} // a consumer of h and the Mul to put before it
+	for _, e := range a.Edges() {
+		class, axis := a.EdgeClasses(e), a.EdgeAxis(e)
+		mask, zeros := make([]float32, len(class)), false
+		for i, id := range class {
+			mask[i] = 1
+			if id >= 0 && remove[id] {
+				mask[i], zeros = 0, true
+			}
+		}
+		if !zeros {
+			continue
+		}
+		n := h.Nodes[at[e.Node]]
+		w := group.WeightTensor(e.Node.Input(1))
+		shape := make([]int, max(axis+1, len(w.Shape)))
+		for i := range shape {
+			shape[i] = 1
+		}
+		shape[axis] = len(mask)
+		t, ok := convert(mask, shape, w.DType)
+		if !ok {
+			return nil, fmt.Errorf("mask: node %v: weights of %v", n, w.DType)
+		}
+		x := values[e.Node.Inputs[e.Input]]
+		mul := &graph.Node{Op: "Mul", Name: fmt.Sprintf("mask_%d_%d", at[e.Node], e.Input)}
+		y := &graph.Value{Name: h.Fresh(x.Name + "_masked_" + fmt.Sprint(at[e.Node])), Def: mul}
+		mul.Inputs, mul.Outputs = []*graph.Value{x, AddConst(h, "mask_"+x.Name, t)}, []*graph.Value{y}
+		n.Inputs[e.Input] = y
+		before[n] = mul
+	}
+	var nodes []*graph.Node
+	for _, n := range h.Nodes {
+		if m := before[n]; m != nil {
+			nodes = append(nodes, m)
+		}
+		nodes = append(nodes, n)
+	}
+	h.Nodes = nodes
+	if err := h.Validate(); err != nil {
+		return nil, fmt.Errorf("mask: %w", err)
+	}
+	return h, nil
+}
+
+// convert makes a tensor of zeros and ones in a floating-point type.
+func convert(v []float32, shape []int, dt tensor.DType) (*tensor.Tensor, bool) {
+	t := tensor.From(v, shape...)
+	if dt == tensor.Float32 {
+		return t, true
+	}
+	if !dt.IsFloat() {
+		return nil, false
+	}
+	out := tensor.New(dt, shape...)
+	for i, x := range v {
+		switch dt {
+		case tensor.Float64:
+			tensor.Of[float64](out)[i] = float64(x)
+		case tensor.Float16:
+			tensor.View[uint16](out)[i] = tensor.Float32ToFloat16(x)
+		default:
+			tensor.View[uint16](out)[i] = tensor.Float32ToBFloat16(x)
+		}
+	}
+	return out, true
+}
