@@ -119,7 +119,7 @@ func (w *spatial) slide(attrs graph.Attrs, ceil bool) error {
 		default:
 			return fmt.Errorf("auto_pad %q is not defined", auto)
 		}
-		if w.out[i] < 0 || n > 0 && w.out[i] == 0 {
+		if w.out[i] < 0 {
 			return fmt.Errorf("a kernel of %d does not fit into %d with pads %d and %d", k, n, w.begin[i], w.end[i])
 		}
 	}

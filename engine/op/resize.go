@@ -26,7 +26,7 @@ type resize struct {
 	a            float64   // cubic_coeff_a
 	exclude      bool      // exclude_outside
 	antialias    bool
-	aspect       bool // keep_aspect_ratio_policy is not stretch
+	aspect       bool    // keep_aspect_ratio_policy is not stretch
 	extrapolated float64 // extrapolation_value
 }
 
@@ -85,11 +85,12 @@ func (r *resize) target(s *Site) error {
 				return fmt.Errorf("scale %g is out of range", scales[i])
 			}
 			r.scale[a] = scales[i]
-			span := float64(r.in[a])
+			// In float32, in which scales are given: 5·2.6 is 13 there, and less than 13 in float64.
+			span := float32(r.in[a])
 			if r.transform == "tf_crop_and_resize" {
-				span *= r.end[a] - r.begin[a]
+				span *= float32(r.end[a] - r.begin[a])
 			}
-			r.out[a] = int(math.Floor(span * scales[i]))
+			r.out[a] = int(math.Floor(float64(span * float32(scales[i]))))
 		}
 	case sizes != nil:
 		if len(sizes) != len(axes) {
