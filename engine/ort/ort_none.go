@@ -4,13 +4,9 @@ package ort
 
 import (
 	"context"
-	"errors"
 
 	"github.com/secateur/secateur/engine/tensor"
 )
-
-// ErrNotBuilt says that this binary was built without ONNX Runtime.
-var ErrNotBuilt = errors.New("this binary is built without ONNX Runtime; `make bin/secateur-ort` builds one with it")
 
 // Library is an opened ONNX Runtime.
 type Library struct{}

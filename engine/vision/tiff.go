@@ -41,7 +41,6 @@ func fixTIFF(b []byte) ([]byte, int, error) {
 		out = d.order.AppendUint32(out, n)
 		if kind == 3 && n == 1 {
 			out = d.order.AppendUint16(out, uint16(value))
-			value = 0
 			out = append(out, 0, 0)
 		} else {
 			out = d.order.AppendUint32(out, value)
