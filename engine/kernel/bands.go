@@ -74,21 +74,28 @@ func (l *layer[T]) cut(b *bands, workers int) {
 	b.count = (l.rows + rows - 1) / rows
 	b.pTasks = 1
 
-	panels := func() {
+	panels := func(want int) {
 		if have := s.N * b.gTasks * b.count; have < want {
 			b.pTasks = min(len(l.panels), (want+have-1)/have, max(1, macs*l.rows/b.count/l.tuning.worth))
 		}
 	}
 	if l.direct && l.mg > s.H*s.W { // more weights than input: let tasks share neither
-		panels()
+		panels(want)
 	}
 	if have := s.N * b.gTasks * b.count * b.pTasks; have < want && b.pTasks == 1 {
 		least := max(l.tuning.worth/macs, 4)
-		if pixels {
+		switch {
+		case pixels:
 			least = max(l.tuning.worth/macs, 3*l.k.lanes)
+		case l.flat: // of a short band, much is the lanes that its last vector lacks
+			least = max(least, 8*l.k.lanes/l.width)
 		}
 		b.count = max(b.count, min((want+s.N*b.gTasks-1)/(s.N*b.gTasks), l.rows/least))
-		panels()
+		if l.direct {
+			panels(want)
+		} else {
+			panels((want + 1) / 2) // each copies the input anew: no more than it takes
+		}
 	}
 	units := (l.rows + b.unit - 1) / b.unit
 	b.count = min(b.count, units)
@@ -158,6 +165,9 @@ type paddedCall[T Float] struct {
 func (l *layer[T]) bind(p *Pool, scratch, y, x []T) func() {
 	r := &run[T]{layer: l, b: l.bands(p.Workers()), scratch: scratch, y: y, x: x}
 	s := l.s
+	need("x", len(x), s.N*s.C*s.H*s.W)
+	need("y", len(y), s.N*s.M*s.OH*s.OW)
+	need("scratch", len(scratch), l.scratch(p.Workers()))
 	for i := range l.phases {
 		r.off = append(r.off, l.phases[i].offsets(l, r.b))
 	}

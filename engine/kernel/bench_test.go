@@ -2,10 +2,12 @@ package kernel
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/secateur/secateur/engine/kernel/isa"
+	"github.com/secateur/secateur/engine/kernel/kerneltest"
 )
 
 // measurePeak is the fused multiply-adds that one core does when nothing has to be loaded from beyond the first-level
@@ -21,9 +23,15 @@ func measurePeak() float64 {
 	off, bias := make([]int64, 256), make([]float32, r)
 	p := &call[float32]{
 		a: &a[0], off: &off[0], steps: 256, w: &w[0], c: &c[0], cstride: 4096, bias: &bias[0],
-		tiles: 1, rows: 1, last: int64(k.lanes),
+		tiles: 1, rows: 1, last: int64(k.lanes), lo: -1e9, hi: 1e9,
 	}
 	best := time.Hour
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for _, v := range [][]float32{a, w} {
+		for i := range v {
+			v[i] = rnd.Float32() - 0.5
+		}
+	}
 	for range 30 {
 		t := time.Now()
 		for range 200 {
@@ -83,7 +91,10 @@ func BenchmarkLayer(b *testing.B) {
 				if l.up {
 					flop = 2 * float64(s.N*s.M*s.C/s.Group*s.KH*s.KW) * float64(s.H*s.W)
 				}
-				w := make([]float32, s.C*s.M/s.Group*s.KH*s.KW)
+				// Written, not only made: memory never written is one page of zeros, which is always in the cache.
+				rnd := rand.New(rand.NewPCG(1, 1))
+				w := kerneltest.New[float32](s.C*s.M/s.Group*s.KH*s.KW, 0, 0).Random(rnd).V
+				x := kerneltest.New[float32](s.N*s.C*s.H*s.W, 0, 0).Random(rnd).V
 				var k binder[float32]
 				if l.up {
 					k = NewConvTranspose(s, w, nil, NoClamp)
@@ -91,7 +102,7 @@ func BenchmarkLayer(b *testing.B) {
 					k = NewConv(s, w, nil, NoClamp)
 				}
 				n := k.Scratch(cores)
-				f := k.Bind(p, make([]float32, n+256)[:n], make([]float32, s.N*s.M*s.OH*s.OW+256), make([]float32, s.N*s.C*s.H*s.W+256))
+				f := k.Bind(p, make([]float32, n+256)[:n], make([]float32, s.N*s.M*s.OH*s.OW+256), x)
 				f()
 				b.ResetTimer()
 				for range b.N {

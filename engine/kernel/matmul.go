@@ -160,6 +160,12 @@ func (m *MatMul[T]) Bind(p *Pool, scratch, y, a, bias []T) func() {
 	if bias == nil && len(m.bias) > 0 {
 		bias = m.bias
 	}
+	need("a", len(a), m.m*m.depth)
+	need("y", len(y), m.m*m.n)
+	need("scratch", len(scratch), m.Scratch(p.Workers()))
+	if bias != nil {
+		need("bias", len(bias), m.n)
+	}
 	return m.bind(p, scratch, y, a, bias, m.off, func(_, j0 int) []T { return m.b[j0*m.depth:] })
 }
 
@@ -180,6 +186,10 @@ func MatMulAB[T Float](p *Pool, m, k, n int, scratch, y, a, b []T) func() {
 }
 
 func matMulAB[T Float](level isa.Level, p *Pool, m, k, n int, scratch, y, a, b []T) func() {
+	need("a", len(a), m*k)
+	need("b", len(b), k*n)
+	need("y", len(y), m*n)
+	need("scratch", len(scratch), ScratchAB(p.Workers(), m, k, n))
 	pr := newProduct[T](level, m, k, n)
 	if m <= 1 { // packing would cost as much as the product
 		return pr.bind(p, scratch, y, a, nil, pr.offsets(n), func(_, j0 int) []T {

@@ -53,3 +53,10 @@ type Clamp struct{ Lo, Hi float64 }
 
 // NoClamp leaves results as they are.
 var NoClamp = Clamp{math.Inf(-1), math.Inf(1)}
+
+// need panics unless an operand has the elements that it should: assembly trusts its caller.
+func need(name string, have, want int) {
+	if have < want {
+		panic(fmt.Sprintf("kernel: %s has %d elements, needs %d", name, have, want))
+	}
+}

@@ -45,6 +45,12 @@ func (f loops[T, R]) bind(env *Env, n *nest, y []R, a, b []T) func() {
 	// In a row each operand is contiguous or a single number: the nest dropped the dimensions of 1.
 	_, step := n.inner()
 	switch {
+	case step[1] == 0 && step[2] == 0: // of several operands, another one gave the row its length
+		return n.bind(env, func(o offsets, length int) {
+			row := y[o[0] : o[0]+length]
+			f.vs(row[:1], a[o[1]:o[1]+1], b[o[2]])
+			fill(row, row[0])
+		})
 	case step[2] == 0:
 		return n.bind(env, func(o offsets, length int) { f.vs(y[o[0]:o[0]+length], a[o[1]:o[1]+length], b[o[2]]) })
 	case step[1] == 0:

@@ -59,9 +59,10 @@ func inferCast(s *Site) ([]tensor.Type, error) {
 }
 
 // castChunk is how many elements are converted at once. It is even, so packed types begin at a byte.
-const castChunk = 256
+const castChunk = 2048
 
-// caster converts by way of one of two forms: integers of 64 bits, or float64. Each type says how to reach and leave them.
+// caster converts by way of one of two forms: integers of 64 bits, or float64. Each type says how to reach and leave them;
+// one without storeInt is reached by way of float64 alone, one without loadInt is no integer.
 type caster struct {
 	loadInt    func(dst []int64, t *tensor.Tensor, at int)
 	loadFloat  func(dst []float64, t *tensor.Tensor, at int)
@@ -90,28 +91,30 @@ func newCast(s *Site) (Kernel, error) {
 	case smallFloats[to] != nil:
 		dst = smallStore(s, to)
 	}
-	// An unsigned integer of 64 bits is an int64 of the same bits, which is right for integers alone.
-	if from == tensor.Uint64 && !held.IsInt() {
-		exact = false
-	}
+	// Integers go by way of float64 to what rounds. One of 64 bits without sign is an int64 of the same bits, which is right
+	// for integers alone.
+	exact = exact && dst.storeInt != nil && (from != tensor.Uint64 || held.IsInt())
 	return BindFunc(func(env *Env, out, in []*tensor.Tensor) func() error {
 		y, x := out[0], in[0]
 		n := x.Elems()
-		run := share(env, (n+castChunk-1)/castChunk, castChunk, func(lo, hi int) {
-			var ints [castChunk]int64
-			var floats [castChunk]float64
-			for at := lo * castChunk; at < min(hi*castChunk, n); at += castChunk {
-				k := min(castChunk, n-at)
-				if exact {
-					src.loadInt(ints[:k], x, at)
-					dst.storeInt(y, at, ints[:k])
-				} else {
-					src.loadFloat(floats[:k], x, at)
-					dst.storeFloat(y, at, floats[:k])
-				}
+		type buffer struct {
+			ints   [castChunk]int64
+			floats [castChunk]float64
+		}
+		buffers := make([]buffer, env.Pool.Workers())
+		loop := env.Pool.Loop((n+castChunk-1)/castChunk, func(worker, i int) {
+			b := &buffers[worker]
+			at := i * castChunk
+			k := min(castChunk, n-at)
+			if exact {
+				src.loadInt(b.ints[:k], x, at)
+				dst.storeInt(y, at, b.ints[:k])
+			} else {
+				src.loadFloat(b.floats[:k], x, at)
+				dst.storeFloat(y, at, b.floats[:k])
 			}
 		})
-		return func() error { run(); return nil }
+		return func() error { loop.Run(); return nil }
 	}), nil
 }
 
@@ -217,22 +220,16 @@ func rounding(c caster, round func(float64) float64) caster {
 		}
 		store(t, at, src)
 	}
-	c.storeInt = throughFloat(c.storeFloat)
+	c.storeInt = nil
 	return c
 }
 
-// throughFloat stores integers as floating point is stored.
-func throughFloat(store func(t *tensor.Tensor, at int, src []float64)) func(t *tensor.Tensor, at int, src []int64) {
-	return func(t *tensor.Tensor, at int, src []int64) {
-		var buf [castChunk]float64
-		for i, x := range src {
-			buf[i] = float64(x)
-		}
-		store(t, at, buf[:len(src)])
-	}
-}
-
 var castBool = caster{
+	loadFloat: func(dst []float64, t *tensor.Tensor, at int) {
+		for i, x := range tensor.View[uint8](t)[at : at+len(dst)] {
+			dst[i] = float64(x & 1)
+		}
+	},
 	loadInt: func(dst []int64, t *tensor.Tensor, at int) {
 		for i, x := range tensor.View[uint8](t)[at : at+len(dst)] {
 			dst[i] = int64(x & 1)
@@ -257,15 +254,22 @@ var castBool = caster{
 func castPacked(bits int, signed bool) caster {
 	per := 8 / bits
 	mask := uint64(1)<<bits - 1
+	load := func(t *tensor.Tensor, k int) int64 {
+		v := int64(t.Data[k/per]>>(k%per*bits)) & int64(mask)
+		if signed && v>>(bits-1) != 0 {
+			v -= 1 << bits
+		}
+		return v
+	}
 	c := caster{
 		loadInt: func(dst []int64, t *tensor.Tensor, at int) {
 			for i := range dst {
-				k := at + i
-				v := int64(t.Data[k/per]>>(k%per*bits)) & int64(mask)
-				if signed && v>>(bits-1) != 0 {
-					v -= 1 << bits
-				}
-				dst[i] = v
+				dst[i] = load(t, at+i)
+			}
+		},
+		loadFloat: func(dst []float64, t *tensor.Tensor, at int) {
+			for i := range dst {
+				dst[i] = float64(load(t, at+i))
 			}
 		},
 		storeInt: func(t *tensor.Tensor, at int, src []int64) {

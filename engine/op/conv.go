@@ -76,6 +76,9 @@ func convShape(s *Site, transposed bool) (kernel.ConvShape, []int, error) {
 	if err := roomFor(s, z, transposed); err != nil {
 		return z, nil, err
 	}
+	if err := z.Check(); err != nil {
+		return z, nil, err
+	}
 	return z, append([]int{x[0], m}, win.out...), nil
 }
 

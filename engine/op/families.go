@@ -18,4 +18,5 @@ var families = [][]Def{
 	resizeFamily,
 	gemmFamily,
 	reduceFamily,
+	argFamily,
 }

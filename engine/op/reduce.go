@@ -1,11 +1,9 @@
 package op
 
 import (
-	"fmt"
 	"math"
 	"slices"
 
-	"github.com/secateur/secateur/engine/kernel"
 	"github.com/secateur/secateur/engine/tensor"
 )
 
@@ -15,10 +13,12 @@ var reduceFamily = slices.Concat(
 	since(reduceDef("ReduceSum", 13), 1, 11, 13),
 	since(reduceDef("ReduceMax", 18), 1, 11, 12, 13, 18, 20),
 	since(reduceDef("ReduceMin", 18), 1, 11, 12, 13, 18, 20),
+	since(reduceDef("ReduceProd", 18), 1, 11, 13, 18),
+	since(reduceDef("ReduceL1", 18), 1, 11, 13, 18),
 	since(reduceDef("ReduceL2", 18), 1, 11, 13, 18),
 	since(reduceDef("ReduceSumSquare", 18), 1, 11, 13, 18),
-	since(argDef("ArgMax"), 1, 11, 12, 13),
-	since(argDef("ArgMin"), 1, 11, 12, 13),
+	since(reduceDef("ReduceLogSum", 18), 1, 11, 13, 18),
+	since(reduceDef("ReduceLogSumExp", 18), 1, 11, 13, 18),
 )
 
 // reduceDef is a reduction; axes are an input from opset asInput on.
@@ -36,49 +36,37 @@ func reduceDef(name string, asInput int) Def {
 			if err != nil {
 				return nil, err
 			}
-			if r.none { // noop_with_empty_axes: the input, element by element
-				if name == "ReduceSumSquare" {
-					return nil, s.Unsupported("noop_with_empty_axes")
-				}
-				return Func(func(out, in []*tensor.Tensor) error { copy(out[0].Data, in[0].Data); return nil }), nil
-			}
 			switch s.DType(0) {
 			case tensor.Float32:
-				return reduceKernel[float32](r, name), nil
+				return newReduce[float32, float64](s, r, name)
 			case tensor.Float64:
-				return reduceKernel[float64](r, name), nil
+				return newReduce[float64, float64](s, r, name)
 			case tensor.Int32:
-				return reduceKernel[int32](r, name), nil
+				return newReduce[int32, int64](s, r, name)
 			case tensor.Int64:
-				return reduceKernel[int64](r, name), nil
+				return newReduce[int64, int64](s, r, name)
 			case tensor.Int8:
-				return reduceKernel[int8](r, name), nil
-			case tensor.Uint8:
-				return reduceKernel[uint8](r, name), nil
+				return newReduce[int8, int64](s, r, name)
+			case tensor.Uint8, tensor.Bool:
+				return newReduce[uint8, int64](s, r, name)
+			case tensor.Uint32:
+				return newReduce[uint32, int64](s, r, name)
 			}
 			return nil, s.Unsupported("elements of type %v", s.DType(0))
 		},
 	}
 }
 
-// reduction says which axes go.
+// reduction says which axes stay and which go.
 type reduction struct {
-	in, out tensor.Shape
-	outer   tensor.Shape // dimensions that stay
-	outerSt []int
-	inner   tensor.Shape // dimensions that go
-	innerSt []int
-	none    bool
+	out            tensor.Shape
+	kept, gone     []int // dimensions
+	keptSt, goneSt []int // their strides in the input
 }
 
 func reductionOf(s *Site, asInput int) (*reduction, error) {
 	if err := s.require(1); err != nil {
 		return nil, err
-	}
-	switch s.DType(0) {
-	case s.Float, tensor.Int32, tensor.Int64, tensor.Int8, tensor.Uint8:
-	default:
-		return nil, s.Unsupported("elements of type %v", s.DType(0))
 	}
 	axes := s.Attrs().Ints("axes")
 	if s.Opset >= asInput {
@@ -87,27 +75,36 @@ func reductionOf(s *Site, asInput int) (*reduction, error) {
 			return nil, err
 		}
 	}
-	return s.reduce(axes, s.Attrs().Int("keepdims", 1) != 0, s.Opset >= asInput && s.Attrs().Int("noop_with_empty_axes", 0) != 0)
+	none := len(axes) == 0 && s.Opset >= asInput && s.Attrs().Int("noop_with_empty_axes", 0) != 0
+	r, err := s.reduce(axes, none, s.Attrs().Int("keepdims", 1) != 0)
+	if err != nil {
+		return nil, err
+	}
+	extreme := s.Node.Op == "ReduceMax" || s.Node.Op == "ReduceMin"
+	switch dt := s.DType(0); {
+	case dt == s.Float, dt == tensor.Int32, dt == tensor.Int64, dt == tensor.Uint32:
+	case extreme && (dt == tensor.Int8 || dt == tensor.Uint8):
+	case extreme && dt == tensor.Bool && !slices.Contains(r.gone, 0):
+	default:
+		return nil, s.Unsupported("elements of type %v", dt)
+	}
+	return r, nil
 }
 
-func (s *Site) reduce(axes []int, keep, noop bool) (*reduction, error) {
+// reduce splits the axes of the first input. An empty list of axes is all of them, unless none is set.
+func (s *Site) reduce(axes []int, none, keep bool) (*reduction, error) {
 	x := s.Shape(0)
-	r := &reduction{in: x}
 	axes, err := axesOf(axes, len(x))
 	if err != nil {
 		return nil, err
 	}
-	if len(axes) == 0 {
-		r.none = noop
-	}
-	st := x.Strides()
-	r.out, r.outer, r.inner = tensor.Shape{}, tensor.Shape{}, tensor.Shape{}
+	r, st := &reduction{out: tensor.Shape{}}, x.Strides()
 	for i, d := range x {
-		if r.none || len(axes) > 0 && !slices.Contains(axes, i) {
-			r.out, r.outer, r.outerSt = append(r.out, d), append(r.outer, d), append(r.outerSt, st[i])
+		if none || len(axes) > 0 && !slices.Contains(axes, i) {
+			r.out, r.kept, r.keptSt = append(r.out, d), append(r.kept, d), append(r.keptSt, st[i])
 			continue
 		}
-		r.inner, r.innerSt = append(r.inner, d), append(r.innerSt, st[i])
+		r.gone, r.goneSt = append(r.gone, d), append(r.goneSt, st[i])
 		if keep {
 			r.out = append(r.out, 1)
 		}
@@ -115,52 +112,180 @@ func (s *Site) reduce(axes []int, keep, noop bool) (*reduction, error) {
 	return r, nil
 }
 
-// reduceKernel adds up in float64, or keeps the largest or smallest.
-func reduceKernel[T real](r *reduction, name string) Kernel {
-	return BindFunc(func(env *Env, out, in []*tensor.Tensor) func() error {
-		y, x := tensor.Of[T](out[0]), tensor.Of[T](in[0])
-		at := positions(r.inner, r.innerSt)
-		from := positions(r.outer, r.outerSt)
-		run := share(env, len(y), len(at), func(lo, hi int) {
-			for i := lo; i < hi; i++ {
-				y[i] = reduceOne(name, x[from[i]:], at)
-			}
-		})
-		return func() error { run(); return nil }
-	})
+// sum is what numbers are gathered in: wide enough that only the result is rounded.
+type sum interface{ int64 | float64 }
+
+// reducer is a reduction of elements T, gathered in A.
+type reducer[T real, A sum] struct {
+	name       string
+	kept, gone *nest
+	count      int // of elements that become one
+	start      A
 }
 
-func reduceOne[T real](name string, x []T, at []int) T {
+func newReduce[T real, A sum](s *Site, r *reduction, name string) (Kernel, error) {
+	k := &reducer[T, A]{name: name, count: tensor.Shape(r.gone).Elems()}
+	var err error
+	if k.kept, err = newNest(r.kept, offsets{}, r.keptSt); err != nil {
+		return nil, s.Unsupported("%v", err)
+	}
+	if k.gone, err = newNest(r.gone, offsets{}, r.goneSt); err != nil {
+		return nil, s.Unsupported("%v", err)
+	}
 	switch name {
-	case "ReduceMax", "ReduceMin":
-		if len(at) == 0 {
-			return emptyExtreme[T](name == "ReduceMax")
+	case "ReduceMax":
+		k.start = A(emptyExtreme[T](true))
+	case "ReduceMin":
+		k.start = A(emptyExtreme[T](false))
+	case "ReduceProd":
+		k.start = 1
+	}
+	return k, nil
+}
+
+// columns is how many neighbouring results are gathered at once, so that memory is read in order.
+const columns = 64
+
+// Bind implements Kernel.
+func (k *reducer[T, A]) Bind(env *Env, out, in []*tensor.Tensor) func() error {
+	y, x := tensor.View[T](out[0]), tensor.View[T](in[0])
+	length, step := k.kept.inner()
+	run := share(env, len(y), k.count, func(lo, hi int) {
+		var acc, top [columns]A
+		var at [maxLoops]int
+		for lo < hi {
+			col := lo % length
+			n := 1
+			if step[0] == 1 {
+				n = min(hi-lo, length-col, columns)
+			}
+			base := k.kept.seek(lo/length, &at)[0] + col*step[0]
+			if k.name == "ReduceLogSumExp" { // about the largest, so that nothing overflows
+				k.gather("ReduceMax", A(emptyExtreme[T](true)), top[:n], nil, x, base)
+			}
+			k.gather(k.name, k.start, acc[:n], top[:n], x, base)
+			k.finish(y[lo:lo+n], acc[:n], top[:n])
+			lo += n
 		}
-		m := x[at[0]]
-		for _, p := range at[1:] {
-			if name == "ReduceMax" {
-				m = max(m, x[p])
-			} else {
-				m = min(m, x[p])
+	})
+	return func() error { run(); return nil }
+}
+
+// gather reduces, for each acc[j], the elements that begin at base+j.
+func (k *reducer[T, A]) gather(name string, start A, acc, top []A, x []T, base int) {
+	for j := range acc {
+		acc[j] = start
+	}
+	if k.count == 0 {
+		return
+	}
+	length, step := k.gone.inner()
+	var at [maxLoops]int
+	o := k.gone.seek(0, &at)
+	for range k.gone.outer() {
+		row := x[base+o[0]:]
+		if len(acc) == 1 && step[0] == 1 && name != "ReduceLogSumExp" {
+			acc[0] = gatherRow(name, acc[0], row[:length])
+		} else {
+			for i := range length {
+				gatherColumns(name, acc, top, row[i*step[0]:][:len(acc)])
 			}
 		}
-		return m
+		k.gone.next(&o, &at)
 	}
-	var sum float64
-	for _, p := range at {
-		v := float64(x[p])
-		if name == "ReduceSumSquare" || name == "ReduceL2" {
-			v *= v
-		}
-		sum += v
-	}
+}
+
+// gatherRow reduces a run of elements to one.
+func gatherRow[T real, A sum](name string, acc A, x []T) A {
 	switch name {
-	case "ReduceMean":
-		sum /= float64(len(at))
-	case "ReduceL2":
-		sum = math.Sqrt(sum)
+	case "ReduceMax":
+		for _, v := range x {
+			acc = max(acc, A(v))
+		}
+	case "ReduceMin":
+		for _, v := range x {
+			acc = min(acc, A(v))
+		}
+	case "ReduceProd":
+		for _, v := range x {
+			acc *= A(v)
+		}
+	case "ReduceL1":
+		for _, v := range x {
+			acc += max(A(v), -A(v))
+		}
+	case "ReduceL2", "ReduceSumSquare":
+		for _, v := range x {
+			acc += A(v) * A(v)
+		}
+	default:
+		var b, c, d A // four sums at a time hide the latency of an addition
+		for ; len(x) >= 4; x = x[4:] {
+			acc, b, c, d = acc+A(x[0]), b+A(x[1]), c+A(x[2]), d+A(x[3])
+		}
+		for _, v := range x {
+			acc += A(v)
+		}
+		acc += b + c + d
 	}
-	return T(sum)
+	return acc
+}
+
+// gatherColumns adds one element to each of several results.
+func gatherColumns[T real, A sum](name string, acc, top []A, x []T) {
+	x = x[:len(acc)]
+	switch name {
+	case "ReduceMax":
+		for j, v := range x {
+			acc[j] = max(acc[j], A(v))
+		}
+	case "ReduceMin":
+		for j, v := range x {
+			acc[j] = min(acc[j], A(v))
+		}
+	case "ReduceProd":
+		for j, v := range x {
+			acc[j] *= A(v)
+		}
+	case "ReduceL1":
+		for j, v := range x {
+			acc[j] += max(A(v), -A(v))
+		}
+	case "ReduceL2", "ReduceSumSquare":
+		for j, v := range x {
+			acc[j] += A(v) * A(v)
+		}
+	case "ReduceLogSumExp":
+		for j, v := range x {
+			acc[j] += A(math.Exp(float64(A(v) - top[j])))
+		}
+	default:
+		for j, v := range x {
+			acc[j] += A(v)
+		}
+	}
+}
+
+// finish turns what was gathered into results.
+func (k *reducer[T, A]) finish(y []T, acc, top []A) {
+	for j, a := range acc {
+		switch k.name {
+		case "ReduceMean":
+			a = A(float64(a) / float64(k.count))
+		case "ReduceL2":
+			a = A(math.Sqrt(float64(a)))
+		case "ReduceLogSum":
+			a = A(math.Log(float64(a)))
+		case "ReduceLogSumExp":
+			a = A(math.Log(float64(a)))
+			if !math.IsInf(float64(top[j]), 0) {
+				a += top[j]
+			} else {
+				a = top[j]
+			}
+		}
+		y[j] = T(a)
+	}
 }
 
 // emptyExtreme is the maximum or minimum of nothing: the least or greatest value of the type.
@@ -172,6 +297,8 @@ func emptyExtreme[T real](largest bool) (v T) {
 			*p = math.MinInt64
 		}
 		return v
+	case *uint32:
+		lo, hi = 0, math.MaxUint32
 	case *int32:
 		lo, hi = math.MinInt32, math.MaxInt32
 	case *int8:
@@ -183,82 +310,4 @@ func emptyExtreme[T real](largest bool) (v T) {
 		return T(lo)
 	}
 	return T(hi)
-}
-
-// positions lists the offsets of all elements of a shape, in order.
-func positions(shape tensor.Shape, strides []int) []int {
-	p := []int{0}
-	for i, d := range shape {
-		next := make([]int, 0, len(p)*d)
-		for _, o := range p {
-			for k := range d {
-				next = append(next, o+k*strides[i])
-			}
-		}
-		p = next
-	}
-	return p
-}
-
-func argDef(name string) Def {
-	dims := func(s *Site) (*reduction, error) {
-		if err := s.require(1); err != nil {
-			return nil, err
-		}
-		if err := s.floatOnly(); err != nil {
-			return nil, err
-		}
-		if len(s.Shape(0)) == 0 {
-			return nil, s.Unsupported("a scalar input")
-		}
-		r, err := s.reduce([]int{s.Attrs().Int("axis", 0)}, s.Attrs().Int("keepdims", 1) != 0, false)
-		if err == nil && r.inner.Elems() == 0 {
-			err = fmt.Errorf("axis of length 0")
-		}
-		return r, err
-	}
-	return Def{Op: name,
-		Infer: func(s *Site) ([]tensor.Type, error) {
-			r, err := dims(s)
-			if err != nil {
-				return nil, err
-			}
-			return one(tensor.Int64, r.out...), nil
-		},
-		New: func(s *Site) (Kernel, error) {
-			r, err := dims(s)
-			if err != nil {
-				return nil, err
-			}
-			last := s.Attrs().Int("select_last_index", 0) != 0
-			return byFloat(s, func() (Kernel, error) { return argKernel[float32](r, name == "ArgMax", last), nil },
-				func() (Kernel, error) { return argKernel[float64](r, name == "ArgMax", last), nil })
-		},
-	}
-}
-
-// argKernel gives the index of the largest or smallest element along an axis, the first or the last of equals.
-func argKernel[T kernel.Float](r *reduction, largest, last bool) Kernel {
-	return BindFunc(func(env *Env, out, in []*tensor.Tensor) func() error {
-		y, x := tensor.Of[int64](out[0]), tensor.Of[T](in[0])
-		from := positions(r.outer, r.outerSt)
-		n, st := r.inner[0], r.innerSt[0]
-		run := share(env, len(y), n, func(lo, hi int) {
-			for i := lo; i < hi; i++ {
-				v := x[from[i]:]
-				best := 0
-				for k := 1; k < n; k++ {
-					a, b := v[k*st], v[best*st]
-					if !largest {
-						a, b = -a, -b
-					}
-					if a > b || last && a == b {
-						best = k
-					}
-				}
-				y[i] = int64(best)
-			}
-		})
-		return func() error { run(); return nil }
-	})
 }

@@ -215,24 +215,27 @@ type taps struct {
 }
 
 // source is where output index x of an axis lies in the input: coordinate_transformation_mode.
-func (r *resize) source(axis, x int) (float64, error) {
-	in, out, s := float64(r.in[axis]), r.length[axis], r.scale[axis]
-	p := float64(x)
+//
+// It is computed in T. Nearest does so in float32, as ONNX Runtime does, because there a position that rounds to a whole
+// number or not decides for one pixel or the other; the rest in float64, in which a long axis has exact weights.
+func source[T kernel.Float](r *resize, axis, x int) (T, error) {
+	in, out, s := T(r.in[axis]), T(r.length[axis]), T(r.scale[axis])
+	p := T(x)
 	switch r.transform {
 	case "half_pixel":
 		return (p+0.5)/s - 0.5, nil
 	case "pytorch_half_pixel":
-		if out > 1 {
+		if r.out[axis] > 1 {
 			return (p+0.5)/s - 0.5, nil
 		}
 		return 0, nil
 	case "half_pixel_symmetric":
-		adjust := float64(r.out[axis]) / out
+		adjust := T(r.out[axis]) / out
 		return in/2*(1-adjust) + (p+0.5)/s - 0.5, nil
 	case "align_corners":
 		// The width that the scale asks for, which may be fractional, as the specification's reference has it.
-		if width := s * in; width != 1 {
-			return p * (in - 1) / (width - 1), nil
+		if out != 1 {
+			return p * (in - 1) / (out - 1), nil
 		}
 		return 0, nil
 	case "asymmetric":
@@ -240,9 +243,9 @@ func (r *resize) source(axis, x int) (float64, error) {
 	case "tf_half_pixel_for_nn":
 		return (p + 0.5) / s, nil
 	case "tf_crop_and_resize":
-		b, e := r.begin[axis], r.end[axis]
-		if out > 1 {
-			return b*(in-1) + p*(e-b)*(in-1)/(out-1), nil
+		b, e := T(r.begin[axis]), T(r.end[axis])
+		if n := T(r.out[axis]); n > 1 {
+			return b*(in-1) + p*(e-b)*(in-1)/(n-1), nil
 		}
 		return 0.5 * (b + e) * (in - 1), nil
 	}
@@ -255,8 +258,15 @@ const maxTaps = 1 << 22
 // taps computes one axis.
 func (r *resize) taps(axis int) (*taps, error) {
 	t := &taps{axis: axis}
+	at := source[float64]
+	if r.mode == "nearest" {
+		at = func(r *resize, axis, x int) (float64, error) {
+			p, err := source[float32](r, axis, x)
+			return float64(p), err
+		}
+	}
 	for x := range r.out[axis] {
-		p, err := r.source(axis, x)
+		p, err := at(r, axis, x)
 		if err != nil {
 			return nil, err
 		}

@@ -29,9 +29,6 @@ func (s *Site) sized(dt tensor.DType, shape tensor.Shape) ([]tensor.Type, error)
 	if shape == nil {
 		shape = tensor.Shape{} // a scalar's; nil would say that not even the rank is known
 	}
-	if shape == nil { // a scalar's shape is empty, a nil one would be unknown
-		shape = tensor.Shape{}
-	}
 	return []tensor.Type{{DType: dt, Shape: shape}}, nil
 }
 

@@ -139,7 +139,7 @@ func smallStore(s *Site, to tensor.DType) caster {
 			return f.encode(x, saturate)
 		}
 	}
-	c := caster{storeFloat: func(t *tensor.Tensor, at int, src []float64) {
+	return caster{storeFloat: func(t *tensor.Tensor, at int, src []float64) {
 		for i, x := range src {
 			if f.bits == 8 {
 				t.Data[at+i] = encode(x)
@@ -148,12 +148,11 @@ func smallStore(s *Site, to tensor.DType) caster {
 			}
 		}
 	}}
-	c.storeInt = throughFloat(c.storeFloat)
-	return c
 }
 
 // e8m0 is the exponent of x, rounded by mode: up, down or nearest (ties up). Numbers are positive: the format has no sign.
 func e8m0(x float32, saturate bool, mode string) uint8 {
+	const half = 1 << 22
 	b := math.Float32bits(x)
 	exponent, fraction := int(b>>23&0xff), b&0x7fffff
 	switch {
@@ -161,13 +160,15 @@ func e8m0(x float32, saturate bool, mode string) uint8 {
 		return 0xff
 	case math.IsInf(float64(x), 0):
 		return 0xfe
-	case x == 0 && !saturate:
+	case exponent == 0 && fraction < half && !saturate: // below the least, 2^-127
 		return 0xff
+	case exponent == 0 && fraction <= half:
+		return 0
 	}
 	switch {
 	case mode == "up" && fraction != 0:
 		exponent++
-	case mode == "nearest" && (fraction > 0x400000 || fraction == 0x400000 && exponent > 0):
+	case mode == "nearest" && fraction >= half:
 		exponent++
 	}
 	if exponent == 0xff && saturate {

@@ -76,6 +76,31 @@ func selu[T kernel.Float](s *Site) (Step, error) {
 	})(s)
 }
 
+// celu is max(0,x) + min(0, alpha (exp(x/alpha) - 1)).
+func celu[T kernel.Float](s *Site) (Step, error) {
+	alpha := float64(s.Attrs().Float("alpha", 1))
+	return curve[T](func(x, _ float64) float64 {
+		if x > 0 {
+			return 1
+		}
+		return math.Exp(x / alpha)
+	})(s)
+}
+
+func thresholdedRelu[T kernel.Float](s *Site) (Step, error) {
+	alpha, inf := T(s.Attrs().Float("alpha", 1)), T(math.Inf(1))
+	return pointwise(s, func(d, x, _ []T) { gate(d, x, alpha, inf) })
+}
+
+// swish is x σ(alpha x), and σ is softplus's derivative.
+func swish[T kernel.Float](s *Site) (Step, error) {
+	alpha := float64(s.Attrs().Float("alpha", 1))
+	return curve[T](func(x, _ float64) float64 {
+		q := softplus(alpha*x, 0)
+		return q + alpha*x*q*(1-q)
+	})(s)
+}
+
 // gelu is x Φ(x), exactly or by its approximation with tanh.
 func gelu[T kernel.Float](s *Site) (Step, error) {
 	if s.Attrs().Str("approximate", "none") == "tanh" {

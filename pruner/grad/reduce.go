@@ -1,6 +1,8 @@
 package grad
 
 import (
+	"math"
+
 	"github.com/secateur/secateur/engine/kernel"
 	"github.com/secateur/secateur/engine/tensor"
 )
@@ -96,3 +98,17 @@ func l2[T kernel.Float](x, y, d T, _ int) T {
 }
 
 func square[T kernel.Float](x, _, d T, _ int) T { return 2 * d * x }
+
+func l1[T kernel.Float](x, _, d T, _ int) T {
+	switch {
+	case x > 0:
+		return d
+	case x < 0:
+		return -d
+	}
+	return 0
+}
+
+func logSum[T kernel.Float](_, y, d T, _ int) T { return d * T(math.Exp(-float64(y))) }
+
+func logSumExp[T kernel.Float](x, y, d T, _ int) T { return d * T(math.Exp(float64(x-y))) }

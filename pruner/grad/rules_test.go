@@ -195,6 +195,8 @@ func sites() []testSite {
 		unarySite("Reciprocal", "", 13, 0.5, 2), unarySite("Neg", "", 13, -2, 2), unarySite("Abs", "", 13, -2, 2),
 		unarySite("Erf", "", 13, -2, 2), unarySite("Softplus", "", 1, -4, 4), unarySite("Softsign", "", 1, -4, 4),
 		unarySite("Mish", "", 18, -4, 4), unarySite("Elu", "", 6, -2, 2, fl("alpha", 0.5)), unarySite("Selu", "", 6, -2, 2),
+		unarySite("Celu", "", 12, -2, 2, fl("alpha", 0.5)), unarySite("Swish", "", 24, -2, 2, fl("alpha", 1.5)),
+		unarySite("ThresholdedRelu", "", 10, -2, 2, fl("alpha", 0.5)),
 		unarySite("Gelu", "", 20, -3, 3), unarySite("Gelu", "by tanh", 20, -3, 3, str("approximate", "tanh")),
 		unarySite("LogSoftmax", "of channels", 13, -2, 2, i1("axis", 1)), unarySite("LogSoftmax", "before 13", 11, -2, 2),
 		{name: "InstanceNormalization", opset: 6, build: func(b *net) []*graph.Value {
@@ -218,6 +220,8 @@ func sites() []testSite {
 		linearSite("ReduceMean of nothing", 18, []int{2, 3}, as{i1("noop_with_empty_axes", 1)}),
 		unarySite("GlobalMaxPool", "", 1, -1, 1), unarySite("ReduceMax", "", 13, -1, 1, is("axes", 1)),
 		unarySite("ReduceMin", "", 13, -1, 1, is("axes", 3), i1("keepdims", 0)), unarySite("ReduceL2", "", 13, -1, 1, is("axes", 1, 2)),
+		unarySite("ReduceL1", "", 13, -1, 1, is("axes", 2)), unarySite("ReduceLogSum", "", 13, 0.5, 1, is("axes", 1)),
+		unarySite("ReduceLogSumExp", "", 13, -1, 1, is("axes", 1)),
 		unarySite("ReduceSumSquare", "", 13, -1, 1), linearSite("ReduceSum", 13, []int{2, 3, 4}, nil, []int64{-1}),
 		gemm(0, 0), gemm(0, 1, 5), gemm(1, 0, 3, 1), gemm(1, 1, 3, 5),
 		matmul([]int{3, 4}, []int{4, 5}), matmul([]int{2, 3, 4}, []int{4, 5}), matmul([]int{2, 1, 3, 4}, []int{3, 4, 2}),
@@ -325,7 +329,7 @@ func TestLinearRulesAreAdjoints(t *testing.T) {
 
 // withoutRule are operators of the engine that no gradient passes, and why.
 var withoutRule = func() map[string]string {
-	m := map[string]string{"Mod": "no derivative worth having"}
+	m := map[string]string{"Mod": "no derivative worth having", "ReduceProd": "no model multiplies activations up"}
 	for reason, ops := range map[string]string{
 		"gives no floating-point numbers": "ArgMax ArgMin And Or Xor Not Equal Greater GreaterOrEqual Less LessOrEqual Shape Size",
 		"derivative zero":                 "Floor Ceil Round",

@@ -1,7 +1,7 @@
 package score
 
 import (
-	"context"
+	"slices"
 	"testing"
 
 	"github.com/secateur/secateur/deploy/models"
@@ -32,30 +32,49 @@ func embedded(t testing.TB, m models.Model, n int) (*graph.Graph, []tensor.Type,
 	}}
 }
 
-// Both embedded models are scored, with labels and without; nearly every channel matters to some example, or the
+// Both embedded models are scored, with labels and without: every channel that is not zero all over gets a score, or the
 // gradient was lost on the way.
 func TestEmbeddedModels(t *testing.T) {
 	pool := kernel.NewPool(2)
 	defer pool.Close()
 	for _, m := range models.All() {
-		g, in, ex := embedded(t, m, 256)
+		g, in, ex := embedded(t, m, 128)
 		l, _ := Logits(g)
+		one, err := ex.At(0)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, labels := range []bool{true, false} {
-			s, err := TaylorFO(context.Background(), g, in, l, ex, edgesOf(g), Options{Labels: labels, Probes: 2, Pool: pool})
+			tl, err := newTaylor(g, in, l, edgesOf(g), Options{Labels: labels, Probes: 2, Pool: pool})
 			if err != nil {
 				t.Fatalf("%s: %v", m.Name, err)
 			}
-			channels, dead := 0, 0
-			for e, rows := range s.S {
-				for c := range rows[0] {
-					channels++
-					if s.Importance([]At{{e, c}}, Abs) == 0 {
-						dead++
+			if err := tl.example(t.Context(), 0, one); err != nil {
+				t.Fatalf("%s: %v", m.Name, err)
+			}
+			tr, err := tl.session.Trace(t.Context(), []*tensor.Tensor{one.Input})
+			if err != nil {
+				t.Fatal(err)
+			}
+			alive, lost := 0, 0
+			for e, rows := range tl.scores.S {
+				if e.Node.Attrs.Int("group", 1) > 1 {
+					continue // a depthwise channel has one way on, and polyp-lite0's are often shut by the Clip behind it
+				}
+				x := tensor.Of[float32](tr[e.Value()])
+				for c, v := range rows[0] {
+					n := tl.shapes[e][2]
+					if slices.ContainsFunc(x[c*n:(c+1)*n], func(v float32) bool { return v != 0 }) {
+						alive++
+						if v == 0 {
+							lost++
+						}
 					}
 				}
 			}
-			if dead*20 > channels {
-				t.Errorf("%s, labels %v: %d of %d channels score zero", m.Name, labels, dead, channels)
+			// What is alive in a corner alone may lie before ReLUs that are shut there.
+			if alive < 1000 || lost*100 > alive {
+				t.Errorf("%s, labels %v: %d of %d channels score zero", m.Name, labels, lost, alive)
 			}
 		}
 	}
