@@ -30,7 +30,7 @@ func (s ConvShape) Check() error {
 		{"batch", s.N, 0}, {"channels", s.C, 1}, {"height", s.H, 0}, {"width", s.W, 0}, {"output channels", s.M, 1},
 		{"kernel height", s.KH, 1}, {"kernel width", s.KW, 1}, {"stride", min(s.StrideH, s.StrideW), 1},
 		{"dilation", min(s.DilH, s.DilW), 1}, {"group", s.Group, 1}, {"output height", s.OH, 0}, {"output width", s.OW, 0},
-		{"padding", min(s.PadTop, s.PadLeft, s.PadBottom, s.PadRight), 0},
+		{"padding", min(s.PadTop, s.PadLeft), 0}, // at the end it may be negative: OH and OW say how far the output goes
 	} {
 		if v.v < v.min {
 			return fmt.Errorf("%s is %d", v.name, v.v)
