@@ -131,7 +131,7 @@ func runCase(name, folder string) (c Case) {
 // check runs one model on all its data sets. It gives the names of the inputs that had to be constant.
 func check(folder string) (bound []string, err error) {
 	g, err := onnx.ReadFile(filepath.Join(folder, "model.onnx"))
-	if err != nil && strings.Contains(err.Error(), "is not supported, only") { // an IR version or opset beyond our range
+	if errors.Is(err, onnx.ErrVersion) {
 		return nil, &op.Unsupported{Node: &graph.Node{Op: "model"}, Reason: err.Error()}
 	}
 	if err != nil {

@@ -56,7 +56,7 @@ func (d *decoder) model(m *onnxpb.ModelProto) (*graph.Graph, error) {
 	case m.Graph == nil:
 		return nil, fmt.Errorf("there is no graph in it: not an ONNX model")
 	case ir < MinIR || ir > MaxIR:
-		return nil, fmt.Errorf("IR version %d is not supported, only %d to %d", ir, MinIR, MaxIR)
+		return nil, fmt.Errorf("IR version %d, only %d to %d are read: %w", ir, MinIR, MaxIR, ErrVersion)
 	}
 	opsets := map[string]int{}
 	for _, o := range m.OpsetImport {
@@ -118,7 +118,7 @@ func checkOpsets(g *graph.Graph) error {
 		return nil
 	}
 	if v < MinOpset || v > MaxOpset {
-		return fmt.Errorf("operator set %d is not supported, only %d to %d", v, MinOpset, MaxOpset)
+		return fmt.Errorf("operator set %d, only %d to %d are read: %w", v, MinOpset, MaxOpset, ErrVersion)
 	}
 	return nil
 }

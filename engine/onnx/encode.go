@@ -33,7 +33,7 @@ func (e *encoder) encode(g *graph.Graph) ([]byte, error) {
 		return nil, err
 	}
 	if g.IR < MinIR || g.IR > MaxIR {
-		return nil, fmt.Errorf("IR version %d is not supported, only %d to %d", g.IR, MinIR, MaxIR)
+		return nil, fmt.Errorf("IR version %d, only %d to %d are written: %w", g.IR, MinIR, MaxIR, ErrVersion)
 	}
 	if err := checkOpsets(g); err != nil {
 		return nil, err

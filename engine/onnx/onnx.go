@@ -59,6 +59,9 @@ func (o Options) maxBytes() int64 {
 // ErrTooLarge is in the error for a model that exceeds Options.MaxBytes, or would need far more memory than its size.
 var ErrTooLarge = errors.New("too large")
 
+// ErrVersion is in the error for a model of an IR or operator set version outside of the range that is read.
+var ErrVersion = errors.New("version is not supported")
+
 // Decode reads a serialized ModelProto. The graph it returns has passed Validate, its nodes are in dependency order,
 // and it keeps no reference to b.
 func Decode(b []byte, opt Options) (*graph.Graph, error) {
