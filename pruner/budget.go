@@ -219,7 +219,7 @@ type floor struct {
 	of    map[int]map[int]int // by class: channels by layer
 }
 
-func newFloor(a *group.Analysis, opt Options) *floor {
+func newFloor(a *group.Analysis, least map[string]int) *floor {
 	f := &floor{of: map[int]map[int]int{}}
 	keep := func(class []int, least int) {
 		for _, id := range class {
@@ -234,7 +234,7 @@ func newFloor(a *group.Analysis, opt Options) *floor {
 		f.kept, f.least = append(f.kept, len(class)), append(f.least, least)
 	}
 	for _, l := range a.Layers() {
-		keep(l.Class, max(opt.MinChannels, l.Channels-int(opt.MaxLayer*float64(l.Channels)), 1))
+		keep(l.Class, max(least[l.Node.Outputs[0].Name], 1))
 	}
 	for _, s := range a.Slices {
 		keep(s.Class, 1)
@@ -315,14 +315,20 @@ func units(a *group.Analysis, importance map[int]float64, f *floor, round int) [
 	return us
 }
 
+// budget is what a choice has to keep to.
+type budget struct {
+	opt   Options
+	from  int64          // the target's figure for the original
+	goal  int64          // what of it may be left
+	least map[string]int // the fewest channels of each layer, by the name of its output
+}
+
 // choose returns the smallest set of classes whose removal reaches the target, the least important for what they save
 // first. It is a greedy walk in which savings are computed anew as the model shrinks, and a walk back that keeps
 // whatever the target does not need.
-func choose(a *group.Analysis, importance map[int]float64, base engine.Cost, opt Options) (map[int]bool, error) {
-	c, f := newCosts(a, base), newFloor(a, opt)
-	kind := opt.Target.Kind
-	from := c.of(kind)
-	goal := from - int64(math.Ceil(opt.Target.Fraction*float64(from)-1e-6))
+func choose(a *group.Analysis, importance map[int]float64, base engine.Cost, b budget) (map[int]bool, error) {
+	c, f := newCosts(a, base), newFloor(a, b.least)
+	opt, kind, from, goal := b.opt, b.opt.Target.Kind, b.from, b.goal
 	us := units(a, importance, f, max(opt.Round, 1))
 	rank := func(u *unit) float64 {
 		if kind == "filters" {

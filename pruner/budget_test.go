@@ -54,6 +54,12 @@ func load(t *testing.T, name string) (*graph.Graph, []tensor.Type, *group.Analys
 	return nil, nil, nil, engine.Cost{}
 }
 
+// within is the budget of a run of one step.
+func within(a *group.Analysis, base engine.Cost, opt Options) budget {
+	r := &run{opt: opt, original: a, base: base}
+	return r.budget()
+}
+
 func random(a *group.Analysis, seed uint64) map[int]float64 {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	imp := map[int]float64{}
@@ -74,7 +80,7 @@ func TestChooseReachesTargets(t *testing.T) {
 				t.Fatal(err)
 			}
 			opt := Options{Target: tg}.withDefaults()
-			remove, err := choose(a, random(a, 5), base, opt)
+			remove, err := choose(a, random(a, 5), base, within(a, base, opt))
 			if err != nil {
 				t.Fatalf("%s %s: %v", model, target, err)
 			}
@@ -127,7 +133,7 @@ func TestFiltersAreExact(t *testing.T) {
 		imp[id] = 1
 	}
 	opt := Options{Target: Target{"filters", 0.05}}.withDefaults()
-	remove, err := choose(a, imp, base, opt)
+	remove, err := choose(a, imp, base, within(a, base, opt))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +142,7 @@ func TestFiltersAreExact(t *testing.T) {
 	if len(remove) != want {
 		t.Errorf("%d filters removed, want %d of %d", len(remove), want, c.count)
 	}
-	f := newFloor(a, opt)
+	f := newFloor(a, within(a, base, opt).least)
 	for i, id := range a.Free() {
 		if i >= want {
 			break
@@ -150,7 +156,7 @@ func TestFiltersAreExact(t *testing.T) {
 func TestRoundLeavesMultiples(t *testing.T) {
 	_, _, a, base := load(t, "polyp-unet")
 	opt := Options{Target: Target{"macs", 0.3}, Round: 8}.withDefaults()
-	remove, err := choose(a, random(a, 2), base, opt)
+	remove, err := choose(a, random(a, 2), base, within(a, base, opt))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +175,7 @@ func TestRoundLeavesMultiples(t *testing.T) {
 
 func TestUnreachableTargetSaysWhatIs(t *testing.T) {
 	_, _, a, base := load(t, "polyp-unet")
-	_, err := choose(a, random(a, 2), base, Options{Target: Target{"macs", 0.999}}.withDefaults())
+	_, err := choose(a, random(a, 2), base, within(a, base, Options{Target: Target{"macs", 0.999}}.withDefaults()))
 	if err == nil || !strings.Contains(err.Error(), "at most 9") {
 		t.Errorf("error %v, want how much can be removed", err)
 	}

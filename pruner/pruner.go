@@ -3,7 +3,8 @@
 // [Prune] is the pipeline: infer shapes, find which channels stand or fall together (package group), score them by
 // TaylorFO on the calibration images (package score), choose the smallest cut that reaches the target (budget.go), cut
 // it from the graph (package rewrite), repair the weights that read what is left (package repair), and judge the result
-// on held-out images (package gate). report.go writes down what was done.
+// on held-out images (package gate). report.go writes down what was done. RATIONALE.md says why,
+// with figures.
 //
 // Images are split by the hash of their content: fit serves scores and repair, select the decision whether a repair
 // is kept, gate the verdict alone.
@@ -11,17 +12,14 @@ package pruner
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/kernel"
-	"github.com/secateur/secateur/engine/onnx"
 	"github.com/secateur/secateur/engine/predict"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
@@ -34,9 +32,6 @@ import (
 	"github.com/secateur/secateur/pruner/score"
 )
 
-// MetaKey is the metadata_props key under which a pruned model says what it was made from and how.
-const MetaKey = "secateur.pruning"
-
 // Options tunes Prune. Target must be set; all else has the defaults given.
 type Options struct {
 	Target      Target
@@ -47,6 +42,7 @@ type Options struct {
 	MaxLayer    float64 // the largest part of a layer's channels that may go; 0: 0.9
 	MinChannels int     // the fewest channels a layer keeps; 0: 1
 	Round       int     // leave a multiple of Round channels in a layer; 0: 1
+	Steps       int     // remove in so many steps, scoring and repairing anew in each; 0: 1
 	NoRepair    bool
 	Parent      string // SHA-256 in hex of the file that g was read from, for provenance; empty: of its encoding
 	Threads     int    // cores to use; 0: all. The result does not depend on it
@@ -64,25 +60,29 @@ func (o Options) withDefaults() Options {
 	if o.MaxLayer <= 0 || o.MaxLayer > 1 {
 		o.MaxLayer = 0.9
 	}
-	o.MinChannels, o.Round = max(o.MinChannels, 1), max(o.Round, 1)
+	o.MinChannels, o.Round, o.Steps = max(o.MinChannels, 1), max(o.Round, 1), max(o.Steps, 1)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
 }
 
-// Progress says how far a run has come. Stages come in the order analyze, score, select, repair, gate, report.
+// Progress says how far a run has come. Stages come in the order analyze, then score, select and repair in each step,
+// then gate and report.
 type Progress struct {
 	Stage       string
 	Done, Total int
 	Fraction    float64 // of the whole run
 }
 
-// stages gives the share of a run that each stage takes, about.
-var stages = []struct {
-	name  string
-	share float64
-}{{"analyze", 0.01}, {"score", 0.4}, {"select", 0.02}, {"repair", 0.37}, {"gate", 0.17}, {"report", 0.03}}
+// stages says where in a run each stage begins and how long it takes, about; score, select and repair where in a step.
+var stages = map[string]struct{ from, share float64 }{
+	"analyze": {0, 0.01}, "gate": {0.77, 0.2}, "report": {0.97, 0.03},
+	"score": {0, 0.33}, "select": {0.33, 0.01}, "repair": {0.34, 0.66},
+}
+
+// All steps begin at stepsFrom and take stepsShare.
+const stepsFrom, stepsShare = 0.01, 0.76
 
 // Result is a pruned model: as a graph, as the bytes of its file, and what is known of it.
 type Result struct {
@@ -104,18 +104,21 @@ func Prune(ctx context.Context, g *graph.Graph, fit, val *calib.Set, opt Options
 	if err := r.split(fit, val); err != nil {
 		return nil, err
 	}
-	for _, step := range []struct {
+	type stage struct {
 		what string
 		do   func(context.Context) error
-	}{
-		{"analyze the model", r.analyze}, {"score channels", r.score}, {"select channels", r.choose},
-		{"repair the pruned model", r.repair}, {"judge the pruned model", r.judge}, {"write the report", r.finish},
-	} {
+	}
+	plan := []stage{{"analyze the model", r.analyze}}
+	for range r.opt.Steps {
+		plan = append(plan, stage{"score channels", r.score}, stage{"select channels", r.choose}, stage{"repair the pruned model", r.repair})
+	}
+	plan = append(plan, stage{"judge the pruned model", r.judge}, stage{"write the report", r.finish})
+	for _, s := range plan {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := step.do(ctx); err != nil {
-			return nil, fmt.Errorf("%s: %w", step.what, err)
+		if err := s.do(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.what, err)
 		}
 	}
 	return &Result{Graph: r.pruned, ONNX: r.bytes, Report: r.report}, nil
@@ -131,13 +134,21 @@ type run struct {
 	fit, sel, val     *calib.Set
 	labels, valLabels bool
 
-	spec        vision.Spec
-	in          []tensor.Type
-	base        engine.Cost
-	analysis    *group.Analysis
-	importance  map[int]float64
-	remove      map[int]bool
-	cut         *graph.Graph // before repair
+	spec     vision.Spec
+	in       []tensor.Type
+	base     engine.Cost
+	original *group.Analysis  // of g
+	kept     map[string][]int // channels of g that each layer still yields, by its output
+
+	// The step under way: what it starts from and ends with.
+	step       int
+	current    *graph.Graph
+	cost       engine.Cost
+	analysis   *group.Analysis
+	importance map[int]float64
+	cut        *graph.Graph // before repair
+	cache      []*tensor.Tensor
+
 	pruned      *graph.Graph
 	repairs     RepairReport
 	verdict     *gate.Result
@@ -150,13 +161,10 @@ func (r *run) progress(stage string, done, total int) {
 	if r.opt.Progress == nil {
 		return
 	}
-	f := 0.0
-	for _, s := range stages {
-		if s.name == stage {
-			f += s.share * float64(done) / float64(max(total, 1))
-			break
-		}
-		f += s.share
+	at := stages[stage]
+	f := at.from + at.share*float64(done)/float64(max(total, 1))
+	if stage == "score" || stage == "select" || stage == "repair" {
+		f = stepsFrom + stepsShare*(float64(r.step)+f)/float64(r.opt.Steps)
 	}
 	r.opt.Progress(Progress{stage, done, total, min(f, 1)})
 }
@@ -195,18 +203,33 @@ func (r *run) analyze(context.Context) error {
 		return err
 	}
 	r.in = []tensor.Type{predict.ServingType(r.g, r.spec)}
-	info, err := engine.Infer(r.g, r.in, tensor.Float32)
-	if err != nil {
+	r.current, r.kept = r.g, map[string][]int{}
+	if err := r.look(); err != nil {
 		return err
 	}
-	r.base = engine.CountInferred(r.g, info)
-	if r.analysis, err = group.Analyze(r.g, info); err != nil {
-		return err
+	r.base, r.original = r.cost, r.analysis
+	for _, l := range r.original.Layers() {
+		all := make([]int, l.Channels)
+		for i := range all {
+			all[i] = i
+		}
+		r.kept[l.Node.Outputs[0].Name] = all
 	}
 	if len(r.analysis.Free()) == 0 {
 		return fmt.Errorf("no channel of the model can be removed")
 	}
 	return nil
+}
+
+// look finds cost and classes of the current graph.
+func (r *run) look() error {
+	info, err := engine.Infer(r.current, r.in, tensor.Float32)
+	if err != nil {
+		return err
+	}
+	r.cost = engine.CountInferred(r.current, info)
+	r.analysis, err = group.Analyze(r.current, info)
+	return err
 }
 
 // input prepares one image at the serving shape.
@@ -223,7 +246,7 @@ func (r *run) input(it *calib.Item) (*tensor.Tensor, error) {
 }
 
 func (r *run) score(ctx context.Context) error {
-	logits, _ := score.Logits(r.g)
+	logits, _ := score.Logits(r.current)
 	examples := score.Examples{N: len(r.fit.Items), At: func(i int) (score.Example, error) {
 		it := &r.fit.Items[i]
 		x, err := r.input(it)
@@ -238,7 +261,7 @@ func (r *run) score(ctx context.Context) error {
 	}}
 	r.progress("score", 0, examples.N)
 	edges := r.analysis.Edges()
-	s, err := score.TaylorFO(ctx, r.g, r.in, logits, examples, edges, score.Options{
+	s, err := score.TaylorFO(ctx, r.current, r.in, logits, examples, edges, score.Options{
 		Labels: r.labels, Seed: r.opt.Seed, Pool: r.pool, Progress: func(done, total int) { r.progress("score", done, total) },
 	})
 	if err != nil {
@@ -267,35 +290,69 @@ func importance(a *group.Analysis, edges []grad.Edge, s *score.Scores) map[int]f
 
 func (r *run) choose(context.Context) error {
 	r.progress("select", 0, 1)
-	var err error
-	if r.remove, err = choose(r.analysis, r.importance, r.base, r.opt); err != nil {
+	remove, err := choose(r.analysis, r.importance, r.cost, r.budget())
+	if err != nil {
 		return err
 	}
-	if r.cut, err = rewrite.Cut(r.g, r.analysis, r.remove); err != nil {
+	if r.cut, err = rewrite.Cut(r.current, r.analysis, remove); err != nil {
 		return err
 	}
-	r.opt.Log.Info("channels selected", "classes", len(r.remove), "of", len(r.analysis.Classes))
-	r.pruned = r.cut
-	return nil
+	for _, l := range r.analysis.Layers() {
+		name := l.Node.Outputs[0].Name
+		var left []int
+		for i, p := range r.kept[name] {
+			if id := l.Class[i]; id < 0 || !remove[id] {
+				left = append(left, p)
+			}
+		}
+		r.kept[name] = left
+	}
+	r.opt.Log.Info("channels selected", "step", r.step+1, "classes", len(remove), "of", len(r.analysis.Classes))
+	return r.next(r.cut)
+}
+
+// budget is what this step may leave: the target's part of the original that falls to the steps so far, with every
+// layer's floor counted from the original.
+func (r *run) budget() budget {
+	whole := newCosts(r.original, r.base).of(r.opt.Target.Kind)
+	part := r.opt.Target.Fraction * float64(r.step+1) / float64(r.opt.Steps)
+	b := budget{opt: r.opt, from: whole, goal: whole - int64(math.Ceil(part*float64(whole)-1e-6)), least: map[string]int{}}
+	for _, l := range r.original.Layers() {
+		b.least[l.Node.Outputs[0].Name] = max(r.opt.MinChannels, l.Channels-int(r.opt.MaxLayer*float64(l.Channels)), 1)
+	}
+	return b
+}
+
+// next makes g the graph that goes on.
+func (r *run) next(g *graph.Graph) error {
+	r.pruned = g
+	if r.step+1 == r.opt.Steps {
+		return nil
+	}
+	r.current = g
+	return r.look()
 }
 
 // repair refits the cut model, and keeps the result if it does better on the select images.
 func (r *run) repair(ctx context.Context) error {
+	defer func() { r.step++ }()
 	if r.opt.NoRepair {
 		return nil
 	}
-	cache := make([]*tensor.Tensor, len(r.fit.Items))
-	images := repair.Images{N: len(cache), At: func(i int) (*tensor.Tensor, error) {
-		if cache[i] == nil {
+	if r.cache == nil {
+		r.cache = make([]*tensor.Tensor, len(r.fit.Items))
+	}
+	images := repair.Images{N: len(r.cache), At: func(i int) (*tensor.Tensor, error) {
+		if r.cache[i] == nil {
 			var err error
-			if cache[i], err = r.input(&r.fit.Items[i]); err != nil {
+			if r.cache[i], err = r.input(&r.fit.Items[i]); err != nil {
 				return nil, err
 			}
 		}
-		return cache[i], nil
+		return r.cache[i], nil
 	}}
 	r.progress("repair", 0, 1)
-	fixed, stats, err := repair.Ridge(ctx, r.g, r.cut, r.analysis, r.remove, r.in, images, repair.Options{
+	fixed, stats, err := repair.Ridge(ctx, r.g, r.cut, r.kept, r.in, images, repair.Options{
 		Seed: r.opt.Seed, Pool: r.pool, Progress: func(done, total int) { r.progress("repair", done, total+1) },
 	})
 	if err != nil {
@@ -309,11 +366,12 @@ func (r *run) repair(ctx context.Context) error {
 		return err
 	}
 	r.repairs.Images = len(r.sel.Items)
-	if r.repairs.Kept = r.repairs.After > r.repairs.Before; r.repairs.Kept {
-		r.pruned = fixed
+	r.repairs.Kept = r.repairs.After > r.repairs.Before
+	r.opt.Log.Info("repaired", "step", r.step+1, "before", r.repairs.Before, "after", r.repairs.After, "kept", r.repairs.Kept)
+	if !r.repairs.Kept {
+		return nil
 	}
-	r.opt.Log.Info("repaired", "before", r.repairs.Before, "after", r.repairs.After, "kept", r.repairs.Kept)
-	return nil
+	return r.next(fixed)
 }
 
 func (r *run) model(g *graph.Graph) (*predict.Model, error) {
@@ -354,72 +412,4 @@ func (r *run) judge(ctx context.Context) error {
 		Progress: func(done, total int) { r.progress("gate", done, total) },
 	})
 	return err
-}
-
-// provenance is what a pruned model's metadata says. It holds nothing of when or where the run was.
-type provenance struct {
-	Parent      string          `json:"parent"`      // SHA-256 of the original's bytes
-	Calibration string          `json:"calibration"` // hash of the calibration set
-	Target      string          `json:"target"`
-	Labels      bool            `json:"labels"`
-	Seed        uint64          `json:"seed"`
-	MaxLayer    float64         `json:"max_layer"`
-	MinChannels int             `json:"min_channels"`
-	Round       int             `json:"round"`
-	Criterion   string          `json:"criterion"`
-	Repair      string          `json:"repair"`     // "none" if none was kept
-	Parameters  [2]int64        `json:"parameters"` // before and after
-	MACs        [2]int64        `json:"macs"`
-	History     json.RawMessage `json:"history,omitempty"` // the parent's own provenance
-}
-
-const criterion = "TaylorFO-abs at consumer edges, per-example gradient normalisation at the logits"
-
-func (r *run) finish(ctx context.Context) error {
-	r.progress("report", 0, 1)
-	parent, err := onnx.Encode(r.g)
-	if err != nil {
-		return err
-	}
-	r.parentBytes = int64(len(parent))
-	after, err := engine.Count(r.pruned, r.in)
-	if err != nil {
-		return err
-	}
-	p := provenance{
-		Parent: r.opt.Parent, Calibration: r.calibration, Target: r.opt.Target.String(), Labels: r.labels, Seed: r.opt.Seed,
-		MaxLayer: r.opt.MaxLayer, MinChannels: r.opt.MinChannels, Round: r.opt.Round, Criterion: criterion, Repair: "none",
-		Parameters: [2]int64{r.base.Parameters, after.Parameters}, MACs: [2]int64{r.base.MACs, after.MACs},
-	}
-	if p.Parent == "" {
-		p.Parent = sum(parent)
-	}
-	if r.repairs.Kept {
-		p.Repair = r.repairs.Method
-	}
-	if old := r.g.Meta[MetaKey]; json.Valid([]byte(old)) {
-		p.History = json.RawMessage(old)
-	}
-	doc, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	r.pruned = r.pruned.Clone()
-	if r.pruned.Meta == nil {
-		r.pruned.Meta = map[string]string{}
-	}
-	r.pruned.Meta[MetaKey] = string(doc)
-	if r.bytes, err = onnx.Encode(r.pruned); err != nil {
-		return err
-	}
-	if err := r.write(ctx, p, after); err != nil {
-		return err
-	}
-	r.progress("report", 1, 1)
-	return nil
-}
-
-func sum(b []byte) string {
-	h := sha256.Sum256(b)
-	return hex.EncodeToString(h[:])
 }

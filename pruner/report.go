@@ -107,6 +107,7 @@ type Repeat struct {
 	MaxLayer    float64 `json:"max_layer"`
 	MinChannels int     `json:"min_channels"`
 	Round       int     `json:"round"`
+	Steps       int     `json:"steps"`
 	Repair      bool    `json:"repair"`
 	Criterion   string  `json:"criterion"`
 }
@@ -129,15 +130,10 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 		Repair: r.repairs, Gate: v,
 		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), len(r.val.Items)},
 		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash},
-		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, !r.opt.NoRepair, criterion},
+		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, !r.opt.NoRepair, criterion},
 	}
-	for _, l := range r.analysis.Layers() {
-		out := LayerReport{Name: l.Name, Op: l.Op, Before: l.Channels, After: l.Channels, Prunable: l.Prunable, Pinned: l.Pinned, Follows: l.Follows}
-		for _, id := range l.Class {
-			if id >= 0 && r.remove[id] {
-				out.After--
-			}
-		}
+	for _, l := range r.original.Layers() {
+		out := LayerReport{Name: l.Name, Op: l.Op, Before: l.Channels, After: len(r.kept[l.Node.Outputs[0].Name]), Prunable: l.Prunable, Pinned: l.Pinned, Follows: l.Follows}
 		if !l.Follows {
 			rep.Filters.Before += int64(out.Before)
 			rep.Filters.After += int64(out.After)

@@ -109,7 +109,7 @@ def explain(error):
             for detail in status_pb2.Status.FromString(value).details:
                 bad = error_details_pb2.BadRequest()
                 if detail.Unpack(bad):
-                    text += "".join(f"\n  {v.field}: {v.description}" for v in bad.field_violations)
+                    text += "".join(f"\n  {v.field}: {v.description}" for v in bad.field_violations if v.description not in text)
     return text
 
 

@@ -82,15 +82,16 @@ type consumer struct {
 }
 
 // Ridge returns a copy of cut in which every consumer downstream of a removed channel is refitted on the images. orig is
-// the graph that cut was made from, a its analysis. The same seed gives the same bytes at any number of threads.
+// the graph that cut was made from, in one step or several, and kept lists the channels of orig that each layer still
+// yields, by the name of its output. The same seed gives the same bytes at any number of threads.
 //
 // Memory: the samples of the original (Options.Memory), and for the largest layer of D inputs about 12·D² bytes.
-func Ridge(ctx context.Context, orig, cut *graph.Graph, a *group.Analysis, remove map[int]bool, in []tensor.Type, images Images, opt Options) (*graph.Graph, *Stats, error) {
+func Ridge(ctx context.Context, orig, cut *graph.Graph, kept map[string][]int, in []tensor.Type, images Images, opt Options) (*graph.Graph, *Stats, error) {
 	opt = opt.withDefaults()
 	images.N = min(images.N, opt.Images)
 	h := cut.Clone()
 	stats := &Stats{Images: images.N, Solved: []string{}}
-	cs, err := consumers(orig, h, a, remove, in, opt, stats)
+	cs, err := consumers(orig, h, kept, in, opt, stats)
 	if err != nil {
 		return nil, nil, fmt.Errorf("repair: %w", err)
 	}
@@ -127,7 +128,7 @@ func Ridge(ctx context.Context, orig, cut *graph.Graph, a *group.Analysis, remov
 
 // consumers lists what is to be refitted, in topological order: every layer that reads something which the cut has
 // changed, directly or through others.
-func consumers(orig, h *graph.Graph, a *group.Analysis, remove map[int]bool, in []tensor.Type, opt Options, stats *Stats) ([]*consumer, error) {
+func consumers(orig, h *graph.Graph, kept map[string][]int, in []tensor.Type, opt Options, stats *Stats) ([]*consumer, error) {
 	info, err := engine.Infer(orig, in, tensor.Float32)
 	if err != nil {
 		return nil, err
@@ -140,20 +141,11 @@ func consumers(orig, h *graph.Graph, a *group.Analysis, remove map[int]bool, in 
 			}
 		}
 	}
-	lossy := map[*graph.Node]bool{} // reads fewer channels than it did
-	for _, e := range a.Edges() {
-		for _, id := range a.EdgeClasses(e) {
-			lossy[e.Node] = lossy[e.Node] || id >= 0 && remove[id]
-		}
-	}
-	layers := map[*graph.Node]group.Layer{}
-	for _, l := range a.Layers() {
-		layers[l.Node] = l
-	}
 	changed := map[*graph.Value]bool{}
 	var cs []*consumer
 	for i, n := range orig.Nodes {
-		hit := lossy[n]
+		m := byOutput[n.Outputs[0].Name]
+		hit := m != nil && reads(n) != reads(m)
 		for _, v := range n.Inputs {
 			hit = hit || changed[v]
 		}
@@ -163,15 +155,11 @@ func consumers(orig, h *graph.Graph, a *group.Analysis, remove map[int]bool, in 
 		for _, v := range n.Outputs {
 			changed[v] = true
 		}
-		l, isLayer := layers[n]
-		if !isLayer {
+		left, isLayer := kept[n.Outputs[0].Name]
+		if !isLayer || m == nil {
 			continue
 		}
 		skip := func(why string) { stats.Skipped = append(stats.Skipped, fmt.Sprintf("%v: %s", n, why)) }
-		m := byOutput[n.Outputs[0].Name]
-		if m == nil {
-			continue
-		}
 		geo, why := newGeometry(n, info[n.Inputs[0]].Type.Shape, info[n.Outputs[0]].Type.Shape, group.WeightTensor(n.Input(1)))
 		if why != "" {
 			skip(why)
@@ -182,12 +170,7 @@ func consumers(orig, h *graph.Graph, a *group.Analysis, remove map[int]bool, in 
 			skip("its weights are shared or no initializer")
 			continue
 		}
-		c := &consumer{orig: n, cut: m, geo: geo, rng: uint64(i)}
-		for p, id := range l.Class {
-			if id < 0 || !remove[id] {
-				c.kept = append(c.kept, p)
-			}
-		}
+		c := &consumer{orig: n, cut: m, geo: geo, kept: left, rng: uint64(i)}
 		c.geo.channels = geo.channelsOf(w.Const)
 		if c.geo.columns() > opt.MaxD {
 			skip(fmt.Sprintf("%d inputs are more than %d", c.geo.columns(), opt.MaxD))
@@ -196,6 +179,22 @@ func consumers(orig, h *graph.Graph, a *group.Analysis, remove map[int]bool, in 
 		cs = append(cs, c)
 	}
 	return cs, nil
+}
+
+// reads is how many channels n's weights read; 0 if n has none.
+func reads(n *graph.Node) int {
+	axis := 0
+	switch {
+	case n.Op == "Conv", n.Op == "Gemm" && n.Attrs.Int("transB", 0) != 0:
+		axis = 1
+	case n.Op != "ConvTranspose" && n.Op != "Gemm" && n.Op != "MatMul":
+		return 0
+	}
+	w := group.WeightTensor(n.Input(1))
+	if w == nil || len(w.Shape) <= axis {
+		return 0
+	}
+	return w.Shape[axis]
 }
 
 // positions are the places sampled in image i, the same for X' and Z.

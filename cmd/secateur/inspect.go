@@ -1,0 +1,175 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/onnx"
+	"github.com/secateur/secateur/engine/predict"
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/engine/vision"
+	"github.com/secateur/secateur/pruner/group"
+)
+
+type inspectCmd struct {
+	File string `arg:"" help:"The ONNX file." type:"existingfile"`
+	JSON bool   `help:"Print one JSON document."`
+}
+
+// inspection is what inspect prints.
+type inspection struct {
+	Name       string            `json:"name"`
+	IR         int               `json:"ir_version"`
+	Opsets     map[string]int    `json:"opsets"`
+	Producer   string            `json:"producer"`
+	Inputs     []signature       `json:"inputs"`
+	Outputs    []signature       `json:"outputs"`
+	Metadata   map[string]string `json:"metadata"`
+	ServedAt   string            `json:"served_at"`
+	Parameters int64             `json:"parameters"`
+	MACs       int64             `json:"macs"`
+	Operators  map[string]int    `json:"operators"`
+	Layers     []layerRow        `json:"layers"`
+	// Groups is what pruning may remove: the channels that stand or fall together, by the layer that makes them.
+	Groups []groupRow `json:"groups"`
+	// Problem says why the engine does not run the model, if so; costs and groups are missing then.
+	Problem string `json:"problem,omitempty"`
+}
+
+type signature struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+}
+
+type layerRow struct {
+	Name       string `json:"name"`
+	Op         string `json:"op"`
+	In         []int  `json:"in"`
+	Out        []int  `json:"out"`
+	Parameters int64  `json:"parameters"`
+	MACs       int64  `json:"macs"`
+}
+
+// groupRow is what may be removed of one layer's channels.
+type groupRow struct {
+	Name     string `json:"name"`
+	Op       string `json:"op"`
+	Channels int    `json:"channels"`
+	Prunable int    `json:"prunable"`
+	Pinned   string `json:"pinned,omitempty"`
+	// Follows: the channels are those that the layer reads (a depthwise convolution), and go with them.
+	Follows bool `json:"follows,omitempty"`
+}
+
+// Run implements the command.
+func (c *inspectCmd) Run() error {
+	g, err := onnx.ReadFile(c.File)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", c.File, err)
+	}
+	r := inspect(g)
+	if c.JSON {
+		return printJSON(r)
+	}
+	return r.print()
+}
+
+func inspect(g *graph.Graph) inspection {
+	r := inspection{Name: g.Name, IR: g.IR, Opsets: g.Opsets, Metadata: g.Meta, Operators: map[string]int{},
+		Producer: g.Producer.Name + " " + g.Producer.Version}
+	for _, v := range engine.Inputs(g) {
+		r.Inputs = append(r.Inputs, signature{v.Name, v.Type.String()})
+	}
+	for _, v := range g.Outputs {
+		r.Outputs = append(r.Outputs, signature{v.Name, v.Type.String()})
+	}
+	for _, n := range g.Nodes {
+		r.Operators[n.Op]++
+	}
+	if err := r.measure(g); err != nil {
+		r.Problem = err.Error()
+	}
+	return r
+}
+
+// measure binds shapes and fills in what follows from them.
+func (r *inspection) measure(g *graph.Graph) error {
+	spec, err := vision.ReadSpec(g.Meta, g)
+	if err != nil {
+		return err
+	}
+	in := predict.ServingType(g, spec)
+	r.ServedAt = in.String()
+	info, err := engine.Infer(g, []tensor.Type{in}, tensor.Float32)
+	if err != nil {
+		return err
+	}
+	cost := engine.CountInferred(g, info)
+	r.Parameters, r.MACs = cost.Parameters, cost.MACs
+	for _, n := range g.Nodes {
+		k := cost.Nodes[n]
+		if k.Parameters == 0 && k.MACs == 0 {
+			continue
+		}
+		name := n.Name
+		if name == "" && len(n.Outputs) > 0 && n.Outputs[0] != nil {
+			name = n.Outputs[0].Name
+		}
+		r.Layers = append(r.Layers, layerRow{name, n.Op, k.In, k.Out, k.Parameters, k.MACs})
+	}
+	a, err := group.Analyze(g, info)
+	if err != nil {
+		return err
+	}
+	for _, l := range a.Layers() {
+		r.Groups = append(r.Groups, groupRow{l.Name, l.Op, l.Channels, l.Prunable, l.Pinned, l.Follows})
+	}
+	return nil
+}
+
+func (r *inspection) print() error {
+	w := tabwriter.NewWriter(os.Stdout, 2, 4, 2, ' ', 0)
+	row := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
+	row("model\t%s, IR %d, opset %d, by %s", r.Name, r.IR, r.Opsets[""], r.Producer)
+	for _, s := range r.Inputs {
+		row("input\t%s %s", s.Name, s.Type)
+	}
+	for _, s := range r.Outputs {
+		row("output\t%s %s", s.Name, s.Type)
+	}
+	if r.Problem != "" {
+		row("problem\t%s", r.Problem)
+		return w.Flush()
+	}
+	row("served at\t%s", r.ServedAt)
+	row("parameters\t%s", millions(r.Parameters))
+	row("MACs\t%s", millions(r.MACs))
+	ops := make([]string, 0, len(r.Operators))
+	for o := range r.Operators {
+		ops = append(ops, o)
+	}
+	slices.SortFunc(ops, func(a, b string) int {
+		return cmp.Or(cmp.Compare(r.Operators[b], r.Operators[a]), cmp.Compare(a, b))
+	})
+	for i, o := range ops {
+		what := ""
+		if i == 0 {
+			what = "operators"
+		}
+		row("%s\t%d %s", what, r.Operators[o], o)
+	}
+	row("\nlayer\toperator\tin\tout\tparameters\tMACs")
+	for _, l := range r.Layers {
+		row("%s\t%s\t%v\t%v\t%s\t%s", l.Name, l.Op, l.In, l.Out, millions(l.Parameters), millions(l.MACs))
+	}
+	row("\nchannels of\tcount\tprunable\tpinned because")
+	for _, l := range r.Groups {
+		row("%s\t%d\t%d\t%s", l.Name, l.Channels, l.Prunable, l.Pinned)
+	}
+	return w.Flush()
+}

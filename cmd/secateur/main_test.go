@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/secateur/secateur/deploy/models"
+)
+
+// call runs the program with args and gives its exit code and what it wrote to standard output.
+func call(t *testing.T, args ...string) (int, string) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr := os.Stdout, os.Stderr
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Stdout = w
+	if !testing.Verbose() {
+		os.Stderr = null
+	}
+	out := make(chan string)
+	go func() {
+		b, _ := io.ReadAll(r) // a pipe of our own
+		out <- string(b)
+	}()
+	code := run(args)
+	os.Stdout, os.Stderr = stdout, stderr
+	_, _ = w.Close(), null.Close() // the reader sees the end
+	return code, <-out
+}
+
+// callJSON runs the program with args and --json, wants one document and nothing else, and reads it into v.
+func callJSON(t *testing.T, v any, args ...string) {
+	t.Helper()
+	code, out := call(t, append(args, "--json")...)
+	if code != exitOK {
+		t.Fatalf("%v: exit code %d", args, code)
+	}
+	d := json.NewDecoder(strings.NewReader(out))
+	if err := d.Decode(v); err != nil {
+		t.Fatalf("%v: %v in %q", args, err, out)
+	}
+	if d.More() {
+		t.Fatalf("%v: more than one document: %q", args, out)
+	}
+}
+
+// modelFile writes an embedded model to a file.
+func modelFile(t *testing.T, m models.Model) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), m.Name+".onnx")
+	if err := os.WriteFile(path, m.ONNX, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestExitCodes(t *testing.T) {
+	file := modelFile(t, models.Default())
+	dir := t.TempDir()
+	for _, c := range []struct {
+		name string
+		args []string
+		want int
+	}{
+		{"version", []string{"version"}, exitOK},
+		{"no command", nil, exitUsage},
+		{"unknown command", []string{"grow"}, exitUsage},
+		{"unknown flag", []string{"version", "--loud"}, exitUsage},
+		{"no such file", []string{"inspect", "nowhere.onnx"}, exitUsage},
+		{"phantom count", []string{"phantom", "--out", dir, "--n", "0"}, exitUsage},
+		{"prune without out", []string{"prune", "--model", file, "--calib", dir, "--target", "macs=0.5"}, exitUsage},
+		{"prune target", []string{"prune", "--model", file, "--out", file, "--calib", dir, "--target", "speed=2"}, exitUsage},
+		{"prune margin", []string{"prune", "--model", file, "--out", file, "--calib", dir, "--target", "macs=0.5", "--delta", "0"}, exitUsage},
+		{"prune without images", []string{"prune", "--model", file, "--out", file, "--calib", dir, "--target", "macs=0.5"}, exitError},
+		{"segment without images", []string{"segment", "--model", file, dir}, exitError},
+		{"nobody serves", []string{"models", "list", "--addr", "127.0.0.1:1"}, exitError},
+		{"demo sizes", []string{"demo", "--out", dir, "--images", "1"}, exitUsage},
+	} {
+		if got, _ := call(t, c.args...); got != c.want {
+			t.Errorf("%s: exit code %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+func TestSegmentAndEval(t *testing.T) {
+	dir := t.TempDir()
+	if code, _ := call(t, "phantom", "--out", dir, "--n", "3", "--seed", "7"); code != exitOK {
+		t.Fatalf("phantom: exit code %d", code)
+	}
+	file := modelFile(t, models.Default())
+	var masks []segmented
+	callJSON(t, &masks, "segment", "--model", file, filepath.Join(dir, "images"), "--out", filepath.Join(dir, "out"), "--overlay")
+	if len(masks) != 3 {
+		t.Fatalf("%d masks of 3 images", len(masks))
+	}
+	for _, m := range masks {
+		for _, f := range []string{m.Mask, m.Overlay} {
+			if _, err := os.Stat(f); err != nil {
+				t.Error(err)
+			}
+		}
+		if !(m.Area > 0 && m.Area < 1) {
+			t.Errorf("%s: %g of the image is polyp", m.Image, m.Area)
+		}
+	}
+	var e evaluation
+	callJSON(t, &e, "eval", "--model", file, "--data", dir)
+	if e.N != 3 || e.Dice < 0.5 || e.Dice > 1 || e.IoU > e.Dice {
+		t.Errorf("evaluation %+v", e)
+	}
+	// A threshold that nothing passes, in model.json beside the model, empties the masks.
+	if err := os.WriteFile(filepath.Join(filepath.Dir(file), "model.json"), []byte(`{"postprocess":{"threshold":0.999999}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	callJSON(t, &e, "eval", "--model", file, "--data", dir)
+	if e.Dice > 0.1 {
+		t.Errorf("model.json is not heeded: Dice %g at threshold 0.999999", e.Dice)
+	}
+}
+
+func TestInspect(t *testing.T) {
+	var r inspection
+	callJSON(t, &r, "inspect", modelFile(t, models.Default()))
+	if r.Problem != "" || r.MACs == 0 || len(r.Layers) == 0 || len(r.Groups) == 0 {
+		t.Errorf("problem %q, %d MACs, %d layers, %d groups", r.Problem, r.MACs, len(r.Layers), len(r.Groups))
+	}
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/onnx"
+	"github.com/secateur/secateur/engine/vision"
+	"github.com/secateur/secateur/pruner"
+	"github.com/secateur/secateur/pruner/calib"
+)
+
+type pruneCmd struct {
+	clientFlags
+	Model     string  `help:"Prune this ONNX file here instead of asking a server; takes --out." type:"existingfile"`
+	Name      string  `help:"Which of the server's models; by default its first."`
+	Out       string  `help:"Where the pruned ONNX file goes; with a server, only if given."`
+	Calib     string  `required:"" help:"Calibration images: a folder with images/ and perhaps masks/, or of images alone." type:"existingdir"`
+	Val       string  `help:"Held-out images for the verdict, laid out alike; by default a part of the calibration images." type:"existingdir"`
+	Target    string  `required:"" help:"What to remove: macs=0.5, params=0.3 or filters=0.4."`
+	Labels    string  `help:"Whether masks are used: auto (if there are any) or none." enum:"auto,none" default:"auto"`
+	Delta     float64 `help:"How much mean Dice may be lost." default:"0.01"`
+	Agreement float64 `help:"Without masks: the least mean Dice of the pruned model's masks against the original's." default:"0.97"`
+	MaxLayer  float64 `name:"max-layer" help:"The largest part of a layer's filters that may go." default:"0.9"`
+	NoRepair  bool    `name:"no-repair" help:"Leave weights as they are after the cut."`
+	Promote   string  `help:"On a server, when the pruned model serves: on-pass, staged (not yet) or always." enum:"on-pass,staged,always" default:"on-pass"`
+	Note      string  `help:"On a server, a note to keep with the version."`
+	Seed      uint64  `help:"Seeds all that is random." default:"1"`
+	Report    string  `help:"A folder for report.html and report.json."`
+	Threads   int     `help:"Cores a local prune may use; 0 means all."`
+	Spec      string  `help:"A JSON file that overrides the model's pre- and postprocessing; by default model.json beside the model, if there." type:"existingfile"`
+	JSON      bool    `help:"Print one JSON document."`
+}
+
+// pruned is what prune prints.
+type pruned struct {
+	Verdict string `json:"verdict"`
+	// Out is the file written, if one was.
+	Out string `json:"out,omitempty"`
+	// Model and what follows are set by a server.
+	Model         string          `json:"model,omitempty"`
+	Version       uint64          `json:"version,omitempty"`
+	ParentVersion uint64          `json:"parent_version,omitempty"`
+	Promoted      bool            `json:"promoted"`
+	NotPromoted   string          `json:"not_promoted_reason,omitempty"`
+	SHA256        string          `json:"sha256"`
+	Report        json.RawMessage `json:"report"`
+}
+
+// Run implements the command.
+func (c *pruneCmd) Run(ctx context.Context) error {
+	target, err := pruner.ParseTarget(c.Target)
+	if err != nil {
+		return usage("%v", err)
+	}
+	if c.Model != "" && c.Out == "" {
+		return usage("--model takes --out, where the pruned file goes")
+	}
+	if !(c.Delta > 0 && c.Delta < 1) {
+		return usage("--delta %g: want a loss of Dice between 0 and 1", c.Delta)
+	}
+	fit, val, err := c.sets()
+	if err != nil {
+		return err
+	}
+	if c.Report != "" {
+		if err := os.MkdirAll(c.Report, 0o755); err != nil {
+			return err
+		}
+	}
+	var r pruned
+	var report *pruner.Report
+	if c.Model != "" {
+		r, report, err = c.local(ctx, target, fit, val)
+	} else {
+		r, report, err = c.remote(ctx, target, fit, val)
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = printJSON(r)
+	} else {
+		err = r.print(os.Stdout, report, c.Report)
+	}
+	if err == nil && r.Verdict != "pass" {
+		err = exit(exitNotPassed)
+	}
+	return err
+}
+
+// sets opens the folders of images; val is nil without --val.
+func (c *pruneCmd) sets() (fit, val *calib.Set, err error) {
+	if fit, err = calib.Open(c.Calib); err != nil {
+		return nil, nil, err
+	}
+	if c.Val != "" {
+		val, err = calib.Open(c.Val)
+	}
+	return fit, val, err
+}
+
+// local prunes in this process.
+func (c *pruneCmd) local(ctx context.Context, target pruner.Target, fit, val *calib.Set) (pruned, *pruner.Report, error) {
+	g, sum, err := c.read()
+	if err != nil {
+		return pruned{}, nil, err
+	}
+	p := newProgress()
+	res, err := pruner.Prune(ctx, g, fit, val, pruner.Options{
+		Target: target, Unlabelled: c.Labels == "none", Delta: c.Delta, Agreement: c.Agreement, Seed: c.Seed,
+		MaxLayer: c.MaxLayer, NoRepair: c.NoRepair, Threads: c.Threads, Parent: sum,
+		Progress: func(k pruner.Progress) { p.update(k.Stage, k.Done, k.Total) },
+	})
+	p.done()
+	if err != nil {
+		return pruned{}, nil, err
+	}
+	// The file is written whatever the verdict is: it is the caller's to look at.
+	if err := replaceBytes(c.Out, res.ONNX); err != nil {
+		return pruned{}, nil, err
+	}
+	if c.Report != "" {
+		if err := replaceBytes(filepath.Join(c.Report, "report.json"), res.Report.JSON()); err != nil {
+			return pruned{}, nil, err
+		}
+		if err := replaceBytes(filepath.Join(c.Report, "report.html"), res.Report.HTML()); err != nil {
+			return pruned{}, nil, err
+		}
+	}
+	return pruned{Verdict: res.Report.Verdict, Out: c.Out, SHA256: res.Report.Hashes.Child, Report: res.Report.JSON()}, res.Report, nil
+}
+
+// read gives the model and the hash of its file. Settings that override the model's own are written into it, so that the
+// pruned file carries what it was pruned for.
+func (c *pruneCmd) read() (*graph.Graph, string, error) {
+	b, err := os.ReadFile(c.Model)
+	if err != nil {
+		return nil, "", err
+	}
+	g, err := onnx.Decode(b, onnx.Options{Dir: filepath.Dir(c.Model)})
+	if err != nil {
+		return nil, "", fmt.Errorf("read %s: %w", c.Model, err)
+	}
+	sum := sha256.Sum256(b)
+	spec, overridden, err := readSpec(c.Spec, c.Model, g)
+	if err != nil || !overridden {
+		return g, hex.EncodeToString(sum[:]), err
+	}
+	pre, err := json.Marshal(spec.Pre)
+	if err != nil {
+		return nil, "", err
+	}
+	post, err := json.Marshal(spec.Post)
+	if err != nil {
+		return nil, "", err
+	}
+	if g.Meta == nil {
+		g.Meta = map[string]string{}
+	}
+	g.Meta[vision.MetaPreprocess], g.Meta[vision.MetaPostprocess] = string(pre), string(post)
+	return g, hex.EncodeToString(sum[:]), nil
+}
+
+// print writes what came of a prune as a table; dir is where the report is, if anywhere.
+func (r *pruned) print(out io.Writer, rep *pruner.Report, dir string) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	put := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // Flush reports errors
+	put("\tbefore\tafter\tremoved\t\n")
+	for _, k := range []struct {
+		name string
+		pruner.Change
+	}{{"parameters", rep.Parameters}, {"multiply-adds", rep.MACs}, {"filters", rep.Filters}, {"bytes", rep.Bytes}} {
+		put("%s\t%s\t%s\t%.1f %%\t\n", k.name, millions(k.Before), millions(k.After), k.Removed())
+	}
+	put("latency, ms\t%.1f\t%.1f\t%.1f %%\t\n", rep.Latency.Before, rep.Latency.After, 100*(1-rep.Latency.After/max(rep.Latency.Before, 1e-9)))
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	lines := []string{rep.Sentence}
+	if r.Version != 0 {
+		state := "it serves"
+		if !r.Promoted {
+			state = "not serving: " + r.NotPromoted
+		}
+		lines = append(lines, fmt.Sprintf("%s version %d, from version %d; %s", r.Model, r.Version, r.ParentVersion, state))
+	}
+	if r.Out != "" {
+		lines = append(lines, fmt.Sprintf("written: %s, sha256 %s", r.Out, r.SHA256))
+	}
+	if dir != "" {
+		lines = append(lines, "report: "+filepath.Join(dir, "report.html"))
+	}
+	for _, l := range lines {
+		if _, err := fmt.Fprintln(out, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package pruner
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/onnx"
+)
+
+// MetaKey is the metadata_props key under which a pruned model says what it was made from and how.
+const MetaKey = "secateur.pruning"
+
+// provenance is what a pruned model's metadata says. It holds nothing of when or where the run was.
+type provenance struct {
+	Parent      string          `json:"parent"`      // SHA-256 of the original's bytes
+	Calibration string          `json:"calibration"` // hash of the calibration set
+	Target      string          `json:"target"`
+	Labels      bool            `json:"labels"`
+	Seed        uint64          `json:"seed"`
+	MaxLayer    float64         `json:"max_layer"`
+	MinChannels int             `json:"min_channels"`
+	Round       int             `json:"round"`
+	Steps       int             `json:"steps"`
+	Criterion   string          `json:"criterion"`
+	Repair      string          `json:"repair"`     // "none" if none was kept
+	Parameters  [2]int64        `json:"parameters"` // before and after
+	MACs        [2]int64        `json:"macs"`
+	History     json.RawMessage `json:"history,omitempty"` // the parent's own provenance
+}
+
+const criterion = "TaylorFO-abs at consumer edges, per-example gradient normalisation at the logits"
+
+func (r *run) finish(ctx context.Context) error {
+	r.progress("report", 0, 1)
+	parent, err := onnx.Encode(r.g)
+	if err != nil {
+		return err
+	}
+	r.parentBytes = int64(len(parent))
+	after, err := engine.Count(r.pruned, r.in)
+	if err != nil {
+		return err
+	}
+	p := provenance{
+		Parent: r.opt.Parent, Calibration: r.calibration, Target: r.opt.Target.String(), Labels: r.labels, Seed: r.opt.Seed,
+		MaxLayer: r.opt.MaxLayer, MinChannels: r.opt.MinChannels, Round: r.opt.Round, Steps: r.opt.Steps, Criterion: criterion, Repair: "none",
+		Parameters: [2]int64{r.base.Parameters, after.Parameters}, MACs: [2]int64{r.base.MACs, after.MACs},
+	}
+	if p.Parent == "" {
+		p.Parent = sum(parent)
+	}
+	if r.repairs.Kept {
+		p.Repair = r.repairs.Method
+	}
+	if old := r.g.Meta[MetaKey]; json.Valid([]byte(old)) {
+		p.History = json.RawMessage(old)
+	}
+	doc, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	r.pruned = r.pruned.Clone()
+	if r.pruned.Meta == nil {
+		r.pruned.Meta = map[string]string{}
+	}
+	r.pruned.Meta[MetaKey] = string(doc)
+	if r.bytes, err = onnx.Encode(r.pruned); err != nil {
+		return err
+	}
+	if err := r.write(ctx, p, after); err != nil {
+		return err
+	}
+	r.progress("report", 1, 1)
+	return nil
+}
+
+func sum(b []byte) string {
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:])
+}
