@@ -16,8 +16,8 @@ var activationFamily = slices.Concat(
 	since(realDef("Neg", negOf), 1, 6, 13),
 	since(clipDef(), 1, 6, 11, 12, 13),
 	since(unaryDef("LeakyRelu", leakyRelu[float32], leakyRelu[float64]), 1, 6, 16),
-	since(scalarDef("Sigmoid", sigmoid), 1, 6, 13),
-	since(scalarDef("Tanh", math.Tanh), 1, 6, 13),
+	since(rowDef("Sigmoid", sigmoidRow[float32], sigmoidRow[float64]), 1, 6, 13),
+	since(rowDef("Tanh", tanhRow[float32], tanhRow[float64]), 1, 6, 13),
 	since(scalarDef("Exp", math.Exp), 1, 6, 13),
 	since(scalarDef("Log", math.Log), 1, 6, 13),
 	since(scalarDef("Sqrt", math.Sqrt), 1, 6, 13),
@@ -25,15 +25,12 @@ var activationFamily = slices.Concat(
 	since(scalarDef("Erf", math.Erf), 9, 13),
 	since(scalarDef("Softplus", softplus), 1, 22),
 	since(scalarDef("Softsign", func(x float64) float64 { return x / (1 + math.Abs(x)) }), 1, 22),
-	since(scalarDef("HardSwish", func(x float64) float64 { return x * hardSigmoid(x, 1.0/6, 0.5) }), 14, 22),
+	since(rowDef("HardSwish", hardSwish[float32], hardSwish[float64]), 14, 22),
 	since(scalarDef("Mish", func(x float64) float64 { return x * math.Tanh(softplus(x)) }), 18, 22),
 	since(scalarDef("Floor", math.Floor), 1, 6, 13),
 	since(scalarDef("Ceil", math.Ceil), 1, 6, 13),
 	since(scalarDef("Round", math.RoundToEven), 11, 22),
-	since(attrDef("HardSigmoid", func(s *Site) func(float64) float64 {
-		alpha, beta := s.number("alpha", 0.2), s.number("beta", 0.5)
-		return func(x float64) float64 { return hardSigmoid(x, alpha, beta) }
-	}), 1, 6, 22),
+	since(unaryDef("HardSigmoid", hardSigmoid[float32], hardSigmoid[float64]), 1, 6, 22),
 	since(attrDef("Elu", func(s *Site) func(float64) float64 {
 		alpha := s.number("alpha", 1)
 		return func(x float64) float64 {
@@ -93,8 +90,6 @@ func (s *Site) number(name string, def float64) float64 {
 
 func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
-func hardSigmoid(x, alpha, beta float64) float64 { return max(0, min(1, alpha*x+beta)) }
-
 // softplus is log(1+eˣ) without overflow.
 func softplus(x float64) float64 { return max(x, 0) + math.Log1p(math.Exp(-math.Abs(x))) }
 
@@ -123,6 +118,11 @@ func unaryDef(name string, f32 func(*Site) func(y, x []float32), f64 func(*Site)
 	return Def{Op: name, InPlace: true, Infer: inferUnary, New: func(s *Site) (Kernel, error) {
 		return byFloat(s, func() (Kernel, error) { return elements(f32(s)), nil }, func() (Kernel, error) { return elements(f64(s)), nil })
 	}}
+}
+
+// rowDef is unaryDef for loops that no attribute changes.
+func rowDef(name string, f32 func(y, x []float32), f64 func(y, x []float64)) Def {
+	return unaryDef(name, func(*Site) func(y, x []float32) { return f32 }, func(*Site) func(y, x []float64) { return f64 })
 }
 
 // attrDef is an operator given as a function of one number that the attributes choose.
@@ -208,11 +208,23 @@ func leakyRelu[T kernel.Float](s *Site) func(y, x []T) {
 	alpha := T(s.Attrs().Float("alpha", 0.01))
 	return func(y, x []T) {
 		for i, v := range x {
-			if v < 0 {
-				v *= alpha
-			}
-			y[i] = v
+			y[i] = max(v, 0) + alpha*min(v, 0) // signs come in no order, so a branch would cost more
 		}
+	}
+}
+
+func hardSigmoid[T kernel.Float](s *Site) func(y, x []T) {
+	alpha, beta := T(s.number("alpha", 0.2)), T(s.number("beta", 0.5))
+	return func(y, x []T) {
+		for i, v := range x {
+			y[i] = max(0, min(1, alpha*v+beta))
+		}
+	}
+}
+
+func hardSwish[T kernel.Float](y, x []T) {
+	for i, v := range x {
+		y[i] = v * max(0, min(1, v*(1.0/6)+0.5))
 	}
 }
 
@@ -241,31 +253,25 @@ func clipDef() Def {
 
 // clip is min(max(x, lo), hi); where lo is above hi everything becomes hi, as the specification says.
 func clip[T real](s *Site) Kernel {
-	var bounds [2]T
-	var bounded [2]bool
+	bounds := [2]T{emptyExtreme[T](true), emptyExtreme[T](false)}
 	for i, name := range []string{"min", "max"} {
-		if s.Attrs().Has(name) {
-			bounds[i], bounded[i] = T(s.Attrs().Float(name, 0)), true
+		if s.Opset < 11 && s.Attrs().Has(name) {
+			bounds[i] = T(s.Attrs().Float(name, 0))
 		}
 	}
 	return BindFunc(func(env *Env, out, in []*tensor.Tensor) func() error {
 		y, x := tensor.Of[T](out[0]), tensor.Of[T](in[0])
-		b, has := bounds, bounded
+		b := bounds
 		run := share(env, len(y), 1, func(lo, hi int) {
+			y, least, most := y[lo:hi], b[0], b[1]
 			for i, v := range x[lo:hi] {
-				if has[0] {
-					v = max(v, b[0])
-				}
-				if has[1] {
-					v = min(v, b[1])
-				}
-				y[lo+i] = v
+				y[i] = min(max(v, least), most)
 			}
 		})
 		return func() error {
 			for i := 1; i < len(in) && i < 3; i++ {
 				if in[i] != nil {
-					b[i-1], has[i-1] = tensor.Of[T](in[i])[0], true
+					b[i-1] = tensor.Of[T](in[i])[0]
 				}
 			}
 			run()
@@ -319,12 +325,18 @@ func prelu[T kernel.Float](n *nest) Kernel {
 		y, x, slope := tensor.Of[T](out[0]), tensor.Of[T](in[0]), tensor.Of[T](in[1])
 		_, step := n.inner()
 		run := n.bind(env, func(o offsets, length int) {
-			for i := range length {
-				v := x[o[1]+i*step[1]]
-				if v < 0 {
-					v *= slope[o[2]+i*step[2]]
+			// Input and output are contiguous, as the nest never splits them.
+			y, x := y[o[0]:o[0]+length], x[o[1]:o[1]+length]
+			if step[2] == 0 {
+				a := slope[o[2]]
+				for i, v := range x {
+					y[i] = max(v, 0) + a*min(v, 0)
 				}
-				y[o[0]+i*step[0]] = v
+				return
+			}
+			a := slope[o[2]:]
+			for i, v := range x {
+				y[i] = max(v, 0) + a[i*step[2]]*min(v, 0)
 			}
 		})
 		return func() error { run(); return nil }

@@ -297,6 +297,15 @@ func emptyExtreme[T real](largest bool) (v T) {
 			*p = math.MinInt64
 		}
 		return v
+	case *uint64:
+		if *p = math.MaxUint64; largest {
+			*p = 0
+		}
+		return v
+	case *int16:
+		lo, hi = math.MinInt16, math.MaxInt16
+	case *uint16:
+		lo, hi = 0, math.MaxUint16
 	case *uint32:
 		lo, hi = 0, math.MaxUint32
 	case *int32:

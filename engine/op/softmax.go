@@ -49,49 +49,105 @@ func newSoftmax(s *Site) (Kernel, error) {
 	return byFloat(s, func() (Kernel, error) { return softmax[float32](s) }, func() (Kernel, error) { return softmax[float64](s) })
 }
 
-// softmax is e^(x−max) over its sum, or its logarithm. A group of neighbouring columns is worked on at once, so that
-// memory is read in order whatever the axis.
+// softmax is e^(x−max) over its sum, or its logarithm.
 func softmax[T kernel.Float](s *Site) (Kernel, error) {
 	outer, n, inner, err := softmaxDims(s)
 	if err != nil {
 		return nil, err
 	}
 	log := s.Node.Op == "LogSoftmax"
-	const width = 64
-	groups := (inner + width - 1) / width
+	groups := (inner + columns - 1) / columns
 	return BindFunc(func(env *Env, out, in []*tensor.Tensor) func() error {
 		y, x := tensor.Of[T](out[0]), tensor.Of[T](in[0])
-		run := share(env, outer*groups, n*min(width, inner), func(lo, hi int) {
-			var top, sum [width]float64
+		run := share(env, outer*groups, n*min(columns, inner), func(lo, hi int) {
 			for p := lo; p < hi; p++ {
-				first := p % groups * width
+				first := p % groups * columns
 				at := p/groups*n*inner + first
-				w := min(width, inner-first)
-				for j := range w {
-					top[j], sum[j] = math.Inf(-1), 0
+				if inner == 1 {
+					softmaxRow(y[at:at+n], x[at:at+n], log)
+					continue
 				}
-				for i := range n {
-					for j, v := range x[at+i*inner:][:w] {
-						top[j] = max(top[j], float64(v))
-					}
-				}
-				for i := range n {
-					for j, v := range x[at+i*inner:][:w] {
-						sum[j] += math.Exp(float64(v) - top[j])
-					}
-				}
-				for i := range n {
-					row := y[at+i*inner:][:w]
-					for j, v := range x[at+i*inner:][:w] {
-						if d := float64(v) - top[j]; log {
-							row[j] = T(d - math.Log(sum[j]))
-						} else {
-							row[j] = T(math.Exp(d) / sum[j])
-						}
-					}
-				}
+				softmaxColumns(y[at:], x[at:], n, inner, min(columns, inner-first), log)
 			}
 		})
 		return func() error { run(); return nil }
 	}), nil
+}
+
+func softmaxRow[T kernel.Float](y, x []T, log bool) {
+	top := T(math.Inf(-1))
+	for _, v := range x {
+		top = max(top, v)
+	}
+	var sum T
+	if log {
+		var e [columns]T
+		for i := 0; i < len(x); i += columns {
+			part := x[i:min(i+columns, len(x))]
+			expRow(e[:], part, top)
+			sum += total(e[:len(part)])
+		}
+		shift := T(math.Log(float64(sum)))
+		for i, v := range x {
+			y[i] = v - top - shift
+		}
+		return
+	}
+	expRow(y, x, top)
+	for i := 0; i < len(x); i += columns {
+		sum += total(y[i:min(i+columns, len(x))])
+	}
+	for i := range y {
+		y[i] /= sum
+	}
+}
+
+// total is the sum of v, which is short: long sums are made of parts, so that their error stays small.
+func total[T kernel.Float](v []T) (s T) {
+	for _, x := range v {
+		s += x
+	}
+	return s
+}
+
+// softmaxColumns works on w neighbouring columns at once, inner elements from row to row, so that memory is read in order.
+func softmaxColumns[T kernel.Float](y, x []T, n, inner, w int, log bool) {
+	var top, sum, e [columns]T
+	copy(top[:w], x[:w])
+	for i := 1; i < n; i++ {
+		for j, v := range x[i*inner:][:w] {
+			top[j] = max(top[j], v)
+		}
+	}
+	for i := range n {
+		row := x[i*inner:][:w]
+		for j, v := range row {
+			e[j] = v - top[j]
+		}
+		if log {
+			copy(y[i*inner:][:w], e[:w])
+		}
+		expRow(e[:w], e[:w], 0)
+		if !log {
+			copy(y[i*inner:][:w], e[:w])
+		}
+		for j, v := range e[:w] {
+			sum[j] += v
+		}
+	}
+	for j, v := range sum[:w] {
+		if log {
+			sum[j] = T(math.Log(float64(v)))
+		}
+	}
+	for i := range n {
+		row := y[i*inner:][:w]
+		for j, v := range row {
+			if log {
+				row[j] = v - sum[j]
+			} else {
+				row[j] = v / sum[j]
+			}
+		}
+	}
 }

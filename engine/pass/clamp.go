@@ -12,7 +12,8 @@ func FuseClamps(g *graph.Graph, info Info) {
 	uses := g.Uses()
 	gone := map[*graph.Node]bool{}
 	for _, n := range g.Nodes {
-		if !isConv(n, info) || n.Domain == op.Private {
+		// What output_shape means changed at opset 11; a private operator no longer knows which it had.
+		if !isConv(n, info) || n.Domain == op.Private || n.Attrs.Has("output_shape") {
 			continue
 		}
 		act := soleReader(g, uses, n.Outputs[0])
