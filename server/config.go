@@ -46,6 +46,8 @@ type Config struct {
 	MaxCalibrationBytes int64
 	// MaxPixels bounds width times height of an image; 0: vision.DefaultMaxPixels.
 	MaxPixels int
+	// MaxModelPixels bounds it further for models that run at the image's own size; 0: 2^23, enough for 4K video.
+	MaxModelPixels int
 	// MaxStreams bounds the concurrent calls of one connection; 0: 256.
 	MaxStreams uint32
 
@@ -90,6 +92,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxPixels <= 0 {
 		c.MaxPixels = vision.DefaultMaxPixels
+	}
+	if c.MaxModelPixels <= 0 {
+		c.MaxModelPixels = 1 << 23
 	}
 	if c.MaxStreams == 0 {
 		c.MaxStreams = 256

@@ -33,6 +33,7 @@ import (
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner"
 	"github.com/secateur/secateur/pruner/calib"
+	"github.com/secateur/secateur/pruner/gate"
 	"github.com/secateur/secateur/server/registry"
 )
 
@@ -294,5 +295,6 @@ func (f *fakePrune) prune(ctx context.Context, g *graph.Graph, fit, val *calib.S
 		return nil, errors.New("no channel can be removed")
 	}
 	return &pruner.Result{ONNX: f.file, Report: &pruner.Report{Verdict: f.verdict, MACs: pruner.Change{Before: 100, After: 60},
-		Parameters: pruner.Change{Before: 10, After: 7}, Filters: pruner.Change{Before: 8, After: 5}}}, nil
+		Parameters: pruner.Change{Before: 10, After: 7}, Filters: pruner.Change{Before: 8, After: 5},
+		Gate: &gate.Result{Verdict: f.verdict, Agreement: gate.Interval{Mean: 0.98}}}}, nil
 }

@@ -33,6 +33,11 @@ func (c *call) add(attrs ...slog.Attr) {
 	c.mu.Unlock()
 }
 
+// milliseconds is how the log gives times: JSON has no unit, so the key names it.
+func milliseconds(key string, d time.Duration) slog.Attr {
+	return slog.Float64(key, float64(d.Microseconds())/1000)
+}
+
 type callKey struct{}
 
 // callOf is the call of a context, an empty one outside of any.
@@ -124,7 +129,7 @@ func (s *Server) finish(ctx context.Context, c *call, method string, start time.
 	}
 	c.mu.Lock()
 	attrs := append([]slog.Attr{slog.String("method", method), slog.String("request_id", c.id), slog.String("code", st.Code().String()),
-		slog.Duration("duration", time.Since(start))}, c.attrs...)
+		milliseconds("ms", time.Since(start))}, c.attrs...)
 	c.mu.Unlock()
 	if p, ok := peer.FromContext(ctx); ok {
 		attrs = append(attrs, slog.String("peer", p.Addr.String()))

@@ -122,6 +122,10 @@ func (m *metrics) swapped(s registry.Swapped) {
 		m.modelMACs.DeletePartialMatch(old)
 		m.modelParameters.DeletePartialMatch(old)
 	}
+	// A counter that is there at zero shows its first increase.
+	for _, r := range []string{registry.ReasonOpen, registry.ReasonUpload, registry.ReasonPromote, registry.ReasonPrune, registry.ReasonRollback} {
+		m.swaps.WithLabelValues(s.New.Name, r)
+	}
 	v := strconv.FormatUint(s.New.Version, 10)
 	m.modelInfo.WithLabelValues(s.New.Name, v, i.SHA256).Set(1)
 	m.modelMACs.WithLabelValues(s.New.Name, v).Set(float64(i.MACs))

@@ -128,9 +128,8 @@ func (s models) UploadModel(stream grpc.ClientStreamingServer[secateurv1.UploadM
 		return err
 	}
 	callOf(ctx).add(slog.String("model", e.Name), slog.Uint64("version", e.Version))
-	// Whoever lost the connection by now does not know of the version, and nothing else is changed for them.
-	if err := ctx.Err(); err != nil {
-		return err
+	if err := ctx.Err(); err != nil { // nobody knows of the version
+		return errors.Join(err, s.reg.Delete(e.Name, e.Version))
 	}
 	serving := false
 	_, lookup := s.reg.Lookup(e.Name)

@@ -65,7 +65,7 @@ var targetKinds = map[secateurv1.TargetKind]string{
 }
 
 func (s pruning) pruneOptions(req *secateurv1.PruneRequest) (pruner.Options, error) {
-	opt := pruner.Options{Seed: req.GetSeed(), NoRepair: req.GetNoRepair(), Threads: s.cfg.PruneThreads, Log: s.cfg.Log,
+	opt := pruner.Options{Seed: req.GetSeed(), NoRepair: req.GetNoRepair(), Threads: s.cfg.PruneThreads,
 		Unlabelled: req.GetLabels() == secateurv1.LabelUse_LABEL_USE_NONE}
 	kind, ok := targetKinds[req.GetTarget().GetKind()]
 	if !ok {
@@ -174,6 +174,7 @@ func (j *pruneJob) prune(ctx context.Context, op *operation) (_ *secateurv1.Prun
 		return nil, "", err
 	}
 	j.opt.Parent = hex.EncodeToString(j.parent.SHA256[:])
+	j.opt.Log = j.cfg.Log.With("model", name, "operation", op.name)
 	j.opt.Progress = func(p pruner.Progress) {
 		j.metrics.pruneProgress.WithLabelValues(name).Set(p.Fraction)
 		op.set(func(m *secateurv1.PruneMetadata) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 	"path/filepath"
 	"strings"
@@ -305,7 +306,7 @@ func TestDisconnectLeavesPruneAlone(t *testing.T) {
 	var last *secateurv1.WatchPruneResponse
 	for {
 		r, err := w.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -28,8 +28,9 @@ func (s segmentation) Segment(ctx context.Context, req *secateurv1.SegmentReques
 	}
 	t := out.Timings
 	callOf(ctx).add(slog.String("model", out.Model), slog.Uint64("version", out.Version),
-		slog.Group("stages", "queue", t.Queue.AsDuration(), "decode", t.Decode.AsDuration(), "prepare", t.Prepare.AsDuration(),
-			"infer", t.Infer.AsDuration(), "mask", t.Mask.AsDuration(), "encode", t.Encode.AsDuration()))
+		slog.Group("stages_ms", milliseconds(stageQueue, t.Queue.AsDuration()), milliseconds(stageDecode, t.Decode.AsDuration()),
+			milliseconds(stagePrepare, t.Prepare.AsDuration()), milliseconds(stageInfer, t.Infer.AsDuration()),
+			milliseconds(stageMask, t.Mask.AsDuration()), milliseconds(stageEncode, t.Encode.AsDuration())))
 	return &secateurv1.SegmentResponse{Segmentation: out}, nil
 }
 
@@ -68,6 +69,10 @@ func (s *Server) segment(ctx context.Context, model string, img *secateurv1.Imag
 		return nil, err
 	}
 	decoded := time.Since(at)
+	// A model without a size of its own runs at the image's, and needs memory to match.
+	if n := pixels.W * pixels.H; len(e.Model.Spec().Pre.Size) == 0 && n > s.cfg.MaxModelPixels {
+		return nil, badField("image", "model %q runs at the image's own size: %d pixels, the limit is %d", e.Name, n, s.cfg.MaxModelPixels)
+	}
 	p, err := e.Model.Predict(ctx, pixels)
 	if err != nil {
 		return nil, fmt.Errorf("model %q version %d: %w", e.Name, e.Version, err)

@@ -10,6 +10,8 @@ import (
 	"image/jpeg"
 	"image/png"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
@@ -22,6 +24,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	secateurv1 "github.com/secateur/secateur/api/secateur/v1"
+	"github.com/secateur/secateur/engine/vision"
+	"github.com/secateur/secateur/engine/vision/phantom"
 )
 
 func TestSegmentFormats(t *testing.T) {
@@ -361,4 +365,57 @@ func TestRepliesMatchTheirVersionDuringSwaps(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
+}
+
+// Without fakes: the embedded default model finds what the phantom shows.
+func TestServesEmbeddedModels(t *testing.T) {
+	s, err := New(Config{Models: t.TempDir(), DrainWait: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	img, truth := phantom.Draw(1, 0)
+	raw := &secateurv1.RawImage{Format: secateurv1.PixelFormat_PIXEL_FORMAT_RGB24, Width: uint32(img.W), Height: uint32(img.H), Pixels: img.Pix}
+	out, err := s.segment(t.Context(), "", &secateurv1.Image{Content: &secateurv1.Image_Raw{Raw: raw}},
+		&secateurv1.SegmentOptions{MaskFormat: secateurv1.MaskFormat_MASK_FORMAT_RAW8, Components: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Whatever a camera or an archive sends gets a mask of its size.
+	files := map[string][]byte{"4K": picture(t, 3840, 2160, 90), "one pixel": picture(t, 1, 1, 90)}
+	for _, name := range []string{"palette.png", "gray16.png", "cmyk.jpg", "orientation6.jpg", "blackiszero3.tiff", "rgb.bmp", "lossy.webp"} {
+		b, err := os.ReadFile(filepath.Join("..", "engine", "vision", "testdata", "decode", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = b
+	}
+	for name, b := range files {
+		pixels, err := vision.Decode(b, vision.Limits{})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		out, err := s.segment(t.Context(), "", encoded(b), nil)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		m, err := png.DecodeConfig(bytes.NewReader(out.Mask.Data))
+		if err != nil || m.Width != pixels.W || m.Height != pixels.H {
+			t.Errorf("%s: mask %+v (%v), want %d x %d", name, m, err, pixels.W, pixels.H)
+		}
+	}
+	got := &vision.Mask{W: img.W, H: img.H, Pix: out.Mask.Data, Classes: 1}
+	if d := vision.Compare(got, truth).Dice; out.Model != "polyp-lite0" || d < 0.7 || len(out.Components) == 0 || out.Classes[0].Name != "polyp" {
+		t.Errorf("%s: Dice %.3f, components %v, classes %v", out.Model, d, out.Components, out.Classes)
+	}
+}
+
+func TestOwnSizeIsBounded(t *testing.T) {
+	h := start(t, Config{MaxModelPixels: 20}) // the fake runs at the image's own size
+	h.upload(t, "m", 1, true)
+	_, err := h.seg.Segment(t.Context(), request(t, "m"))
+	if wantCode(t, err, codes.InvalidArgument); violation(err) != "image" {
+		t.Errorf("field %q", violation(err))
+	}
 }

@@ -70,7 +70,7 @@ func (s segmentation) SegmentStream(stream grpc.BidiStreamingServer[secateurv1.S
 		switch {
 		case err == nil:
 			resp.Outcome = &secateurv1.SegmentStreamResponse_Segmentation{Segmentation: out}
-			s.cfg.Log.Debug("frame", "request_id", out.RequestId, "frame_id", f.GetFrameId(), "model", out.Model, "version", out.Version, "duration", time.Since(start))
+			s.cfg.Log.Debug("frame", "request_id", out.RequestId, "frame_id", f.GetFrameId(), "model", out.Model, "version", out.Version, milliseconds("ms", time.Since(start)))
 		case ctx.Err() != nil:
 			return ctx.Err()
 		default:

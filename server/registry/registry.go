@@ -13,7 +13,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -205,7 +204,14 @@ func (r *Registry) resolve(name string) (*model, error) {
 // Promote loads a version and makes it serve. expected is the version that the caller believes to be serving; 0: any. It
 // returns what served before, 0 if nothing did.
 func (r *Registry) Promote(ctx context.Context, name string, version, expected uint64) (*Entry, uint64, error) {
-	return r.serve(ctx, name, expected, ReasonPromote, func(m *model) (uint64, error) { return version, nil })
+	for {
+		e, before, err := r.serve(ctx, name, expected, ReasonPromote, func(m *model) (uint64, error) { return version, nil })
+		var stale *StaleError
+		if expected != 0 || !errors.As(err, &stale) {
+			return e, before, err
+		}
+		// Something else was promoted meanwhile, and the caller does not mind.
+	}
 }
 
 // Rollback makes the version serve that served before. expected is as in Promote.
@@ -328,109 +334,6 @@ func (r *Registry) load(ctx context.Context, g *graph.Graph, override []byte) (R
 	return m, m.Warm(ctx)
 }
 
-// Source says where a version came from.
-type Source string
-
-// Where versions come from.
-const (
-	SourceBuiltin Source = "builtin"
-	SourceUpload  Source = "upload"
-	SourcePrune   Source = "prune"
-	SourceFolder  Source = "folder"
-)
-
-// New is what Add is told of a version besides its file.
-type New struct {
-	Source      Source
-	Parent      uint64
-	Verdict     string
-	Calibration string
-	Note        string
-	ReportJSON  []byte // nil: none
-	ReportHTML  []byte
-	Override    []byte // model.json; nil: none
-}
-
-// Add checks that the file is a model that runs, and stores it as a new version. The version does not serve until Swap.
-func (r *Registry) Add(ctx context.Context, name string, file []byte, n New) (*Entry, error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	if r.ReadOnly() {
-		return nil, &StateError{Model: name, Reason: "READ_ONLY", Text: "the folder of models cannot be written"}
-	}
-	g, err := onnx.Decode(file, onnx.Options{MaxBytes: r.opt.MaxBytes})
-	if err != nil {
-		return nil, &ModelError{err}
-	}
-	run, err := r.load(ctx, g, n.Override)
-	if err != nil {
-		return nil, &ModelError{err}
-	}
-	info := Info{Model: name, Parent: n.Parent, Source: n.Source, Created: r.opt.Now().UTC(), Verdict: n.Verdict,
-		Calibration: n.Calibration, Note: n.Note, HasReport: n.ReportJSON != nil}
-	info.describe(g, file, run)
-
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m := r.models[name]
-	if m == nil {
-		m = &model{name: name, versions: map[uint64]Info{}}
-	}
-	// The pointer first: without one the newest version would serve after a restart, and a number could come twice.
-	m.pointer.Last++
-	info.Version = m.pointer.Last
-	if err := r.store.writePointer(name, m.pointer); err != nil {
-		return nil, fmt.Errorf("model %q: store version %d: %w", name, info.Version, err)
-	}
-	files := map[string][]byte{fileONNX: file, fileReportJSON: n.ReportJSON, fileReportHTML: n.ReportHTML, fileOverride: n.Override}
-	if err := r.store.writeVersion(info, files); err != nil {
-		return nil, fmt.Errorf("model %q: store version %d: %w", name, info.Version, err)
-	}
-	m.versions[info.Version] = info
-	r.models[name] = m
-	return &Entry{Name: name, Version: info.Version, SHA256: sha256.Sum256(file), Parent: n.Parent, Model: run, Info: info}, nil
-}
-
-// Delete removes a version that does not serve. Its number is not used again.
-func (r *Registry) Delete(name string, version uint64) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m, err := r.resolve(name)
-	if err != nil {
-		return err
-	}
-	if _, ok := m.versions[version]; !ok {
-		return &NotFoundError{Model: m.name, Version: version}
-	}
-	if m.pointer.Serving == version {
-		return &StateError{Model: m.name, Reason: "VERSION_SERVING", Text: fmt.Sprintf("version %d serves; promote another one first", version)}
-	}
-	if r.store.readOnly {
-		return &StateError{Model: m.name, Reason: "READ_ONLY", Text: "the folder of models cannot be written"}
-	}
-	next := m.pointer
-	if next.Previous == version {
-		next.Previous = 0
-	}
-	// The pointer first: it must never name what is gone.
-	if next != m.pointer {
-		if err := r.store.writePointer(m.name, next); err != nil {
-			return fmt.Errorf("model %q: delete version %d: %w", m.name, version, err)
-		}
-		m.pointer = next
-	}
-	if err := r.store.remove(m.name, version); err != nil {
-		return fmt.Errorf("model %q: delete version %d: %w", m.name, version, err)
-	}
-	delete(m.versions, version)
-	if m.previous != nil && m.previous.Version == version {
-		m.previous = nil
-	}
-	r.opt.Log.Info("model version deleted", "model", m.name, "version", version)
-	return nil
-}
-
 // Model is what is known of one name.
 type Model struct {
 	Name              string
@@ -513,75 +416,6 @@ func (r *Registry) ReadOnly() bool { return r.store.readOnly }
 
 // Close lets go of the folder. Entries stay usable.
 func (r *Registry) Close() error { return r.store.close() }
-
-// NotFoundError says what is not there.
-type NotFoundError struct {
-	Model   string
-	Version uint64 // 0: the model itself
-	File    string // empty: the version itself
-}
-
-func (e *NotFoundError) Error() string {
-	switch {
-	case e.File != "":
-		return fmt.Sprintf("model %q version %d has no %s", e.Model, e.Version, e.File)
-	case e.Version != 0:
-		return fmt.Sprintf("model %q has no version %d", e.Model, e.Version)
-	case e.Model == "":
-		return "there is no model"
-	}
-	return fmt.Sprintf("there is no model %q that serves", e.Model)
-}
-
-// StaleError says that another version serves than the caller believed: the compare-and-swap was lost.
-type StaleError struct {
-	Model             string
-	Expected, Serving uint64
-}
-
-func (e *StaleError) Error() string {
-	return fmt.Sprintf("model %q: version %d serves, not version %d", e.Model, e.Serving, e.Expected)
-}
-
-// StateError says that the model is not in the state the call needs. Reason is in upper snake case, for programs.
-type StateError struct{ Model, Reason, Text string }
-
-func (e *StateError) Error() string { return fmt.Sprintf("model %q: %s", e.Model, e.Text) }
-
-// ModelError says that a file is not a model that runs here.
-type ModelError struct{ Err error }
-
-func (e *ModelError) Error() string { return e.Err.Error() }
-
-// Unwrap gives what is wrong with it.
-func (e *ModelError) Unwrap() error { return e.Err }
-
-// NameError says that a model cannot have this name.
-type NameError struct{ Name string }
-
-func (e *NameError) Error() string {
-	return fmt.Sprintf("%q cannot be a model's name: 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit", e.Name)
-}
-
-// ErrLocked is in Open's error if another server has the folder open.
-var ErrLocked = errors.New("another server has it open")
-
-func sum(b []byte) string {
-	h := sha256.Sum256(b)
-	return hex.EncodeToString(h[:])
-}
-
-func checkName(s string) error {
-	ok := len(s) >= 1 && len(s) <= 64
-	for i, c := range []byte(s) {
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		ok = ok && (letter || i > 0 && (c == '.' || c == '_' || c == '-'))
-	}
-	if !ok {
-		return &NameError{s}
-	}
-	return nil
-}
 
 // Folder is where a version lies.
 func (r *Registry) Folder(name string, version uint64) string { return r.store.folder(name, version) }

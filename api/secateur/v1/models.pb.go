@@ -654,7 +654,7 @@ type UploadModelHeader struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What the file must hash to, in hexadecimal digits; empty: not checked.
 	Sha256 string `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	// Makes the version serve at once. The first version of a model always does.
+	// Makes the version serve at once. It does so anyway if no version of the model serves.
 	Promote bool `protobuf:"varint,3,opt,name=promote,proto3" json:"promote,omitempty"`
 	// At most 256 bytes.
 	Note          string `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
