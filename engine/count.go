@@ -53,7 +53,7 @@ func CountInferred(g *graph.Graph, info map[*graph.Value]op.Arg) Cost {
 		if len(n.Outputs) > 0 && n.Outputs[0] != nil {
 			k.Out = info[n.Outputs[0]].Type.Shape
 		}
-		k.MACs = macs(n, info)
+		k.MACs = macs(n, args(n.Inputs, info), types(n.Outputs, info))
 		c.MACs += k.MACs
 		c.Nodes[n] = k
 	}
@@ -61,20 +61,19 @@ func CountInferred(g *graph.Graph, info map[*graph.Value]op.Arg) Cost {
 }
 
 // macs counts the multiply-adds of one node, padding included.
-func macs(n *graph.Node, info map[*graph.Value]op.Arg) int64 {
-	elems := func(v *graph.Value) int64 { return int64(info[v].Type.Shape.Elems()) }
-	if n.Domain != "" && n.Domain != "ai.onnx" && n.Domain != op.Private || len(n.Inputs) < 2 || n.Inputs[0] == nil || n.Inputs[1] == nil {
+func macs(n *graph.Node, in []op.Arg, out []tensor.Type) int64 {
+	if n.Domain != "" && n.Domain != "ai.onnx" && n.Domain != op.Private || len(in) < 2 || len(out) < 1 {
 		return 0
 	}
-	x, w := info[n.Inputs[0]].Type.Shape, info[n.Inputs[1]].Type.Shape
+	x, w := in[0].Type.Shape, in[1].Type.Shape
 	switch n.Op {
 	case "Conv": // each output reads one filter: W[M, C/group, k...]
 		if len(w) > 1 && w[0] > 0 {
-			return elems(n.Outputs[0]) * int64(w.Elems()/w[0])
+			return int64(out[0].Shape.Elems()) * int64(w.Elems()/w[0])
 		}
 	case "ConvTranspose": // each input writes one filter: W[C, M/group, k...]
 		if len(w) > 1 && w[0] > 0 {
-			return elems(n.Inputs[0]) * int64(w.Elems()/w[0])
+			return int64(x.Elems()) * int64(w.Elems()/w[0])
 		}
 	case "Gemm":
 		if len(x) == 2 {
@@ -82,12 +81,30 @@ func macs(n *graph.Node, info map[*graph.Value]op.Arg) int64 {
 			if n.Attrs.Int("transA", 0) != 0 {
 				k = x[0]
 			}
-			return elems(n.Outputs[0]) * int64(k)
+			return int64(out[0].Shape.Elems()) * int64(k)
 		}
 	case "MatMul":
 		if len(x) > 0 {
-			return elems(n.Outputs[0]) * int64(x[len(x)-1])
+			return int64(out[0].Shape.Elems()) * int64(x[len(x)-1])
 		}
 	}
 	return 0
+}
+
+func args(vs []*graph.Value, info map[*graph.Value]op.Arg) []op.Arg {
+	as := make([]op.Arg, len(vs))
+	for i, v := range vs {
+		if v != nil {
+			as[i] = info[v]
+		}
+	}
+	return as
+}
+
+func types(vs []*graph.Value, info map[*graph.Value]op.Arg) []tensor.Type {
+	ts := make([]tensor.Type, len(vs))
+	for i, a := range args(vs, info) {
+		ts[i] = a.Type
+	}
+	return ts
 }

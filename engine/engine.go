@@ -22,6 +22,9 @@ type Options struct {
 	Verbatim bool
 	// Float64 runs in float64: slow, and the yardstick for accuracy.
 	Float64 bool
+	// MaxBytes bounds what a compiled model and one session take beside the weights in the file; 0 is DefaultMaxBytes.
+	// Compile refuses a model that needs more before the memory is asked for.
+	MaxBytes int64
 }
 
 // Model is a compiled graph at fixed shapes. It is immutable and safe for concurrent use.
@@ -34,6 +37,7 @@ type Model struct {
 	pool    *kernel.Pool
 	float   tensor.DType
 	scratch int
+	packed  int64 // bytes of kernels for weights that the graph computes
 	keep    bool
 }
 
@@ -41,14 +45,15 @@ type Model struct {
 type step struct {
 	node   *graph.Node
 	def    op.Def
-	kernel op.Kernel
+	kernel op.Kernel // nil where there is nothing to compute
 }
 
 // Compile binds g to the input types, one for each of Inputs(g), and prepares every node. It does not change or keep g,
 // except that a Verbatim model shares its nodes.
 //
 // An operator, element type or rank that the engine does not run is an *op.Unsupported that names the node.
-func Compile(g *graph.Graph, in []tensor.Type, opt Options) (*Model, error) {
+func Compile(g *graph.Graph, in []tensor.Type, opt Options) (model *Model, err error) {
+	defer guard(&err)
 	m := &Model{graph: g, pool: opt.Pool, float: tensor.Float32, keep: opt.Verbatim}
 	if opt.Float64 {
 		m.float = tensor.Float64
@@ -59,7 +64,6 @@ func Compile(g *graph.Graph, in []tensor.Type, opt Options) (*Model, error) {
 	if !opt.Verbatim {
 		m.graph = g.Clone()
 	}
-	var err error
 	if m.info, err = Infer(m.graph, in, m.float); err != nil {
 		return nil, err
 	}
@@ -71,15 +75,22 @@ func Compile(g *graph.Graph, in []tensor.Type, opt Options) (*Model, error) {
 		}
 	}
 	m.inputs = Inputs(m.graph)
-	if err := m.build(); err != nil {
+	limit := opt.MaxBytes
+	if limit <= 0 {
+		limit = DefaultMaxBytes
+	}
+	if err := m.build(limit); err != nil {
 		return nil, err
 	}
 	m.plan = layOut(m)
+	if need := m.packed + int64(m.SessionBytes()); need > limit {
+		return nil, tooMuchMemory(need, limit)
+	}
 	return m, nil
 }
 
 // build makes the kernels.
-func (m *Model) build() error {
+func (m *Model) build(limit int64) error {
 	for _, n := range m.graph.Nodes {
 		if m.constant(n) {
 			continue
@@ -91,6 +102,16 @@ func (m *Model) build() error {
 		s := site(m.graph, n, m.float, m.info)
 		if s.Out, err = def.Infer(s); err != nil {
 			return fmt.Errorf("node %v: %w", n, err)
+		}
+		if w := nodeWork(s); w > maxNodeWork {
+			return fmt.Errorf("node %v: about %d multiply-adds in one node, the limit is %d: %w", n, w, int64(maxNodeWork), ErrTooLarge)
+		}
+		if m.packed += packs(s); m.packed > limit {
+			return tooMuchMemory(m.packed, limit)
+		}
+		if s.Empty() {
+			m.steps = append(m.steps, step{n, def, nil})
+			continue
 		}
 		k, err := def.New(s)
 		if err != nil {
@@ -115,18 +136,10 @@ func (m *Model) constant(n *graph.Node) bool {
 }
 
 // Inputs is the types a run takes, floating point as it runs.
-func (m *Model) Inputs() []tensor.Type { return m.types(m.inputs) }
+func (m *Model) Inputs() []tensor.Type { return types(m.inputs, m.info) }
 
 // Outputs is the types a run yields, floating point as it runs.
-func (m *Model) Outputs() []tensor.Type { return m.types(m.graph.Outputs) }
-
-func (m *Model) types(vs []*graph.Value) []tensor.Type {
-	ts := make([]tensor.Type, len(vs))
-	for i, v := range vs {
-		ts[i] = m.info[v].Type
-	}
-	return ts
-}
+func (m *Model) Outputs() []tensor.Type { return types(m.graph.Outputs, m.info) }
 
 // SessionBytes is how much memory each session takes, beside the weights that all share.
 func (m *Model) SessionBytes() int { return m.plan.bytes + m.scratch }

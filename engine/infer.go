@@ -8,9 +8,6 @@ import (
 	"github.com/secateur/secateur/engine/tensor"
 )
 
-// maxFolded bounds what a constant may grow to when it is computed at compile time; larger ones are computed in each run.
-const maxFolded = 1 << 24
-
 // Inputs lists the inputs that a caller must give: those that are not initializers.
 func Inputs(g *graph.Graph) []*graph.Value {
 	var in []*graph.Value
@@ -27,7 +24,11 @@ func Inputs(g *graph.Graph) []*graph.Value {
 // float, Float32 or Float64, constants included.
 //
 // The error names the first node that is invalid or, as *op.Unsupported, outside of what the engine runs.
-func Infer(g *graph.Graph, in []tensor.Type, float tensor.DType) (map[*graph.Value]op.Arg, error) {
+func Infer(g *graph.Graph, in []tensor.Type, float tensor.DType) (_ map[*graph.Value]op.Arg, err error) {
+	defer guard(&err)
+	if err := checkNodes(g); err != nil {
+		return nil, err
+	}
 	info := make(map[*graph.Value]op.Arg, len(g.Inits)+2*len(g.Nodes))
 	if err := bindInputs(g, in, float, info); err != nil {
 		return nil, err
@@ -42,8 +43,9 @@ func Infer(g *graph.Graph, in []tensor.Type, float tensor.DType) (map[*graph.Val
 		}
 		info[v] = op.Arg{Type: c.Type(), Const: c}
 	}
+	budget := newFoldBudget()
 	for _, n := range g.Nodes {
-		if err := inferNode(g, n, float, info); err != nil {
+		if err := inferNode(g, n, float, info, budget); err != nil {
 			return nil, err
 		}
 	}
@@ -114,7 +116,7 @@ func opset(g *graph.Graph, n *graph.Node) int {
 	return g.Opset(n.Domain)
 }
 
-func inferNode(g *graph.Graph, n *graph.Node, float tensor.DType, info map[*graph.Value]op.Arg) error {
+func inferNode(g *graph.Graph, n *graph.Node, float tensor.DType, info map[*graph.Value]op.Arg, budget *foldBudget) error {
 	def, err := op.Lookup(n, opset(g, n))
 	if err != nil {
 		return err
@@ -137,7 +139,7 @@ func inferNode(g *graph.Graph, n *graph.Node, float tensor.DType, info map[*grap
 		}
 	}
 	s.Out = out
-	vals, err := fold(def, s)
+	vals, err := fold(def, s, budget)
 	if err != nil {
 		return fmt.Errorf("node %v: computing it from constants: %w", n, err)
 	}
@@ -155,7 +157,7 @@ func inferNode(g *graph.Graph, n *graph.Node, float tensor.DType, info map[*grap
 }
 
 // fold computes the outputs that are known at compile time; nil if they are not.
-func fold(def op.Def, s *op.Site) ([]*tensor.Tensor, error) {
+func fold(def op.Def, s *op.Site, budget *foldBudget) ([]*tensor.Tensor, error) {
 	if def.Fold != nil {
 		return def.Fold(s)
 	}
@@ -166,10 +168,8 @@ func fold(def op.Def, s *op.Site) ([]*tensor.Tensor, error) {
 		}
 		in[i] = a.Const
 	}
-	for _, t := range s.Out {
-		if t.Shape.Elems() > maxFolded {
-			return nil, nil
-		}
+	if !budget.take(s) {
+		return nil, nil
 	}
 	return op.Eval(s, in)
 }

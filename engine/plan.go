@@ -106,8 +106,11 @@ func (m *Model) lastUse() map[*graph.Value]int {
 
 func roundUp(n int) int { return (n + tensor.Align - 1) &^ (tensor.Align - 1) }
 
+// maxBySize is up to how many spans pack looks at all that are placed, for each.
+const maxBySize = 1 << 13
+
 // pack places spans, largest first, each at the lowest offset where it meets no other in time. It returns the bytes
-// taken.
+// taken. Very many are placed in order of time instead, where only those still in use have to be looked at.
 func pack(spans []*span, apart bool) int {
 	total := 0
 	if apart {
@@ -118,9 +121,17 @@ func pack(spans []*span, apart bool) int {
 		return total
 	}
 	order := slices.Clone(spans)
-	slices.SortStableFunc(order, func(a, b *span) int { return cmp.Compare(b.size, a.size) })
+	inTime := len(spans) > maxBySize
+	if inTime {
+		slices.SortStableFunc(order, func(a, b *span) int { return cmp.Compare(a.first, b.first) })
+	} else {
+		slices.SortStableFunc(order, func(a, b *span) int { return cmp.Compare(b.size, a.size) })
+	}
 	var placed []*span // by offset
 	for _, s := range order {
+		if inTime {
+			placed = slices.DeleteFunc(placed, func(q *span) bool { return q.last < s.first })
+		}
 		at := 0
 		for _, q := range placed {
 			if q.first > s.last || s.first > q.last {

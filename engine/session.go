@@ -17,7 +17,9 @@ type Session struct {
 	outputs []*tensor.Tensor
 	values  Trace
 	runs    []run
-	at      int // the step that is running, for errors
+	at      int    // the step that is running, for errors
+	arena   []byte // where values lie, as the plan says
+	scratch []byte // what kernels share
 }
 
 type run struct {
@@ -30,8 +32,7 @@ type Trace map[*graph.Value]*tensor.Tensor
 
 // NewSession lays out memory for runs and binds every kernel to it, so that Run allocates nothing.
 func (m *Model) NewSession() *Session {
-	s := &Session{model: m, values: make(Trace, len(m.info))}
-	arena := tensor.Bytes(m.plan.bytes)
+	s := &Session{model: m, values: make(Trace, len(m.info)), arena: tensor.Bytes(m.plan.bytes), scratch: tensor.Bytes(m.scratch)}
 	for v, a := range m.info {
 		if a.Const != nil {
 			s.values[v] = a.Const
@@ -42,15 +43,15 @@ func (m *Model) NewSession() *Session {
 			continue
 		}
 		n := a.Type.DType.Size(a.Type.Shape.Elems())
-		t := &tensor.Tensor{DType: a.Type.DType, Shape: a.Type.Shape, Data: arena[off : off+n : off+n]}
+		t := &tensor.Tensor{DType: a.Type.DType, Shape: a.Type.Shape, Data: s.arena[off : off+n : off+n]}
 		if a.Type.DType == tensor.String {
 			t = tensor.New(a.Type.DType, a.Type.Shape...)
 		}
 		s.values[v] = t
 	}
-	env := &op.Env{Pool: m.pool, Scratch: tensor.Bytes(m.scratch)}
+	env := &op.Env{Pool: m.pool, Scratch: s.scratch}
 	for _, st := range m.steps {
-		if m.plan.viewed[st.node] {
+		if m.plan.viewed[st.node] || st.kernel == nil {
 			continue
 		}
 		s.runs = append(s.runs, run{st.node, st.kernel.Bind(env, s.lookup(st.node.Outputs), s.lookup(st.node.Inputs))})

@@ -15,4 +15,4 @@ for name in polyp-unet polyp-lite0; do
 done
 $python scripts/ort_reference.py "$out/cases" deploy/models/*.onnx "$out"/*-pruned.onnx
 SECATEUR_REFERENCE=$PWD/$out/cases go test -count=1 -run TestReference -v ./engine
-$python scripts/vision_reference.py --check engine/vision/testdata
+$python scripts/vision_reference.py --check

@@ -364,14 +364,20 @@ func cloneMap[V any](m map[string]V) map[string]V {
 }
 
 // Fresh returns a name that no value of the graph has, nor one of the graphs inside it, beginning with base.
-func (g *Graph) Fresh(base string) string {
+func (g *Graph) Fresh(base string) string { return g.Namer()(base) }
+
+// Namer is Fresh for many names: it looks through the graph once, and never gives the same name again.
+func (g *Graph) Namer() func(base string) string {
 	used := map[string]bool{}
 	g.names(used)
-	name := base
-	for i := 1; used[name]; i++ {
-		name = fmt.Sprintf("%s_%d", base, i)
+	return func(base string) string {
+		name := base
+		for i := 1; used[name]; i++ {
+			name = fmt.Sprintf("%s_%d", base, i)
+		}
+		used[name] = true
+		return name
 	}
-	return name
 }
 
 func (g *Graph) names(used map[string]bool) {

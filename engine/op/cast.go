@@ -290,10 +290,14 @@ func castPacked(bits int, signed bool) caster {
 	return c
 }
 
-// storePacked puts element i of an array of elements of less than a byte in its place.
+// storePacked puts element i of an array of elements of less than a byte in its place. Elements come in order: the first
+// of a byte clears the rest of it, which nobody else may ever write.
 func storePacked(data []byte, i, bits int, v uint8) {
 	per := 8 / bits
 	shift := i % per * bits
 	mask := uint8(1<<bits - 1)
+	if shift == 0 {
+		data[i/per] = 0
+	}
 	data[i/per] = data[i/per]&^(mask<<shift) | v<<shift
 }

@@ -65,7 +65,7 @@ func TestCastRounds(t *testing.T) {
 		saturate int
 		in, want []float64
 	}{
-		{tensor.Float16, 1, []float64{1.0 / 3, 65519, 65520, 1e-8, -0.0}, []float64{0.333251953125, 65504, inf, 0, 0}},
+		{tensor.Float16, 1, []float64{1.0 / 3, 65519, 65520, 1e-8, math.Copysign(0, -1)}, []float64{0.333251953125, 65504, inf, 0, 0}},
 		{tensor.BFloat16, 1, []float64{1.0 / 3, 257, 259, 3.4e38}, []float64{0.333984375, 256, 260, inf}},
 		{tensor.Float8E4M3FN, 1, []float64{17, 19, 464, 500, -inf, nan, 1.0 / 1024}, []float64{16, 20, 448, 448, -448, nan, 0}},
 		{tensor.Float8E4M3FN, 0, []float64{464, 465, -inf}, []float64{448, nan, nan}},

@@ -85,6 +85,9 @@ func convShape(s *Site, transposed bool) (kernel.ConvShape, []int, error) {
 // roomFor refuses geometry that is valid and tiny on paper but that the kernels would need too much memory for: they copy
 // the input with its padding, and a transposed convolution has one set of offsets for each of its stride·stride phases.
 func roomFor(s *Site, z kernel.ConvShape, transposed bool) error {
+	if z.KH*z.KW > 1<<16 || z.M > 1<<20 {
+		return s.Unsupported("%d output channels of %dx%d weights", z.M, z.KH, z.KW)
+	}
 	h, w := z.H+z.PadTop+z.PadBottom+z.KH*z.DilH, z.W+z.PadLeft+z.PadRight+z.KW*z.DilW
 	if transposed {
 		h, w = max(z.OH, z.H)+z.KH*z.DilH, max(z.OW, z.W)+z.KW*z.DilW
@@ -138,8 +141,8 @@ func unslide(s *Site, w *spatial) error {
 			total := full - w.out[i] // what is to be cut off; negative where the output reaches beyond the kernel
 			cut := max(total, 0)
 			w.begin[i] = cut / 2
-			// Opset 11 swapped which side gets the odd one.
-			if (auto == "SAME_UPPER") != (s.Node.Domain == Private || s.Opset >= 11) {
+			// The end gets the odd one for SAME_UPPER only. The text of opset 1 had it the other way; nobody ran it so.
+			if auto != "SAME_UPPER" {
 				w.begin[i] = cut - cut/2
 			}
 			w.end[i] = total - w.begin[i]

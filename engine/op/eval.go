@@ -21,10 +21,6 @@ func Eval(s *Site, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 	if s.Out, err = def.Infer(s); err != nil {
 		return nil, err
 	}
-	k, err := def.New(s)
-	if err != nil {
-		return nil, err
-	}
 	out := make([]*tensor.Tensor, len(s.Node.Outputs))
 	for i, v := range s.Node.Outputs {
 		if v == nil {
@@ -38,6 +34,13 @@ func Eval(s *Site, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 			return nil, s.Unsupported("output %d would be %v, more than %d elements", i, t, maxElems)
 		}
 		out[i] = tensor.New(t.DType, t.Shape...)
+	}
+	if s.Empty() {
+		return out, nil
+	}
+	k, err := def.New(s)
+	if err != nil {
+		return nil, err
 	}
 	env := &Env{Pool: evalPool}
 	if sc, ok := k.(Scratcher); ok {

@@ -71,6 +71,17 @@ func (s *Site) ConstInts(i int) ([]int, error) {
 	return v, nil
 }
 
+// Empty reports whether the node, whose types Infer has put in Out, has no element to compute. Such a node need not run,
+// and must not be made: its other dimensions may be as large as they like.
+func (s *Site) Empty() bool {
+	for i, v := range s.Node.Outputs {
+		if v != nil && i < len(s.Out) && s.Out[i].Shape.Elems() != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Unsupported says that the node is valid ONNX that this table does not cover, and why.
 func (s *Site) Unsupported(format string, args ...any) error {
 	return &Unsupported{Node: s.Node, Reason: fmt.Sprintf(format, args...)}

@@ -283,7 +283,10 @@ func globalPool[T kernel.Float](largest bool) Kernel {
 			for p := lo; p < hi; p++ {
 				v := x[p*plane : (p+1)*plane]
 				if largest {
-					y[p] = slices.Max(v)
+					y[p] = T(math.Inf(-1)) // of nothing, as MaxPool
+					for _, a := range v {
+						y[p] = max(y[p], a)
+					}
 					continue
 				}
 				var sum float64

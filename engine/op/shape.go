@@ -129,7 +129,6 @@ func reshapeInput(s *Site) (tensor.Shape, error) {
 func reshape(in tensor.Shape, want []int, allowZero bool) (tensor.Shape, error) {
 	out := make(tensor.Shape, len(want))
 	rest := -1
-	known := 1
 	for i, d := range want {
 		switch {
 		case d == -1 && rest >= 0:
@@ -146,10 +145,10 @@ func reshape(in tensor.Shape, want []int, allowZero bool) (tensor.Shape, error) 
 		}
 		out[i] = d
 	}
-	if known = out.Elems(); rest < 0 {
+	if rest < 0 {
 		return out, nil
 	}
-	n := in.Elems()
+	n, known := in.Elems(), out.Elems()
 	if known <= 0 || n%known != 0 {
 		return nil, fmt.Errorf("shape %v does not divide the %d elements of %v", want, n, []int(in))
 	}

@@ -11,21 +11,21 @@ import (
 // FoldBatchNorm multiplies the scale of a BatchNormalization into the convolution before it:
 // γ(Wx+b−μ)/√(σ²+ε)+β = (γ/√(σ²+ε))W·x + (b−μ)γ/√(σ²+ε)+β. The arithmetic is in float64, rounded once.
 func FoldBatchNorm(g *graph.Graph, info Info) {
-	uses := g.Uses()
+	uses, outs, fresh := g.Uses(), outputs(g), g.Namer()
 	gone := map[*graph.Node]bool{}
 	for _, n := range g.Nodes {
-		if !isConv(n, info) || n.Domain == op.Private {
+		if !isConv(n, info) || n.Domain == op.Private || info[n.Inputs[1]].Const.Elems() == 0 {
 			continue
 		}
-		bn := soleReader(g, uses, n.Outputs[0])
+		bn := soleReader(outs, uses, n.Outputs[0])
 		if bn == nil || !isONNX(bn, "BatchNormalization") || !plainBatchNorm(bn, info) {
 			continue
 		}
 		w, b := foldedWeights(n, bn, info)
 		n.Inputs = []*graph.Value{
 			n.Inputs[0],
-			constant(g, info, g.Fresh(bn.Outputs[0].Name+".weight"), w),
-			constant(g, info, g.Fresh(bn.Outputs[0].Name+".bias"), b),
+			constant(g, info, fresh(bn.Outputs[0].Name+".weight"), w),
+			constant(g, info, fresh(bn.Outputs[0].Name+".bias"), b),
 		}
 		n.Outputs[0] = bn.Outputs[0]
 		n.Outputs[0].Def = n

@@ -9,14 +9,14 @@ import (
 
 // FuseClamps lets a convolution apply the Relu or Clip behind it while it still holds the result in registers.
 func FuseClamps(g *graph.Graph, info Info) {
-	uses := g.Uses()
+	uses, outs := g.Uses(), outputs(g)
 	gone := map[*graph.Node]bool{}
 	for _, n := range g.Nodes {
 		// What output_shape means changed at opset 11; a private operator no longer knows which it had.
 		if !isConv(n, info) || n.Domain == op.Private || n.Attrs.Has("output_shape") {
 			continue
 		}
-		act := soleReader(g, uses, n.Outputs[0])
+		act := soleReader(outs, uses, n.Outputs[0])
 		if act == nil {
 			continue
 		}

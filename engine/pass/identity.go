@@ -5,14 +5,20 @@ import "github.com/secateur/secateur/engine/graph"
 // DropIdentities removes nodes whose output is their input: Identity, and Dropout at inference. A node that yields a
 // graph output stays, so that outputs keep values of their own.
 func DropIdentities(g *graph.Graph, _ Info) {
-	uses := g.Uses()
+	uses, outs := g.Uses(), outputs(g)
+	stands := map[*graph.Value]*graph.Value{} // what is read in the place of a dropped output
 	var nodes []*graph.Node
 	for _, n := range g.Nodes {
-		if !isIdentity(n, uses) || isOutput(g, n.Outputs[0]) {
+		for i, v := range n.Inputs {
+			if w := stands[v]; w != nil {
+				n.Inputs[i] = w
+			}
+		}
+		if !isIdentity(n, uses) || outs[n.Outputs[0]] {
 			nodes = append(nodes, n)
 			continue
 		}
-		replace(g, n.Outputs[0], n.Inputs[0])
+		stands[n.Outputs[0]] = n.Inputs[0]
 	}
 	g.Nodes = nodes
 }

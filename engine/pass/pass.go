@@ -36,29 +36,13 @@ func Optimize(g *graph.Graph, info Info) {
 	}
 }
 
-// replace makes every reader of from, graph outputs included, read to.
-func replace(g *graph.Graph, from, to *graph.Value) {
-	each := func(vs []*graph.Value) {
-		for i, v := range vs {
-			if v == from {
-				vs[i] = to
-			}
-		}
+// outputs is the set of values that leave the graph.
+func outputs(g *graph.Graph) map[*graph.Value]bool {
+	outs := make(map[*graph.Value]bool, len(g.Outputs))
+	for _, v := range g.Outputs {
+		outs[v] = true
 	}
-	for _, n := range g.Nodes {
-		each(n.Inputs)
-	}
-	each(g.Outputs)
-}
-
-// isOutput reports whether v leaves the graph.
-func isOutput(g *graph.Graph, v *graph.Value) bool {
-	for _, o := range g.Outputs {
-		if o == v {
-			return true
-		}
-	}
-	return false
+	return outs
 }
 
 // constant adds an initializer.
@@ -70,9 +54,9 @@ func constant(g *graph.Graph, info Info, name string, t *tensor.Tensor) *graph.V
 }
 
 // soleReader is the only node that reads v, or nil if there are several, or v leaves the graph as well.
-func soleReader(g *graph.Graph, uses map[*graph.Value][]graph.Use, v *graph.Value) *graph.Node {
+func soleReader(outs map[*graph.Value]bool, uses map[*graph.Value][]graph.Use, v *graph.Value) *graph.Node {
 	u := uses[v]
-	if len(u) != 1 || u[0].Input != 0 || isOutput(g, v) {
+	if len(u) != 1 || u[0].Input != 0 || outs[v] {
 		return nil
 	}
 	return u[0].Node
