@@ -82,6 +82,9 @@ func Compile(g *graph.Graph, in []tensor.Type, opt Options) (model *Model, err e
 	if err := m.build(limit); err != nil {
 		return nil, err
 	}
+	if !m.keep {
+		m.release()
+	}
 	m.plan = layOut(m)
 	if need := m.packed + int64(m.SessionBytes()); need > limit {
 		return nil, tooMuchMemory(need, limit)
@@ -123,6 +126,44 @@ func (m *Model) build(limit int64) error {
 		m.steps = append(m.steps, step{n, def, k})
 	}
 	return nil
+}
+
+// release forgets weights that kernels have packed: those that convolutions alone read. The graph is our own copy, and the
+// caller's keeps its tensors.
+func (m *Model) release() {
+	packed, other := map[*graph.Value]bool{}, map[*graph.Value]bool{}
+	for _, v := range m.graph.Outputs {
+		other[v] = true
+	}
+	for _, st := range m.steps {
+		conv := st.node.Op == "Conv" || st.node.Op == "ConvTranspose"
+		for i, v := range st.node.Inputs {
+			if v == nil {
+				continue
+			}
+			if conv && i > 0 && m.packs(st.node) {
+				packed[v] = true
+			} else {
+				other[v] = true
+			}
+		}
+	}
+	for v := range packed {
+		if !other[v] {
+			v.Const = nil
+			delete(m.info, v)
+		}
+	}
+}
+
+// packs reports whether a convolution's weights and bias are constant, so that its kernel holds them.
+func (m *Model) packs(n *graph.Node) bool {
+	for _, v := range n.Inputs[1:] {
+		if v != nil && m.info[v].Const == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // constant reports whether every output of n was computed at compile time.
