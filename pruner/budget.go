@@ -5,183 +5,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/secateur/secateur/engine"
-	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/pruner/group"
 )
-
-// Target is how much to remove.
-type Target struct {
-	Kind     string  // macs, params or filters
-	Fraction float64 // in (0,1): the part to remove
-}
-
-// String is the form that ParseTarget reads.
-func (t Target) String() string { return t.Kind + "=" + strconv.FormatFloat(t.Fraction, 'g', -1, 64) }
-
-// ParseTarget reads "macs=0.5", "params=30%" or "filters=0.4": what to count and the part of it to remove.
-func ParseTarget(s string) (Target, error) {
-	const want = "want macs=F, params=F or filters=F with F the part to remove, as in macs=0.4"
-	kind, value, ok := strings.Cut(strings.TrimSpace(s), "=")
-	if !ok {
-		return Target{}, fmt.Errorf("target %q: %s", s, want)
-	}
-	percent := strings.HasSuffix(value, "%")
-	f, err := strconv.ParseFloat(strings.TrimSuffix(value, "%"), 64)
-	if err != nil {
-		return Target{}, fmt.Errorf("target %q: %q is not a number; %s", s, value, want)
-	}
-	if percent {
-		f /= 100
-	}
-	t := Target{Kind: strings.ToLower(strings.TrimSpace(kind)), Fraction: f}
-	return t, t.check()
-}
-
-func (t Target) check() error {
-	switch t.Kind {
-	case "macs", "params", "filters":
-	case "":
-		return fmt.Errorf("no target is set: say macs, params or filters, and the part to remove")
-	default:
-		return fmt.Errorf("target %q: %q cannot be counted; there are macs, params and filters", t, t.Kind)
-	}
-	if !(t.Fraction > 0 && t.Fraction < 1) {
-		return fmt.Errorf("target %q: the part to remove must lie between 0 and 1", t)
-	}
-	return nil
-}
-
-// axis is one sliced axis of a weight tensor.
-type axis struct {
-	kept int
-}
-
-// weight is a constant that a cut makes smaller. Its elements after a cut are the product of what stays of each axis.
-type weight struct {
-	rest   int64 // product of the axes that no class slices
-	axes   []axis
-	params int64 // 1 if it counts as parameters, 0 if it was counted before
-	macs   int64 // multiply-adds for each element
-}
-
-func (w *weight) elems() int64 {
-	n := w.rest
-	for _, a := range w.axes {
-		n *= int64(a.kept)
-	}
-	return n
-}
-
-// touch is what removing a class does to an axis of a weight.
-type touch struct{ weight, axis, count int }
-
-// costs follows parameters, multiply-adds and filters through a series of removals. The figures are exact for graphs
-// whose shared constants are cut alike; the multiply-adds of a node are those for each element of its weights times
-// their number, which slicing leaves as it is.
-type costs struct {
-	weights []weight
-	touches map[int][]touch // by class
-	filters map[int]int64   // by class: channels of layers that go with it
-	params  int64
-	macs    int64
-	count   int64 // filters that are there
-}
-
-func newCosts(a *group.Analysis, base engine.Cost) *costs {
-	c := &costs{touches: map[int][]touch{}, filters: map[int]int64{}, params: base.Parameters, macs: base.MACs}
-	type place struct {
-		n     *graph.Node
-		input int
-	}
-	at := map[place]int{}
-	counted := map[*graph.Value]bool{}
-	for _, s := range a.Slices {
-		v := s.Node.Inputs[s.Input]
-		t := group.WeightTensor(v)
-		if t == nil {
-			continue
-		}
-		p := place{s.Node, s.Input}
-		i, ok := at[p]
-		if !ok {
-			i = len(c.weights)
-			at[p] = i
-			w := weight{rest: int64(t.Elems())}
-			if v.Const != nil && v.Const.DType.IsFloat() && !counted[v] {
-				w.params, counted[v] = 1, true
-			}
-			if m := base.Nodes[s.Node].MACs; s.Input == 1 && m > 0 && w.rest > 0 {
-				w.macs = m / w.rest
-			}
-			c.weights = append(c.weights, w)
-		}
-		w := &c.weights[i]
-		w.rest /= int64(len(s.Class))
-		w.axes = append(w.axes, axis{len(s.Class)})
-		n := map[int]int{}
-		for _, id := range s.Class {
-			if id >= 0 {
-				n[id]++
-			}
-		}
-		for id, k := range n {
-			c.touches[id] = append(c.touches[id], touch{i, len(w.axes) - 1, k})
-		}
-	}
-	for _, l := range a.Layers() {
-		if l.Follows {
-			continue
-		}
-		c.count += int64(l.Channels)
-		for _, id := range l.Class {
-			if id >= 0 {
-				c.filters[id]++
-			}
-		}
-	}
-	return c
-}
-
-// remove takes class id away (sign 1), or puts it back (sign -1).
-func (c *costs) remove(id int, sign int) {
-	for _, t := range c.touches[id] {
-		w := &c.weights[t.weight]
-		before := w.elems()
-		w.axes[t.axis].kept -= sign * t.count
-		less := before - w.elems()
-		c.params -= less * w.params
-		c.macs -= less * w.macs
-	}
-	c.count -= int64(sign) * c.filters[id]
-}
-
-// of is the figure that a target counts.
-func (c *costs) of(kind string) int64 {
-	switch kind {
-	case "macs":
-		return c.macs
-	case "params":
-		return c.params
-	}
-	return c.count
-}
-
-// saved is by how much the figure would fall without these classes.
-func (c *costs) saved(ids []int, kind string) int64 {
-	before := c.of(kind)
-	for _, id := range ids {
-		c.remove(id, 1)
-	}
-	after := c.of(kind)
-	for _, id := range ids {
-		c.remove(id, -1)
-	}
-	return before - after
-}
 
 // unit is what selection removes at once: one class, or as many of like classes as rounding asks for.
 type unit struct {
@@ -196,9 +23,11 @@ type unit struct {
 type queue []*unit
 
 func (q queue) Len() int { return len(q) }
+
 func (q queue) Less(i, j int) bool {
 	return q[i].rank < q[j].rank || q[i].rank == q[j].rank && q[i].ids[0] < q[j].ids[0]
 }
+
 func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
 
 // Push implements heap.Interface.
@@ -387,17 +216,4 @@ func choose(a *group.Analysis, importance map[int]float64, base engine.Cost, b b
 		lastOfFamily[u.family] = u.order
 	}
 	return removed, nil
-}
-
-// back is by how much the figure would rise with these classes put back.
-func (c *costs) back(ids []int, kind string) int64 {
-	before := c.of(kind)
-	for _, id := range ids {
-		c.remove(id, -1)
-	}
-	after := c.of(kind)
-	for _, id := range ids {
-		c.remove(id, 1)
-	}
-	return after - before
 }

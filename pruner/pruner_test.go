@@ -17,8 +17,11 @@ import (
 	"github.com/secateur/secateur/deploy/models"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/onnx"
+	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/engine/vision/phantom"
 	"github.com/secateur/secateur/pruner/calib"
+	"github.com/secateur/secateur/pruner/gate"
+	"github.com/secateur/secateur/pruner/repair"
 )
 
 // phantoms is a set of n drawn frames.
@@ -73,6 +76,7 @@ func TestPrune(t *testing.T) {
 	}{{"polyp-unet", true}, {"polyp-lite0", false}} {
 		t.Run(c.model, func(t *testing.T) {
 			g := small(t, c.model)
+			host, _ := os.Hostname()
 			before, err := onnx.Encode(g)
 			if err != nil {
 				t.Fatal(err)
@@ -109,6 +113,9 @@ func TestPrune(t *testing.T) {
 			}
 			if !bytes.Equal(again.ONNX, r.ONNX) {
 				t.Errorf("two threads give other bytes than one")
+			}
+			if len(host) > 4 && strings.Contains(r.Graph.Meta[MetaKey], host) {
+				t.Errorf("the file names this machine, %q", host)
 			}
 			checkFile(t, r, fit)
 			// What was pruned can be pruned again, and remembers.
@@ -162,6 +169,34 @@ func checkFile(t *testing.T, r *Result, fit *calib.Set) {
 	}
 }
 
+// Nothing that a stranger named gets into the page as markup, and the page says what the report holds.
+func TestPageEscapes(t *testing.T) {
+	const evil = "</title><script>alert('x')</script>\n\"&../../etc"
+	interval := gate.Interval{Mean: -0.02, Lower: -0.03, Upper: -0.01, N: 1}
+	m := &vision.Metrics{Dice: 0.5}
+	for _, labelled := range []bool{true, false} {
+		g := &gate.Result{Verdict: evil, Labelled: labelled, N: 1, Margin: 0.01, Agreement: interval, Worst: []string{evil}, Images: []gate.Image{{Name: evil, Original: m, Pruned: m}}}
+		if labelled {
+			g.Original, g.Pruned, g.Difference = &gate.Means{}, &gate.Means{}, &interval
+		}
+		r := Report{
+			Verdict: evil, Sentence: evil + ": " + evil, Model: evil, Target: evil, Input: evil, Gate: g,
+			Layers: []LayerReport{{Name: evil, Op: evil, Before: 3, After: 2, Pinned: evil}},
+			Repair: RepairReport{Method: evil, Stats: &repair.Stats{Skipped: []string{evil}}}, Latency: Latency{Before: 1, After: 1.5},
+		}
+		html := strings.ReplaceAll(string(r.HTML()), "&#43;", "+")
+		if strings.Contains(html, "<script") {
+			t.Errorf("labelled %v: markup of a stranger in the page", labelled)
+		}
+		if !strings.Contains(html, "+50.0 %") || strings.Contains(html, "−-") {
+			t.Errorf("labelled %v: a slower model is not shown as slower", labelled)
+		}
+		if !json.Valid(r.JSON()) {
+			t.Errorf("labelled %v: no JSON", labelled)
+		}
+	}
+}
+
 func TestPruneRefuses(t *testing.T) {
 	g := small(t, "polyp-unet")
 	set := phantoms(t, 1, 4, true)
@@ -182,6 +217,16 @@ func TestPruneRefuses(t *testing.T) {
 		if err := f(); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+	// A bad image is named, and one that would be met last ends the run before it has begun.
+	bad, err := calib.New([]calib.Item{{Name: "../good\n", Image: set.Items[0].Image[:200]}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := false
+	_, err = Prune(t.Context(), g, set, bad, Options{Target: target, Progress: func(p Progress) { begun = begun || p.Stage == "score" }})
+	if err == nil || !strings.Contains(err.Error(), `"../good\n"`) || begun {
+		t.Errorf("a bad held-out image: %v, scoring begun %v", err, begun)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	opt := Options{Target: target, Progress: func(p Progress) {

@@ -10,9 +10,11 @@ import (
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/kernel/isa"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/pruner/gate"
 	"github.com/secateur/secateur/pruner/repair"
+	"github.com/secateur/secateur/pruner/score"
 )
 
 // Report is what a run did and found.
@@ -110,6 +112,10 @@ type Repeat struct {
 	Steps       int     `json:"steps"`
 	Repair      bool    `json:"repair"`
 	Criterion   string  `json:"criterion"`
+	// Probes is how many random probes an image was scored with; 0 with labels.
+	Probes int `json:"probes,omitempty"`
+	// ISA is the instruction set of the kernels, the one thing of the machine that bytes depend on.
+	ISA string `json:"isa"`
 }
 
 // JSON is the report as one document.
@@ -130,7 +136,10 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 		Repair: r.repairs, Gate: v,
 		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), len(r.val.Items)},
 		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash},
-		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, !r.opt.NoRepair, criterion},
+		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, !r.opt.NoRepair, criterion, 0, isa.Best().String()},
+	}
+	if !p.Labels {
+		rep.Repeat.Probes = score.Probes
 	}
 	for _, l := range r.original.Layers() {
 		out := LayerReport{Name: l.Name, Op: l.Op, Before: l.Channels, After: len(r.kept[l.Node.Outputs[0].Name]), Prunable: l.Prunable, Pinned: l.Pinned, Follows: l.Follows}

@@ -68,16 +68,16 @@ func evaluate(ctx context.Context, m *predict.Model, set *calib.Set, progress fu
 		if err != nil {
 			return e, fmt.Errorf("%s: %w", it.Name, err)
 		}
-		truth, err := vision.DecodeMask(it.Mask, vision.Limits{})
+		pred, err := m.Predict(ctx, img)
+		if err != nil {
+			return e, fmt.Errorf("%s: %w", it.Name, err)
+		}
+		truth, err := vision.DecodeLabels(it.Mask, pred.Mask.Classes, vision.Limits{})
 		if err != nil {
 			return e, fmt.Errorf("mask of %s: %w", it.Name, err)
 		}
 		if truth.W != img.W || truth.H != img.H {
 			return e, fmt.Errorf("%s is %dx%d, its mask %dx%d", it.Name, img.W, img.H, truth.W, truth.H)
-		}
-		pred, err := m.Predict(ctx, img)
-		if err != nil {
-			return e, fmt.Errorf("%s: %w", it.Name, err)
 		}
 		k := vision.Compare(pred.Mask, truth)
 		e.Specificity += k.Specificity

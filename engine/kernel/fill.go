@@ -34,6 +34,9 @@ func (r *run[T]) fill(p *padCall[T], dst, x []T, q0, q1 int) {
 		if first := ih + k0*r.inH; first < s.H {
 			k1 = min(n, k0+(s.H-first+r.inH-1)/r.inH)
 		}
+		if s.W == 0 { // padding is all there is
+			k0, k1 = n, n
+		}
 		g := dst[rb*r.inW*b.grid:]
 		for cb := range r.inW {
 			clear(g[cb*b.grid:][:k0*r.width])

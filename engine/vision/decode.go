@@ -59,43 +59,49 @@ func sniff(b []byte) *format {
 // Gray becomes three equal channels, palettes and CMYK become RGB, 16 bits become 8 by keeping the upper byte. Alpha is
 // dropped and the colour kept as stored: nothing is composited. Of several pages or frames the first is read. The size is
 // checked against lim from the header, before memory for pixels is taken. Every error is a *FormatError.
-func Decode(b []byte, lim Limits) (m *Image, err error) {
-	if len(b) == 0 {
-		return nil, badImage("no bytes")
+func Decode(b []byte, lim Limits) (*Image, error) {
+	src, f, orientation, err := open(b, lim)
+	if err != nil {
+		return nil, err
 	}
-	f := sniff(b)
-	if f == nil {
-		return nil, badImage("not a PNG, JPEG, TIFF, BMP or WebP file")
+	return orient(toRGB(src, f.name == "WebP"), orientation), nil
+}
+
+// open decodes a file into whatever pixels it holds, and says how they lie.
+func open(b []byte, lim Limits) (src image.Image, f *format, orientation int, err error) {
+	if len(b) == 0 {
+		return nil, nil, 0, badImage("no bytes")
+	}
+	if f = sniff(b); f == nil {
+		return nil, nil, 0, badImage("not a PNG, JPEG, TIFF, BMP or WebP file")
 	}
 	// The decoders read what strangers send; a panic in one of them is the file's fault as far as a caller can act on it.
 	defer func() {
 		if v := recover(); v != nil {
-			m, err = nil, badImage("decoding %s: %v", f.name, v)
+			src, err = nil, badImage("decoding %s: %v", f.name, v)
 		}
 	}()
-	b, orientation, err := f.fix(b)
-	if err != nil {
-		return nil, reason(f, err)
+	if b, orientation, err = f.fix(b); err != nil {
+		return nil, nil, 0, reason(f, err)
 	}
 	cfg, err := f.config(bytes.NewReader(b))
 	if err != nil {
-		return nil, reason(f, err)
+		return nil, nil, 0, reason(f, err)
 	}
 	if err := lim.check(cfg.Width, cfg.Height); err != nil {
-		return nil, err
+		return nil, nil, 0, err
 	}
 	if f.plausible != nil && !f.plausible(b, cfg.Width, cfg.Height) {
-		return nil, badImage("decoding %s: truncated: %d bytes cannot hold %d x %d pixels", f.name, len(b), cfg.Width, cfg.Height)
+		return nil, nil, 0, badImage("decoding %s: truncated: %d bytes cannot hold %d x %d pixels", f.name, len(b), cfg.Width, cfg.Height)
 	}
-	src, err := f.decode(bytes.NewReader(b))
-	if err != nil {
-		return nil, reason(f, err)
+	if src, err = f.decode(bytes.NewReader(b)); err != nil {
+		return nil, nil, 0, reason(f, err)
 	}
 	// A decoder that disagrees with its own header would escape the limit.
 	if err := lim.check(src.Bounds().Dx(), src.Bounds().Dy()); err != nil {
-		return nil, err
+		return nil, nil, 0, err
 	}
-	return orient(toRGB(src, f.name == "WebP"), orientation), nil
+	return src, f, orientation, nil
 }
 
 func reason(f *format, err error) error {

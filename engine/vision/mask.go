@@ -2,7 +2,6 @@ package vision
 
 import (
 	"bytes"
-	"errors"
 	"image"
 	"image/color"
 	"image/png"
@@ -19,6 +18,20 @@ type Mask struct {
 // NewMask returns an empty mask of one class.
 func NewMask(w, h int) *Mask { return &Mask{W: w, H: h, Pix: make([]byte, w*h), Classes: 1} }
 
+// Independent reports whether each class has a probability of its own, by a sigmoid here or in the graph. Otherwise the
+// planes share one, as by a softmax.
+func (s Spec) Independent() bool {
+	return s.Post.Activation == "sigmoid" || s.Post.Activation == "none" && s.Post.Inside == "sigmoid"
+}
+
+// Labels is the largest class index of the masks that a model with so many output planes makes; see Mask.
+func (s Spec) Labels(planes int) int {
+	if planes <= 1 || s.Independent() {
+		return max(planes, 1)
+	}
+	return planes - 1
+}
+
 // Mask decides each pixel.
 //
 // One plane: 1 where the probability is greater than the threshold. Several planes by softmax (or by the graph's own, or
@@ -26,6 +39,7 @@ func NewMask(w, h int) *Mask { return &Mask{W: w, H: h, Pix: make([]byte, w*h), 
 // most probable class plus one if it is greater than the threshold, else 0. Ties go to the lower index.
 func (s Spec) Mask(p *Prob) *Mask {
 	m := NewMask(p.W, p.H)
+	m.Classes = s.Labels(p.C)
 	threshold := float32(s.Post.Threshold)
 	if p.C == 1 {
 		for i, v := range p.P {
@@ -35,11 +49,7 @@ func (s Spec) Mask(p *Prob) *Mask {
 		}
 		return m
 	}
-	independent := s.Post.Activation == "sigmoid" || s.Post.Activation == "none" && s.Post.Inside == "sigmoid"
-	m.Classes = p.C - 1
-	if independent {
-		m.Classes = p.C
-	}
+	independent := s.Independent()
 	n := p.W * p.H
 	for i := range n {
 		best, top := 0, p.P[i]
@@ -77,25 +87,6 @@ func (m *Mask) PNG() []byte {
 
 // Area is the number of pixels with class c.
 func (m *Mask) Area(c int) int { return bytes.Count(m.Pix, []byte{byte(c)}) }
-
-// DecodeMask reads a ground-truth mask from an image file: 1 where its gray value is at least 128, else 0. It accepts what
-// Decode accepts; every error is a *FormatError.
-func DecodeMask(b []byte, lim Limits) (*Mask, error) {
-	img, err := Decode(b, lim)
-	if err != nil {
-		if fe := (*FormatError)(nil); errors.As(err, &fe) {
-			return nil, &FormatError{"mask", fe.Reason}
-		}
-		return nil, err
-	}
-	m := NewMask(img.W, img.H)
-	for i := range m.Pix {
-		if gray(img.Pix[3*i], img.Pix[3*i+1], img.Pix[3*i+2]) >= 128 {
-			m.Pix[i] = 1
-		}
-	}
-	return m, nil
-}
 
 // tints are the colours of the classes in overlays, from index 1 on; they repeat.
 var tints = []color.RGBA{

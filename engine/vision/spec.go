@@ -97,8 +97,15 @@ func (s *Spec) fromGraph(g *graph.Graph) tensor.Shape {
 			s.Pre.Size = []int{h, w}
 		}
 	}
-	if len(g.Outputs) > 0 && g.Outputs[0].Def != nil {
-		switch op := g.Outputs[0].Def.Op; op {
+	if len(g.Outputs) > 0 {
+		n := g.Outputs[0].Def
+		for n != nil && n.Op == "Identity" && n.Input(0) != nil {
+			n = n.Input(0).Def
+		}
+		if n == nil {
+			return shape
+		}
+		switch op := n.Op; op {
 		case "Sigmoid", "Softmax":
 			s.Post.Activation, s.Post.Inside = "none", strings.ToLower(op)
 		}

@@ -117,13 +117,20 @@ func Open(dir string) (*Set, error) {
 			return nil, fmt.Errorf("open calibration folder: %w", err)
 		}
 	}
+	if len(images) > MaxItems {
+		return nil, fmt.Errorf("calibration folder %s: %d images, at most %d are allowed", dir, len(images), MaxItems)
+	}
 	names := make([]string, 0, len(images))
 	for stem := range images {
 		names = append(names, stem)
 	}
 	slices.Sort(names)
 	items := make([]Item, 0, len(names))
+	total := 0
 	for _, stem := range names {
+		if total > MaxSetBytes { // New would say so too, once all is in memory
+			return nil, fmt.Errorf("calibration folder %s: the images have more than %d bytes together", dir, MaxSetBytes)
+		}
 		it := Item{Name: stem}
 		if it.Image, err = read(images[stem]); err != nil {
 			return nil, fmt.Errorf("read image: %w", err)
@@ -138,6 +145,7 @@ func Open(dir string) (*Set, error) {
 			}
 		}
 		items = append(items, it)
+		total += len(it.Image) + len(it.Mask)
 	}
 	s, err := New(items)
 	if err != nil {
@@ -171,11 +179,14 @@ func stems(dir string) (map[string]string, error) {
 	return m, nil
 }
 
-// read is os.ReadFile with a limit.
+// read is os.ReadFile with a limit, for files only: a pipe might never end.
 func read(path string) ([]byte, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
 	}
 	if st.Size() > MaxItemBytes {
 		return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", path, st.Size(), MaxItemBytes)

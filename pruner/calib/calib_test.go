@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -114,6 +115,17 @@ func TestOpen(t *testing.T) {
 	}
 	if got := s.Overlap(u); len(got) != 2 {
 		t.Errorf("overlap %v, want both images", got)
+	}
+	write("same/images/a.jpg", "A")
+	write("same/images/a.png", "B")
+	if _, err := Open(filepath.Join(dir, "same")); err == nil || !strings.Contains(err.Error(), "a.png") {
+		t.Errorf("two images of one name: %v", err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "both"), filepath.Join(dir, "plain", "odd.png")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(filepath.Join(dir, "plain")); err == nil || !strings.Contains(err.Error(), "odd.png") {
+		t.Errorf("an image that is no file: %v", err)
 	}
 	if _, err := Open(filepath.Join(dir, "nowhere")); err == nil {
 		t.Errorf("no folder: no error")

@@ -25,8 +25,8 @@ const (
 	CannotTell = "cannot tell"
 )
 
-// MinImages is the fewest images on which a verdict other than CannotTell or an obvious Fail is given: the bootstrap
-// knows nothing of what it has not seen.
+// MinImages is the fewest images with something to find on which a verdict is given, unless the pruned model finds
+// nothing at all: the bootstrap knows nothing of what it has not seen, and of one image it takes the spread to be zero.
 const MinImages = 10
 
 // Options of a judgement. The zero value has the defaults given.
@@ -152,7 +152,7 @@ func compare(ctx context.Context, original, pruned *predict.Model, it *calib.Ite
 	if !labelled {
 		return im, nil
 	}
-	truth, err := vision.DecodeMask(it.Mask, vision.Limits{})
+	truth, err := vision.DecodeLabels(it.Mask, p.Mask.Classes, vision.Limits{})
 	if err != nil {
 		return im, err
 	}
@@ -235,10 +235,10 @@ func (r *Result) judge(found bool) {
 		r.Verdict, r.Sentence = CannotTell, "Cannot tell: no held-out image has anything to find."
 	case !found:
 		r.Verdict, r.Sentence = Fail, fmt.Sprintf("Fail: the pruned model finds nothing on any of %d images.", r.N)
-	case iv.Upper < limit:
-		r.Verdict, r.Sentence = Fail, fmt.Sprintf("Fail: %s; the limit is %s.", bounds, signed(limit, r.Labelled))
 	case r.N < MinImages:
 		r.Verdict, r.Sentence = CannotTell, fmt.Sprintf("Cannot tell: %s; a verdict takes %d images.", bounds, MinImages)
+	case iv.Upper < limit:
+		r.Verdict, r.Sentence = Fail, fmt.Sprintf("Fail: %s; the limit is %s.", bounds, signed(limit, r.Labelled))
 	case r.Labelled && iv.Lower > limit || !r.Labelled && iv.Lower >= limit:
 		r.Verdict, r.Sentence = Pass, fmt.Sprintf("Pass: %s; the limit is %s.", bounds, signed(limit, r.Labelled))
 	default:

@@ -47,6 +47,8 @@ func TestVerdict(t *testing.T) {
 		{"clearly worse", images(100, 0.8, -0.1, 0.05, 3), true, Fail},
 		{"wide spread", images(100, 0.8, -0.005, 0.08, 4), true, CannotTell},
 		{"too few", images(5, 0.8, 0.01, 0.001, 5), true, CannotTell},
+		{"too few, and worse", images(1, 0.8, -0.02, 0, 5), true, CannotTell},
+		{"too few, and nothing found", empty(images(2, 0.8, 0, 0, 6)), true, Fail},
 		{"finds nothing", empty(images(100, 0.8, 0, 0, 6)), true, Fail},
 		{"finds nothing, as the original", empty(images(100, 0, 0, 0, 7)), true, Fail},
 		{"finds nothing where nothing is", nothing, true, CannotTell},

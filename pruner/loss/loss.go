@@ -1,7 +1,7 @@
 // Package loss gives the training loss that the pruner differentiates: its value and its gradient at the logits.
 //
-// One class is binary cross-entropy plus soft Dice behind a sigmoid; several are cross-entropy plus the mean over the
-// classes of soft Dice behind a softmax. Everything is computed in float64 from the logits themselves, never from
+// One class is binary cross-entropy plus soft Dice behind a sigmoid. Several are cross-entropy plus the mean over the
+// classes of soft Dice behind a softmax, or, if each has a sigmoid of its own, the mean of what each class alone costs. Everything is computed in float64 from the logits themselves, never from
 // probabilities, so that |logit| in the hundreds costs neither an infinity nor a lost gradient.
 package loss
 
@@ -16,17 +16,28 @@ import (
 // smooth is added to numerator and denominator of Dice: an empty truth met by an empty prediction scores 1.
 const smooth = 1
 
+// Kind is what lies between logits and probabilities.
+type Kind int
+
+// The kinds. A single plane is always by sigmoid.
+const (
+	Sigmoid Kind = iota // every plane by itself
+	Softmax             // the planes share one
+)
+
 // Loss is the mean over pixels of cross-entropy, plus 1 - soft Dice, of logits [1,classes,H,W] (or [classes,H,W])
-// against a truth of the logits' size: one class means a sigmoid and a truth of zero and non-zero, more mean a softmax
-// over the classes and a truth of class indices. The gradient has the logits' type and shape.
-func Loss(logits *tensor.Tensor, truth *vision.Mask, classes int) (value float64, grad *tensor.Tensor, err error) {
+// against a truth of the logits' size. One plane takes a truth of zero and non-zero. Several by softmax take the plane's
+// number, several by sigmoid that number plus one, 0 being the background: as vision.Spec.Mask writes them. The gradient
+// has the logits' type and shape.
+func Loss(logits *tensor.Tensor, truth *vision.Mask, kind Kind) (value float64, grad *tensor.Tensor, err error) {
 	s := logits.Shape
 	if len(s) == 4 && s[0] == 1 {
 		s = s[1:]
 	}
-	if len(s) != 3 || classes < 1 || s[0] != classes {
-		return 0, nil, fmt.Errorf("logits are %v, want [1,%d,height,width]", logits.Type(), classes)
+	if len(s) != 3 || s[0] < 1 {
+		return 0, nil, fmt.Errorf("logits are %v, want [1,classes,height,width]", logits.Type())
 	}
+	classes := s[0]
 	if truth == nil || truth.H != s[1] || truth.W != s[2] || len(truth.Pix) != s[1]*s[2] {
 		return 0, nil, fmt.Errorf("truth does not fill logits of %dx%d", s[2], s[1])
 	}
@@ -38,9 +49,15 @@ func Loss(logits *tensor.Tensor, truth *vision.Mask, classes int) (value float64
 		return 0, nil, fmt.Errorf("logits are %v, want floating point", logits.DType)
 	}
 	var g []float64
-	if classes == 1 {
+	switch {
+	case classes == 1:
 		value, g = binary(x, truth.Pix)
-	} else if value, g, err = categorical(x, truth.Pix, classes); err != nil {
+	case kind == Sigmoid:
+		value, g, err = independent(x, truth.Pix, classes)
+	default:
+		value, g, err = categorical(x, truth.Pix, classes)
+	}
+	if err != nil {
 		return 0, nil, err
 	}
 	if math.IsNaN(value) || math.IsInf(value, 0) {
@@ -82,6 +99,33 @@ func binary(x []float64, truth []byte) (float64, []float64) {
 		g[i] = (p[i]-t)/n + (num-2*t*den)/(den*den)*d[i]
 	}
 	return bce/n + 1 - num/den, g
+}
+
+// independent is the mean over the planes of binary: plane k finds the pixels of class k+1.
+func independent(x []float64, truth []byte, classes int) (float64, []float64, error) {
+	for i, t := range truth {
+		if int(t) > classes {
+			return 0, nil, fmt.Errorf("truth has class %d at pixel %d, the logits have %d classes", t, i, classes)
+		}
+	}
+	n := len(truth)
+	var value float64
+	g := make([]float64, 0, len(x))
+	is := make([]byte, n)
+	for k := range classes {
+		for i, t := range truth {
+			is[i] = 0
+			if int(t) == k+1 {
+				is[i] = 1
+			}
+		}
+		v, d := binary(x[k*n:(k+1)*n], is)
+		value += v / float64(classes)
+		for _, d := range d {
+			g = append(g, d/float64(classes))
+		}
+	}
+	return value, g, nil
 }
 
 // categorical is cross-entropy + mean soft Dice. x is planar: class k of pixel i is x[k*n+i].

@@ -269,7 +269,6 @@ func AddConst(g *graph.Graph, base string, t *tensor.Tensor) *graph.Value {
 // sweep removes nodes and initializers that the cut has left without a reader.
 func (c *cutter) sweep(before map[*graph.Value][]graph.Use) {
 	for again := true; again; {
-		again = false
 		uses := c.h.Uses()
 		dead := func(v *graph.Value) bool {
 			return v == nil || len(uses[v]) == 0 && !slices.Contains(c.h.Outputs, v)

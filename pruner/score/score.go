@@ -20,6 +20,7 @@ import (
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner/grad"
+	"github.com/secateur/secateur/pruner/loss"
 )
 
 // Example is one image as the model takes it, batch 1, and its truth at any size; nil if unlabelled.
@@ -37,11 +38,28 @@ type Examples struct {
 // Options of a scoring. The zero value scores without labels.
 type Options struct {
 	Labels   bool         // G from the loss against the truth; else from random probes
+	Loss     loss.Kind    // of several planes of logits, with Labels
+	Last     bool         // the logits' classes lie along their last axis, not along axis 1
 	Probes   int          // probes per example without labels; 0: 8
 	Seed     uint64       // of the probes
 	Float    tensor.DType // Float32 (also the zero value) or Float64
 	Pool     *kernel.Pool // nil: one core
 	Progress func(done, total int)
+	// Each, if set, is given every sample in turn instead of Scores, which then keeps none. s is the caller's until Each
+	// returns. Thousands of examples take gigabytes otherwise.
+	Each func(s Sample, weight float64)
+}
+
+// Sample is the signed sum at each position of each edge, from one example or one probe of it.
+type Sample map[grad.Edge][]float64
+
+// Sum is that of what stands or falls together.
+func (s Sample) Sum(at []At) float64 {
+	var v float64
+	for _, a := range at {
+		v += s[a.Edge][a.Position]
+	}
+	return v
 }
 
 // Scores holds s for every edge, sample and channel position. A sample is an example, or one probe of it.
@@ -92,7 +110,7 @@ func (s *Scores) Importance(at []At, norm Norm) float64 {
 // Axis is the channel axis of the input that the edge reads: what a cut removes positions from.
 func Axis(e grad.Edge, rank int) (int, error) {
 	n := e.Node
-	axis := -1
+	var axis int
 	switch {
 	case n.Op == "Conv" && e.Input == 0, n.Op == "ConvTranspose" && e.Input == 0:
 		axis = 1

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	probes = 8
+	// Probes is how many an example has unless Options say otherwise.
+	Probes = 8
 	// tiny is the ε of Ĝ, and the norm below which a loss has no direction to give: a random probe takes its place.
 	tiny = 1e-12
 )
@@ -55,6 +56,7 @@ type taylor struct {
 	want    map[grad.Edge]bool
 	shapes  map[grad.Edge][3]int // outer, channels, inner of the edge's input
 	scores  *Scores
+	row     Sample // of the sample before, to be used again with Options.Each
 }
 
 func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []grad.Edge, opt Options) (*taylor, error) {
@@ -62,7 +64,7 @@ func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []gr
 		opt.Float = tensor.Float32
 	}
 	if opt.Probes <= 0 {
-		opt.Probes = probes
+		opt.Probes = Probes
 	}
 	if opt.Pool == nil {
 		opt.Pool = kernel.NewPool(1) // starts no goroutine
@@ -119,7 +121,7 @@ func (t *taylor) example(ctx context.Context, i int, ex Example) error {
 		return fmt.Errorf("the run has no value %q", t.logits.Name)
 	}
 	if t.opt.Labels {
-		d, err := lossGradient(l, ex)
+		d, err := lossGradient(l, ex, t.opt)
 		if err != nil {
 			return err
 		}
@@ -140,16 +142,62 @@ func (t *taylor) example(ctx context.Context, i int, ex Example) error {
 	return nil
 }
 
-// lossGradient is G = ∂loss/∂L.
-func lossGradient(l *tensor.Tensor, ex Example) (*tensor.Tensor, error) {
+// lossGradient is G = ∂loss/∂L, in the shape of the logits l.
+func lossGradient(l *tensor.Tensor, ex Example, opt Options) (*tensor.Tensor, error) {
 	if ex.Truth == nil {
 		return nil, fmt.Errorf("it has no truth, and scoring with labels was asked for")
 	}
-	if len(l.Shape) != 4 {
-		return nil, fmt.Errorf("logits are %v, want [1,classes,height,width]", l.Type())
+	c, h, w, err := planes(l.Shape, opt.Last)
+	if err != nil {
+		return nil, err
 	}
-	_, d, err := loss.Loss(l, loss.Truth(ex.Truth, l.Shape[3], l.Shape[2]), l.Shape[1])
-	return d, err
+	planar := &tensor.Tensor{DType: l.DType, Shape: tensor.Shape{c, h, w}, Data: l.Data}
+	if opt.Last && c > 1 {
+		planar = swap(planar, h*w, c)
+	}
+	_, d, err := loss.Loss(planar, loss.Truth(ex.Truth, w, h), opt.Loss)
+	if err != nil {
+		return nil, err
+	}
+	if opt.Last && c > 1 {
+		d = swap(d, c, h*w)
+	}
+	d.Shape = l.Shape
+	return d, nil
+}
+
+// planes reads the shape of logits: [1,c,h,w], or with last [1,h,w,c]; [1,h,w] and [h,w] are one plane.
+func planes(s tensor.Shape, last bool) (c, h, w int, err error) {
+	switch {
+	case len(s) == 4 && s[0] == 1 && last:
+		return s[3], s[1], s[2], nil
+	case len(s) == 4 && s[0] == 1:
+		return s[1], s[2], s[3], nil
+	case len(s) == 3 && s[0] == 1:
+		return 1, s[1], s[2], nil
+	case len(s) == 2:
+		return 1, s[0], s[1], nil
+	}
+	return 0, 0, 0, fmt.Errorf("logits are of shape %v, want one map a class", []int(s))
+}
+
+// swap transposes the matrix [rows, columns] that t's elements are.
+func swap(t *tensor.Tensor, rows, columns int) *tensor.Tensor {
+	out := tensor.New(t.DType, t.Shape...)
+	if t.DType == tensor.Float64 {
+		transpose(tensor.Of[float64](out), tensor.Of[float64](t), rows, columns)
+	} else {
+		transpose(tensor.Of[float32](out), tensor.Of[float32](t), rows, columns)
+	}
+	return out
+}
+
+func transpose[T kernel.Float](dst, src []T, rows, columns int) {
+	for i := range rows {
+		for j := range columns {
+			dst[j*rows+i] = src[i*columns+j]
+		}
+	}
 }
 
 // normalise makes d of Euclidean length 1, unless it has next to none: then it says so.
@@ -201,18 +249,25 @@ func probe(seed uint64, example, k int, like *tensor.Tensor) *tensor.Tensor {
 
 // sample takes one seed back and adds a row of sums for every edge.
 func (t *taylor) sample(ctx context.Context, tr engine.Trace, seed *tensor.Tensor, weight float64) error {
-	n := len(t.scores.Weight)
-	for _, e := range t.scores.Edges {
-		t.scores.S[e] = append(t.scores.S[e][:n], make([]float64, t.shapes[e][1]))
+	row := t.row
+	if t.opt.Each == nil || row == nil {
+		row = Sample{}
+		for _, e := range t.scores.Edges {
+			row[e] = make([]float64, t.shapes[e][1])
+		}
+	}
+	t.row = row
+	for _, s := range row { // an edge that no gradient reaches is not visited
+		clear(s)
 	}
 	err := t.sweep.Walk(ctx, tr, grad.Gradients{t.logits: seed}, t.want, func(e grad.Edge, d *tensor.Tensor) error {
-		x := tr[e.Value()]
+		x, s := tr[e.Value()], row[e]
 		if x.DType == tensor.Float64 {
-			sums(t.opt.Pool, t.scores.S[e][n], tensor.Of[float64](x), tensor.Of[float64](d), t.shapes[e])
+			sums(t.opt.Pool, s, tensor.Of[float64](x), tensor.Of[float64](d), t.shapes[e])
 		} else {
-			sums(t.opt.Pool, t.scores.S[e][n], tensor.Of[float32](x), tensor.Of[float32](d), t.shapes[e])
+			sums(t.opt.Pool, s, tensor.Of[float32](x), tensor.Of[float32](d), t.shapes[e])
 		}
-		for c, v := range t.scores.S[e][n] {
+		for c, v := range s {
 			if math.IsNaN(v) || math.IsInf(v, 0) {
 				return fmt.Errorf("score of position %d at %v is %g", c, e, v)
 			}
@@ -221,6 +276,13 @@ func (t *taylor) sample(ctx context.Context, tr engine.Trace, seed *tensor.Tenso
 	})
 	if err != nil {
 		return err
+	}
+	if t.opt.Each != nil {
+		t.opt.Each(row, weight)
+		return nil
+	}
+	for e, s := range row {
+		t.scores.S[e] = append(t.scores.S[e], s)
 	}
 	t.scores.Weight = append(t.scores.Weight, weight)
 	return nil

@@ -201,7 +201,7 @@ func TestDeterministic(t *testing.T) {
 		}
 		samples := 3
 		if !labels {
-			samples *= probes
+			samples *= Probes
 		}
 		var sum float64
 		for _, w := range a.Weight {

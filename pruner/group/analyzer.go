@@ -1,0 +1,255 @@
+package group
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/op"
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/pruner/grad"
+)
+
+// fixed is the id of positions that belong to no layer: channels of the input, constants.
+const fixed = 0
+
+const fixedReason = "its channels are those of the model's input or of a constant"
+
+// chans is the channel axis of a value and the id of each position along it.
+type chans struct {
+	axis int
+	ids  []int
+}
+
+// layer is a Layer before ids have become classes.
+type layer struct {
+	node    *graph.Node
+	ids     []int
+	follows bool
+}
+
+type rawSlice struct {
+	node        *graph.Node
+	input, axis int
+	ids         []int
+}
+
+type rawCount struct {
+	node  *graph.Node
+	input int
+	attr  string
+	index int
+	ids   []int
+	of    int
+}
+
+type analyzer struct {
+	g      *graph.Graph
+	info   map[*graph.Value]op.Arg
+	at     map[*graph.Value]chans
+	dims   map[*graph.Value][]origin
+	parent []int
+	reason []string // by id; the class's reason is that of its smallest id that has one
+	born   []Member // by id
+	slices []rawSlice
+	counts []rawCount
+	layers []layer
+	edges  []grad.Edge
+}
+
+func (a *analyzer) node(n *graph.Node) {
+	if subs := n.Subgraphs(); len(subs) > 0 {
+		a.pinAll(n, fmt.Sprintf("%v runs a subgraph, which may read any of them", n))
+		for v, uses := range a.g.Uses() {
+			for _, u := range uses {
+				if u.Node == n && u.Input < 0 {
+					a.pin(v, fmt.Sprintf("a subgraph of %v reads it", n))
+					a.pinDims(v, fmt.Sprintf("a subgraph of %v reads its channel count", n))
+				}
+			}
+		}
+		return
+	}
+	if n.Domain == "" || n.Domain == "ai.onnx" {
+		if rule, ok := rules[n.Op]; ok {
+			rule(a, n)
+			return
+		}
+	}
+	a.pinAll(n, fmt.Sprintf("%v is an operator without a rule for channels", n))
+}
+
+// shape is nil for a value that Infer does not know.
+func (a *analyzer) shape(v *graph.Value) tensor.Shape {
+	if v.Const != nil {
+		return v.Const.Shape
+	}
+	return a.info[v].Type.Shape
+}
+
+// constant is the value of v if it is known, nil otherwise or if v is omitted.
+func (a *analyzer) constant(v *graph.Value) *tensor.Tensor {
+	if v == nil {
+		return nil
+	}
+	if v.Const != nil {
+		return v.Const
+	}
+	return a.info[v].Const
+}
+
+// constInts is a constant list of integers.
+func (a *analyzer) constInts(v *graph.Value) ([]int, bool) {
+	t := a.constant(v)
+	if t == nil {
+		return nil, false
+	}
+	return t.Ints()
+}
+
+func (a *analyzer) find(i int) int {
+	for a.parent[i] != i {
+		a.parent[i] = a.parent[a.parent[i]]
+		i = a.parent[i]
+	}
+	return i
+}
+
+// mint makes n ids for the channels that v has along axis.
+func (a *analyzer) mint(v *graph.Value, axis, n int) []int {
+	ids := make([]int, n)
+	for i := range ids {
+		ids[i] = len(a.parent)
+		a.parent = append(a.parent, ids[i])
+		a.reason = append(a.reason, "")
+		a.born = append(a.born, Member{v, axis, i})
+	}
+	return ids
+}
+
+// tie joins ids pairwise. What is tied to a fixed position is pinned for the reason given.
+func (a *analyzer) tie(x, y []int, reason string) {
+	for i := range x {
+		p, q := x[i], y[i]
+		switch {
+		case p == fixed && q == fixed:
+		case p == fixed:
+			a.pinID(q, reason)
+		case q == fixed:
+			a.pinID(p, reason)
+		default:
+			p, q = a.find(p), a.find(q)
+			a.parent[max(p, q)] = min(p, q)
+			if a.reason[min(p, q)] == "" {
+				a.reason[min(p, q)] = a.reason[max(p, q)]
+			}
+		}
+	}
+}
+
+func (a *analyzer) pinID(id int, reason string) {
+	if id = a.find(id); a.reason[id] == "" {
+		a.reason[id] = reason
+	}
+}
+
+// pin pins the channels of v, if it has any.
+func (a *analyzer) pin(v *graph.Value, reason string) {
+	for _, id := range a.at[v].ids {
+		a.pinID(id, reason)
+	}
+}
+
+// pinAll pins all that n reads, channels and numbers that count them.
+func (a *analyzer) pinAll(n *graph.Node, reason string) {
+	for _, v := range n.Inputs {
+		a.pin(v, reason)
+		a.pinDims(v, reason)
+	}
+}
+
+func (a *analyzer) set(v *graph.Value, axis int, ids []int) {
+	if v != nil {
+		a.at[v] = chans{axis, ids}
+	}
+}
+
+// idsAlong is the ids of v along axis: its channels, or fixed positions if it has none there. ok is false if its
+// channels lie along another axis.
+func (a *analyzer) idsAlong(v *graph.Value, axis int) (ids []int, ok bool) {
+	if c, has := a.at[v]; has {
+		return c.ids, c.axis == axis
+	}
+	return make([]int, a.shape(v)[axis]), true
+}
+
+func (a *analyzer) slice(n *graph.Node, input, axis int, ids []int) {
+	if slices.ContainsFunc(ids, func(id int) bool { return id != fixed }) {
+		a.slices = append(a.slices, rawSlice{n, input, axis, ids})
+	}
+}
+
+// finish turns ids into classes.
+func (a *analyzer) finish() *Analysis {
+	an := &Analysis{class: map[grad.Edge][]int{}, axis: map[grad.Edge]int{}, edges: a.edges}
+	classOf := make([]int, len(a.parent))
+	for id := 1; id < len(a.parent); id++ {
+		root := a.find(id)
+		if root == id {
+			classOf[id] = len(an.Classes)
+			an.Classes = append(an.Classes, Class{ID: len(an.Classes), Pinned: a.reason[id]})
+		} else {
+			classOf[id] = classOf[root] // a root is its class's smallest id
+		}
+		c := &an.Classes[classOf[id]]
+		c.Members = append(c.Members, a.born[id])
+	}
+	free := func(ids []int) []int {
+		cs := make([]int, len(ids))
+		for i, id := range ids {
+			cs[i] = -1
+			if id != fixed && an.Classes[classOf[id]].Pinned == "" {
+				cs[i] = classOf[id]
+			}
+		}
+		return cs
+	}
+	for _, s := range a.slices {
+		an.Slices = append(an.Slices, Slice{s.node, s.input, s.axis, free(s.ids)})
+	}
+	for _, c := range a.counts {
+		an.Counts = append(an.Counts, Count{c.node, c.input, c.attr, c.index, free(c.ids), c.of})
+	}
+	for _, e := range a.edges {
+		c := a.at[e.Node.Inputs[e.Input]]
+		an.class[e], an.axis[e] = free(c.ids), c.axis
+	}
+	for _, l := range a.layers {
+		out := Layer{Node: l.node, Name: name(l.node), Op: l.node.Op, Channels: len(l.ids), Follows: l.follows, Class: free(l.ids)}
+		for i, c := range out.Class {
+			if c >= 0 {
+				out.Prunable++
+			} else if out.Pinned == "" {
+				out.Pinned = fixedReason
+				if id := l.ids[i]; id != fixed {
+					out.Pinned = an.Classes[classOf[id]].Pinned
+				}
+			}
+		}
+		an.layers = append(an.layers, out)
+	}
+	return an
+}
+
+// name is what a person finds the node by: its name, or that of its output.
+func name(n *graph.Node) string {
+	if n.Name != "" {
+		return n.Name
+	}
+	for _, v := range n.Outputs {
+		if v != nil {
+			return v.Name
+		}
+	}
+	return n.Op
+}

@@ -1,0 +1,132 @@
+package pruner
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/engine/vision"
+	"github.com/secateur/secateur/pruner/calib"
+	"github.com/secateur/secateur/pruner/score"
+)
+
+// split sets images apart.
+func (r *run) split(fit, val *calib.Set) error {
+	if fit == nil || len(fit.Items) < 2 {
+		return fmt.Errorf("pruning takes at least 2 calibration images: %w", calib.ErrEmpty)
+	}
+	r.calibration = fit.Hash
+	if val == nil {
+		if len(fit.Items) < 3 {
+			return fmt.Errorf("pruning without held-out images takes at least 3 calibration images, there are %d", len(fit.Items))
+		}
+		parts := fit.Split(0.6, 0.15, 0.25)
+		r.fit, r.sel, r.val = parts[0], parts[1], parts[2]
+	} else {
+		if len(val.Items) == 0 {
+			return fmt.Errorf("the held-out set: %w", calib.ErrEmpty)
+		}
+		if both := fit.Overlap(val); len(both) > 0 {
+			return fmt.Errorf("%d images are both in the calibration and in the held-out set (%s): the verdict would mean nothing", len(both), strings.Join(both[:min(len(both), 3)], ", "))
+		}
+		parts := fit.Split(0.8, 0.2)
+		r.fit, r.sel, r.val = parts[0], parts[1], val
+	}
+	r.labels = fit.Labelled && !r.opt.Unlabelled
+	r.valLabels = r.val.Labelled && !r.opt.Unlabelled
+	return nil
+}
+
+// input prepares one image at the serving shape.
+func (r *run) input(it *calib.Item) (*tensor.Tensor, error) {
+	x, _, err := r.prepare(it)
+	return x, err
+}
+
+func (r *run) prepare(it *calib.Item) (*tensor.Tensor, *vision.Image, error) {
+	img, err := decode(it)
+	if err != nil {
+		return nil, nil, err
+	}
+	x := tensor.New(tensor.Float32, r.in[0].Shape...)
+	if err := r.spec.Prepare(x, img); err != nil {
+		return nil, nil, fmt.Errorf("image %q: %w", it.Name, err)
+	}
+	return x, img, nil
+}
+
+func decode(it *calib.Item) (*vision.Image, error) {
+	img, err := vision.Decode(it.Image, vision.Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("image %q: %w", it.Name, err)
+	}
+	return img, nil
+}
+
+// truth is the mask of an item, whose image is img.
+func (r *run) truth(it *calib.Item, img *vision.Image) (*vision.Mask, error) {
+	m, err := vision.DecodeLabels(it.Mask, r.classes, vision.Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("mask of image %q: %w", it.Name, err)
+	}
+	if m.W != img.W || m.H != img.H {
+		return nil, fmt.Errorf("mask of image %q is %d x %d, the image %d x %d", it.Name, m.W, m.H, img.W, img.H)
+	}
+	return m, nil
+}
+
+// check reads the images that are looked at last, so that a bad one does not end a run at its verdict.
+func (r *run) check(ctx context.Context) error {
+	late := slices.Concat(r.sel.Items, r.val.Items)
+	errs := make([]error, len(late))
+	r.pool.Loop(len(late), func(_, i int) {
+		it := &late[i]
+		if errs[i] = ctx.Err(); errs[i] != nil {
+			return
+		}
+		img, err := decode(it)
+		if labels := r.labels && i < len(r.sel.Items) || r.valLabels && i >= len(r.sel.Items); err == nil && labels {
+			_, err = r.truth(it, img)
+		}
+		errs[i] = err
+	}).Run()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// example is an image to score, with its truth if labels are used.
+func (r *run) example(it *calib.Item) (score.Example, error) {
+	x, img, err := r.prepare(it)
+	if err != nil || !r.labels {
+		return score.Example{Input: x}, err
+	}
+	truth, err := r.truth(it, img)
+	if err != nil {
+		return score.Example{}, err
+	}
+	return score.Example{Input: x, Truth: truth}, nil
+}
+
+// cacheBytes is what prepared images may take between the layers of a repair, each of which reads them all.
+const cacheBytes = 128 << 20
+
+// cached is the prepared fit image i.
+func (r *run) cached(i int) (*tensor.Tensor, error) {
+	if x := r.cache[i]; x != nil {
+		return x, nil
+	}
+	x, err := r.input(&r.fit.Items[i])
+	if err == nil && (len(r.cache)+1)*len(x.Data) <= cacheBytes {
+		if r.cache == nil {
+			r.cache = map[int]*tensor.Tensor{}
+		}
+		r.cache[i] = x
+	}
+	return x, err
+}
