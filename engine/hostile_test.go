@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/op"
@@ -148,4 +150,32 @@ func TestControlFlowIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// What a run before has left in the session's memory is in no output.
+func TestLeftovers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		g := randomGraph(t)
+		x := randomInput(1, g.Inputs[0].Type.Shape...)
+		m, err := engine.Compile(g, []tensor.Type{x.Type()}, engine.Options{Threads: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := m.NewSession()
+		var first []*tensor.Tensor
+		for _, leftover := range []byte{0, 0x7f} {
+			s.Poison(leftover)
+			out, err := s.Run(context.Background(), []*tensor.Tensor{x})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, y := range out {
+				if leftover == 0 {
+					first = append(first, y.Clone())
+				} else if !tensor.Equal(first[i], y) {
+					t.Fatalf("output %d depends on what the session's memory held before", i)
+				}
+			}
+		}
+	})
 }

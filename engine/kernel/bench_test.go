@@ -116,6 +116,45 @@ func BenchmarkLayer(b *testing.B) {
 	}
 }
 
+// squares is 3x3 convolutions of U-Nets: of base 16, 32 and 64 at 256x256, and pruned to odd numbers of channels.
+var squares = [][3]int{
+	{16, 16, 256}, {32, 32, 128}, {64, 64, 64}, {128, 128, 32}, {256, 256, 16},
+	{64, 64, 256}, {128, 128, 128}, {256, 256, 64}, {512, 512, 32}, {128, 64, 256},
+	{10, 10, 256}, {17, 17, 128}, {33, 33, 64}, {3, 16, 256}, {3, 64, 256}, {8, 8, 256}, {32, 16, 256},
+}
+
+// BenchmarkForm is the forms of a convolution beside each other, in GFLOP/s and share of the measured peak. The
+// operations of Winograd count as those that it replaces.
+func BenchmarkForm(b *testing.B) {
+	peak := measurePeak()
+	for _, cores := range []int{1, 2} {
+		p := NewPool(cores)
+		defer p.Close()
+		for _, q := range squares {
+			s := same(q[0], q[1], q[2], 3, 1, 1)
+			rnd := rand.New(rand.NewPCG(1, 1))
+			w := kerneltest.New[float32](s.C*s.M*9, 0, 0).Random(rnd).V
+			x := kerneltest.New[float32](s.C*s.H*s.W, 0, 0).Random(rnd).V
+			y := make([]float32, s.M*s.OH*s.OW+256)
+			for f, name := range map[form]string{direct: "direct", winogradF4: "F4"} {
+				b.Run(fmt.Sprintf("%d-%d@%d/%s/cores=%d", q[0], q[1], q[2], name, cores), func(b *testing.B) {
+					c := newConv(isa.Best(), f, s, w, nil, NoClamp)
+					n := c.Scratch(cores)
+					run := c.Bind(p, make([]float32, n+256)[:n], y, x)
+					run()
+					b.ResetTimer()
+					for range b.N {
+						run()
+					}
+					rate := 2 * float64(s.M*s.C*9*s.OH*s.OW) * float64(b.N) / b.Elapsed().Seconds()
+					b.ReportMetric(rate/1e9, "GFLOP/s")
+					b.ReportMetric(100*rate/peak/float64(cores), "%peak")
+				})
+			}
+		}
+	}
+}
+
 // BenchmarkMatMul is square and thin products.
 func BenchmarkMatMul(b *testing.B) {
 	p := NewPool(2)

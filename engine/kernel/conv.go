@@ -5,17 +5,30 @@ import "github.com/secateur/secateur/engine/kernel/isa"
 // Conv is a convolution with packed weights. It is immutable: sessions share it.
 type Conv[T Float] struct {
 	l *layer[T]
+	w *winograd[T]
 	m *MatMul[T] // where there is one pixel: lanes run along channels
 }
+
+// form is how a convolution is computed.
+type form int
+
+const (
+	automatic  form = iota // as the estimate says
+	direct                 // products of the definition
+	winogradF4             // F(4x4,3x3), where it is defined
+)
 
 // NewConv prepares y = clamp(conv(x, w) + bias), as ONNX defines Conv, for w [M, C/Group, KH, KW] and bias [M] or nil.
 // It keeps neither.
 func NewConv[T Float](s ConvShape, w, bias []T, c Clamp) *Conv[T] {
-	return newConv(isa.Best(), s, w, bias, c)
+	return newConv(isa.Best(), automatic, s, w, bias, c)
 }
 
-func newConv[T Float](level isa.Level, s ConvShape, w, bias []T, c Clamp) *Conv[T] {
+func newConv[T Float](level isa.Level, f form, s ConvShape, w, bias []T, c Clamp) *Conv[T] {
 	cg := s.C / s.Group
+	if winogradFits(s) && (f == winogradF4 || f == automatic && winogradPays[T](level, s)) {
+		return &Conv[T]{w: newWinograd(level, s, w, bias, c)}
+	}
 	pointwise := s.KH == 1 && s.KW == 1 && s.StrideH == 1 && s.StrideW == 1 && s.OH == s.H && s.OW == s.W &&
 		s.PadTop == 0 && s.PadLeft == 0
 	if pointwise {
@@ -39,10 +52,31 @@ func newConv[T Float](level isa.Level, s ConvShape, w, bias []T, c Clamp) *Conv[
 	})}
 }
 
+// Form says how the convolution is computed: "direct", "winograd F4", "pointwise", "depthwise", "grouped" or, where there
+// is one pixel, "product".
+func (c *Conv[T]) Form() string {
+	switch {
+	case c.m != nil:
+		return "product"
+	case c.w != nil:
+		return "winograd F4"
+	case c.l.s.Group > 1 && c.l.cg == 1 && c.l.mg == 1:
+		return "depthwise"
+	case c.l.s.Group > 1:
+		return "grouped"
+	case c.l.flat && c.l.width == 1 && c.l.direct:
+		return "pointwise"
+	}
+	return "direct"
+}
+
 // Scratch is how many elements of working memory Bind needs for a pool of so many workers.
 func (c *Conv[T]) Scratch(workers int) int {
 	if c.m != nil {
 		return c.m.Scratch(workers)
+	}
+	if c.w != nil {
+		return c.w.scratch(workers)
 	}
 	return c.l.scratch(workers)
 }
@@ -52,6 +86,9 @@ func (c *Conv[T]) Scratch(workers int) int {
 func (c *Conv[T]) Bind(p *Pool, scratch, y, x []T) func() {
 	if c.m != nil {
 		return c.m.Bind(p, scratch, y, x, nil)
+	}
+	if c.w != nil {
+		return c.w.bind(p, scratch, y, x)
 	}
 	return c.l.bind(p, scratch, y, x)
 }

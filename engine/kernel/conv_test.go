@@ -147,7 +147,7 @@ func checkLayer[T Float](t testing.TB, p *Pool, s ConvShape, transposed bool, wi
 		k = ct
 		want, mag = defineConvTranspose(s, w.V, bias, x.V, c)
 	} else {
-		cv := newConv(l, s, w.V, bias, c)
+		cv := newConv(l, direct, s, w.V, bias, c)
 		small(cv.l)
 		k = cv
 		want, mag = defineConv(s, w.V, bias, x.V, c)

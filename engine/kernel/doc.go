@@ -5,9 +5,10 @@
 // NCHW: lanes run along pixels and weights are broadcast, so an odd number of channels, which pruning leaves, costs
 // what it is worth, and Concat, Slice and Add need no other layout. A table of offsets says where each step reads, which
 // makes dilation, stride, groups and transposition (layer.go) the same product. Work is cut into bands of rows that
-// stay in a core's cache (bands.go), copied there with their padding (fill.go). [Conv], [ConvTranspose], [MatMul] and
-// [MatMulAB] are immutable plans; Bind ties one to buffers and returns what runs it, without allocating. [Pool] shares
-// the cores.
+// stay in a core's cache (bands.go), copied there with their padding (fill.go). 3x3 convolutions of enough channels go
+// by Winograd's algorithm (winograd.go), lanes along tiles, with the same micro-kernel. [Conv], [ConvTranspose],
+// [MatMul] and [MatMulAB] are immutable plans; Bind ties one to buffers and returns what runs it, without allocating.
+// [Pool] shares the cores.
 //
 // Everything is defined for float32 and float64 in *_generic.go; float32 has assembly for AVX2 and AVX-512, chosen by
 // package isa.

@@ -40,6 +40,7 @@ type micro[T Float] struct {
 	zip2 func(dst, a, b []T) int
 	// padRows and unzipRows pad rows, and split them for stride 2; nil where there is no assembly.
 	padRows, unzipRows func(*padCall[T])
+	wino               wino[T]
 }
 
 // maxTile bounds r, to size what depends on it.

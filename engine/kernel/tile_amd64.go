@@ -10,9 +10,15 @@ import "github.com/secateur/secateur/engine/kernel/isa"
 func microFloat32(l isa.Level) *micro[float32] {
 	switch l {
 	case isa.AVX512:
-		return &micro[float32]{16, tilesAVX512, columnsAVX512, zip2Blocks, padRowsAVX2, unzipRowsAVX2}
+		return &micro[float32]{
+			16, tilesAVX512, columnsAVX512, zip2Blocks, padRowsAVX2, unzipRowsAVX2,
+			wino[float32]{winoInAVX512, winoOutAVX512, unzip4AVX512, unzip4AVX2},
+		}
 	case isa.AVX2:
-		return &micro[float32]{8, tilesAVX2, columnsAVX2, zip2Blocks, padRowsAVX2, unzipRowsAVX2}
+		return &micro[float32]{
+			8, tilesAVX2, columnsAVX2, zip2Blocks, padRowsAVX2, unzipRowsAVX2,
+			wino[float32]{winoInAVX2, winoOutAVX2, unzip4AVX2, nil},
+		}
 	}
 	return nil
 }

@@ -390,6 +390,24 @@ func tileAVX512_23x1(p *call[float32])
 func tileAVX512_24x1(p *call[float32])
 
 //go:noescape
+func winoInAVX2(p *winoCall[float32])
+
+//go:noescape
+func winoOutAVX2(p *winoCall[float32])
+
+//go:noescape
+func unzip4AVX2(p *unzip4Call[float32])
+
+//go:noescape
+func winoInAVX512(p *winoCall[float32])
+
+//go:noescape
+func winoOutAVX512(p *winoCall[float32])
+
+//go:noescape
+func unzip4AVX512(p *unzip4Call[float32])
+
+//go:noescape
 func zip2AVX2(dst, a, b *float32, blocks int64)
 
 //go:noescape

@@ -103,6 +103,11 @@ func table(name string) error {
 			}
 		}
 	}
+	for _, lv := range levels {
+		fmt.Fprintf(&b, "\n//go:noescape\nfunc winoIn%s(p *winoCall[float32])\n", lv.name)
+		fmt.Fprintf(&b, "\n//go:noescape\nfunc winoOut%s(p *winoCall[float32])\n", lv.name)
+		fmt.Fprintf(&b, "\n//go:noescape\nfunc unzip4%s(p *unzip4Call[float32])\n", lv.name)
+	}
 	b.WriteString("\n//go:noescape\nfunc zip2AVX2(dst, a, b *float32, blocks int64)\n")
 	b.WriteString("\n//go:noescape\nfunc padRowsAVX2(p *padCall[float32])\n")
 	b.WriteString("\n//go:noescape\nfunc unzipRowsAVX2(p *padCall[float32])\n")
@@ -129,6 +134,9 @@ func main() {
 		for nv := 1; nv <= maxColumn; nv++ {
 			column(lv, nv)
 		}
+		winoIn(lv)
+		winoOut(lv)
+		unzip4(lv)
 	}
 	zip2()
 	padRows()

@@ -138,3 +138,74 @@ func unzipRows() {
 	VZEROUPPER()
 	RET()
 }
+
+// Offsets in kernel.unzip4Call.
+const (
+	uDst, uSrc, uRows, uUnits, uGrid, uStep, uFrom, uAhead = 0, 8, 16, 24, 32, 40, 48, 56
+)
+
+// unzip4 splits rows of pixels by their columns modulo four, into grids 0 to 3; 4 and 5 are 0 and 1, one place earlier.
+func unzip4(lv level) {
+	size := lv.lanes * 4
+	TEXT("unzip4"+lv.name, NOSPLIT, "func(p *float32)")
+	Pragma("noescape")
+	p := Load(Param("p"), GP64())
+	dst, src, rows := load(p, uDst), load(p, uSrc), load(p, uRows)
+	grid := load(p, uGrid)
+	grid3, grid5, ahead := multiple(grid, 3), multiple(grid, 5), load(p, uAhead)
+	var even, odd VecVirtual
+	if lv.lanes == 16 {
+		even = permutation("unzipEven", func(i int) int { return 2 * i })
+		odd = permutation("unzipOdd", func(i int) int { return 2*i + 1 })
+	}
+	Label("row")
+	d, s, n := GP64(), GP64(), load(p, uUnits)
+	MOVQ(dst, d)
+	MOVQ(src, s)
+	Label("unit")
+	for i := range size / 16 {
+		PREFETCHT0(Mem{Base: s, Index: ahead, Scale: 1, Disp: 64 * i})
+	}
+	var o []VecVirtual
+	if lv.lanes == 8 {
+		var r []VecVirtual
+		for i := range 4 {
+			v := YMM()
+			VMOVUPS(Mem{Base: s, Disp: 16 * i}, v.AsX())
+			VINSERTF128(Imm(1), Mem{Base: s, Disp: 64 + 16*i}, v, v)
+			r = append(r, v)
+		}
+		o = transpose4(r)
+	} else {
+		var e, f []VecVirtual
+		for i := range 2 {
+			x, y := lv.get(Mem{Base: s, Disp: 128 * i}), lv.get(Mem{Base: s, Disp: 128*i + 64})
+			z := lv.copy(x)
+			VPERMT2PS(y, even, x)
+			VPERMT2PS(y, odd, z)
+			e, f = append(e, x), append(f, z)
+		}
+		o2, o3 := lv.copy(e[0]), lv.copy(f[0])
+		VPERMT2PS(e[1], even, e[0])
+		VPERMT2PS(f[1], even, f[0])
+		VPERMT2PS(e[1], odd, o2)
+		VPERMT2PS(f[1], odd, o3)
+		o = []VecVirtual{e[0], f[0], o2, o3}
+	}
+	VMOVUPS(o[0], Mem{Base: d})
+	VMOVUPS(o[1], Mem{Base: d, Index: grid, Scale: 1})
+	VMOVUPS(o[2], Mem{Base: d, Index: grid, Scale: 2})
+	VMOVUPS(o[3], Mem{Base: d, Index: grid3, Scale: 1})
+	VMOVUPS(o[0], Mem{Base: d, Index: grid, Scale: 4, Disp: -4})
+	VMOVUPS(o[1], Mem{Base: d, Index: grid5, Scale: 1, Disp: -4})
+	ADDQ(U32(uint32(4*size)), s)
+	ADDQ(U32(uint32(size)), d)
+	DECQ(n)
+	JNZ(LabelRef("unit"))
+	ADDQ(field(p, uStep), dst)
+	ADDQ(field(p, uFrom), src)
+	DECQ(rows)
+	JNZ(LabelRef("row"))
+	VZEROUPPER()
+	RET()
+}
