@@ -234,3 +234,18 @@ func TestMasksOfOtherClassesAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// What scoring is given as truth are the indices of the mask.
+func TestTruthHasClasses(t *testing.T) {
+	r := &run{g: colours(true, "softmax", "", "NHWC"), labels: true}
+	if err := r.analyze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ex, err := r.example(&blocks(t, 1, 1).Items[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ex.Truth.Area(1) == 0 || ex.Truth.Area(2) == 0 || ex.Truth.Classes != 2 {
+		t.Errorf("truth of %d classes with %d pixels of the first and %d of the second", ex.Truth.Classes, ex.Truth.Area(1), ex.Truth.Area(2))
+	}
+}
