@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,11 @@ type calibrations struct {
 
 // UploadCalibration implements PruningService.
 func (s pruning) UploadCalibration(stream grpc.ClientStreamingServer[secateurv1.UploadCalibrationRequest, secateurv1.UploadCalibrationResponse]) error {
-	var items []calib.Item
+	u, err := s.uploads.begin()
+	if err != nil {
+		return err
+	}
+	defer u.end()
 	names := map[string]bool{}
 	size := int64(0)
 	for {
@@ -40,28 +45,23 @@ func (s pruning) UploadCalibration(stream grpc.ClientStreamingServer[secateurv1.
 			return err
 		}
 		it := req.GetItem()
-		at := fmt.Sprintf("item[%d]", len(items))
+		at := fmt.Sprintf("item[%d]", len(names))
 		if names[it.GetName()] || it.GetName() == "" || len(it.GetName()) > 256 {
 			return badField(at+".name", "%q is empty, longer than 256 bytes or not the first of that name", it.GetName())
 		}
-		names[it.GetName()] = true
-		if size += int64(len(it.GetImage()) + len(it.GetMask())); size > s.cfg.MaxCalibrationBytes || len(items) == calib.MaxItems {
+		if size += int64(len(it.GetImage()) + len(it.GetMask())); size > s.cfg.MaxCalibrationBytes || len(names) == calib.MaxItems {
 			return badField(at, "a set has at most %d images and %d bytes", calib.MaxItems, s.cfg.MaxCalibrationBytes)
 		}
-		if err := s.checkItem(at, it); err != nil {
+		names[it.GetName()] = true
+		if err := s.checkItem(stream.Context(), at, it); err != nil {
 			return err
 		}
-		item := calib.Item{Name: it.GetName(), Image: it.GetImage()}
-		if len(it.GetMask()) > 0 {
-			item.Mask = it.GetMask()
+		// Only what has been counted and checked: a message may carry fields that are not known here.
+		if _, err := protodelim.MarshalTo(u, &secateurv1.CalibrationItem{Name: it.GetName(), Image: it.GetImage(), Mask: it.GetMask()}); err != nil {
+			return fmt.Errorf("store calibration set: %w", err)
 		}
-		items = append(items, item)
 	}
-	set, err := calib.New(items)
-	if err != nil {
-		return badField("item", "%v", err)
-	}
-	name, err := s.sets.save(set)
+	name, set, err := s.keepSet(stream.Context(), u)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,12 @@ func (s pruning) UploadCalibration(stream grpc.ClientStreamingServer[secateurv1.
 }
 
 // checkItem finds now what would otherwise stop a prune on its way.
-func (s pruning) checkItem(at string, it *secateurv1.CalibrationItem) error {
+func (s pruning) checkItem(ctx context.Context, at string, it *secateurv1.CalibrationItem) error {
+	done, err := s.uploads.work(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	lim := vision.Limits{MaxPixels: s.cfg.MaxPixels}
 	img, err := vision.Decode(it.GetImage(), lim)
 	if err != nil {
@@ -89,23 +94,33 @@ func (s pruning) checkItem(at string, it *secateurv1.CalibrationItem) error {
 	return nil
 }
 
-// save stores a set under the hash of its content, and returns its name.
-func (c *calibrations) save(set *calib.Set) (string, error) {
-	name := calibrationPrefix + set.Hash
-	path := c.path(name)
+// keepSet stores a set that has arrived under the hash of its content. An image that came twice stays twice in the file.
+func (s pruning) keepSet(ctx context.Context, u *upload) (name string, set *calib.Set, err error) {
+	done, err := s.uploads.work(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	defer done()
+	b, err := u.content()
+	if err != nil {
+		return "", nil, fmt.Errorf("read calibration set: %w", err)
+	}
+	items, err := readItems(b)
+	if err != nil {
+		return "", nil, fmt.Errorf("read calibration set: %w", err)
+	}
+	if set, err = calib.New(items); err != nil {
+		return "", nil, badField("item", "%v", err)
+	}
+	name = calibrationPrefix + set.Hash
+	path := s.sets.path(name)
 	if _, err := os.Stat(path); err == nil {
-		return name, nil
+		return name, set, nil
 	}
-	var b bytes.Buffer
-	for _, it := range set.Items {
-		if _, err := protodelim.MarshalTo(&b, &secateurv1.CalibrationItem{Name: it.Name, Image: it.Image, Mask: it.Mask}); err != nil {
-			return "", fmt.Errorf("store calibration set: %w", err)
-		}
+	if err := u.keep(path); err != nil {
+		return "", nil, fmt.Errorf("store calibration set: %w", err)
 	}
-	if err := replaceFile(path, b.Bytes()); err != nil {
-		return "", fmt.Errorf("store calibration set: %w", err)
-	}
-	return name, nil
+	return name, set, nil
 }
 
 func (c *calibrations) path(name string) string { return filepath.Join(c.dir, name+".items") }
@@ -123,23 +138,9 @@ func (c *calibrations) load(field, name string) (*calib.Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read calibration set: %w", err)
 	}
-	var items []calib.Item
-	r := bytes.NewReader(b)
-	opt := protodelim.UnmarshalOptions{MaxSize: int64(len(b))}
-	for {
-		var it secateurv1.CalibrationItem
-		err := opt.UnmarshalFrom(r, &it)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read calibration set %s: %w", name, err)
-		}
-		item := calib.Item{Name: it.GetName(), Image: it.GetImage()}
-		if len(it.GetMask()) > 0 {
-			item.Mask = it.GetMask()
-		}
-		items = append(items, item)
+	items, err := readItems(b)
+	if err != nil {
+		return nil, fmt.Errorf("read calibration set %s: %w", name, err)
 	}
 	set, err := calib.New(items)
 	if err != nil {
@@ -149,4 +150,26 @@ func (c *calibrations) load(field, name string) (*calib.Set, error) {
 		return nil, fmt.Errorf("calibration set %s has changed on disk: its hash is %s", name, set.Hash)
 	}
 	return set, nil
+}
+
+// readItems reads CalibrationItems with their lengths before them.
+func readItems(b []byte) ([]calib.Item, error) {
+	var items []calib.Item
+	r := bytes.NewReader(b)
+	opt := protodelim.UnmarshalOptions{MaxSize: int64(len(b))}
+	for {
+		var it secateurv1.CalibrationItem
+		err := opt.UnmarshalFrom(r, &it)
+		if errors.Is(err, io.EOF) {
+			return items, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		item := calib.Item{Name: it.GetName(), Image: it.GetImage()}
+		if len(it.GetMask()) > 0 {
+			item.Mask = it.GetMask()
+		}
+		items = append(items, item)
+	}
 }

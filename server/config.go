@@ -44,6 +44,10 @@ type Config struct {
 	MaxModelBytes int64
 	// MaxCalibrationBytes bounds a calibration set; 0: 1 GiB.
 	MaxCalibrationBytes int64
+	// MaxUploads bounds the models and calibration sets that are on their way in at once; 0: 8.
+	MaxUploads int
+	// UploadPatience is how long an upload may send nothing; 0: one minute, negative: without end.
+	UploadPatience time.Duration
 	// MaxPixels bounds width times height of an image; 0: vision.DefaultMaxPixels.
 	MaxPixels int
 	// MaxModelPixels bounds it further for models that run at the image's own size; 0: 2^23, enough for 4K video.
@@ -89,6 +93,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxCalibrationBytes <= 0 {
 		c.MaxCalibrationBytes = 1 << 30
+	}
+	if c.MaxUploads <= 0 {
+		c.MaxUploads = 8
+	}
+	if c.UploadPatience == 0 {
+		c.UploadPatience = time.Minute
 	}
 	if c.MaxPixels <= 0 {
 		c.MaxPixels = vision.DefaultMaxPixels

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/onnx"
 	"github.com/secateur/secateur/engine/op"
 	"github.com/secateur/secateur/engine/vision"
@@ -93,6 +95,7 @@ func statusOf(err error) *status.Status {
 		full        *admission.FullError
 		running     *pruneRunningError
 		prune       *pruneError
+		busy        *busyError
 	)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -107,8 +110,12 @@ func statusOf(err error) *status.Status {
 		return badRequest("name", name.Error())
 	case errors.As(err, &full):
 		return detailed(codes.ResourceExhausted, full.Error(), &errdetails.RetryInfo{RetryDelay: durationpb.New(full.RetryAfter)})
+	case errors.As(err, &busy):
+		return detailed(codes.ResourceExhausted, busy.Error(), &errdetails.RetryInfo{RetryDelay: durationpb.New(retryUpload)})
+	case errors.Is(err, errStalled):
+		return status.New(codes.DeadlineExceeded, "the upload did not go on; nothing is stored")
 	case errors.As(err, &missing):
-		return detailed(codes.NotFound, missing.Error(), &errdetails.ResourceInfo{ResourceType: missing.Type, ResourceName: missing.Name, Description: missing.Error()})
+		return detailed(codes.NotFound, missing.Error(), &errdetails.ResourceInfo{ResourceType: missing.Type, ResourceName: clip(missing.Name), Description: clip(missing.Error())})
 	case errors.As(err, &notFound):
 		n := notFound.Model
 		if notFound.Version != 0 {
@@ -117,7 +124,7 @@ func statusOf(err error) *status.Status {
 		if notFound.File != "" {
 			n += "/" + notFound.File
 		}
-		return detailed(codes.NotFound, notFound.Error(), &errdetails.ResourceInfo{ResourceType: resourceModel, ResourceName: n, Description: notFound.Error()})
+		return detailed(codes.NotFound, notFound.Error(), &errdetails.ResourceInfo{ResourceType: resourceModel, ResourceName: clip(n), Description: clip(notFound.Error())})
 	case errors.As(err, &running):
 		return info(codes.FailedPrecondition, running.Error(), "PRUNE_RUNNING", "model", running.Model, "operation", running.Operation)
 	case errors.As(err, &stale):
@@ -125,10 +132,15 @@ func statusOf(err error) *status.Status {
 			"expected_version", strconv.FormatUint(stale.Expected, 10), "serving_version", strconv.FormatUint(stale.Serving, 10))
 	case errors.As(err, &state):
 		return info(codes.FailedPrecondition, state.Error(), state.Reason, "model", state.Model)
+	case errors.Is(err, engine.ErrTooLarge), errors.Is(err, onnx.ErrTooLarge):
+		if errors.As(err, &model) {
+			return badRequest("model", err.Error())
+		}
+		return badRequest("image", err.Error()) // a model that serves, at the size of this image
 	case errors.As(err, &unsupported):
 		return info(codes.Unimplemented, unsupported.Error(), "UNSUPPORTED_OPERATOR",
 			"node", unsupported.Node.String(), "operator", unsupported.Node.Op, "domain", unsupported.Node.Domain)
-	case errors.As(err, &model), errors.Is(err, onnx.ErrTooLarge):
+	case errors.As(err, &model):
 		return badRequest("model", err.Error())
 	case errors.Is(err, calib.ErrEmpty):
 		return badRequest("calibration", err.Error())
@@ -145,7 +157,17 @@ func statusOf(err error) *status.Status {
 	return status.New(codes.Internal, "internal error; the server's log says more under the call's request id")
 }
 
+// clip bounds a text that may quote what came from outside: a status travels in headers, which have little room.
+func clip(s string) string {
+	const most = 1000
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
 func badRequest(field, reason string) *status.Status {
+	reason = clip(reason)
 	return detailed(codes.InvalidArgument, field+": "+reason,
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: reason}}})
 }
@@ -154,13 +176,13 @@ func badRequest(field, reason string) *status.Status {
 func info(c codes.Code, text, reason string, pairs ...string) *status.Status {
 	m := map[string]string{}
 	for i := 0; i+1 < len(pairs); i += 2 {
-		m[pairs[i]] = pairs[i+1]
+		m[pairs[i]] = clip(pairs[i+1])
 	}
 	return detailed(c, text, &errdetails.ErrorInfo{Reason: reason, Domain: domain, Metadata: m})
 }
 
 func detailed(c codes.Code, text string, d protoadapt.MessageV1) *status.Status {
-	st := status.New(c, text)
+	st := status.New(c, clip(text))
 	if with, err := st.WithDetails(d); err == nil {
 		return with
 	}

@@ -5,9 +5,12 @@ import (
 	"path/filepath"
 )
 
+// prefixTemp begins the names of files that are being written.
+const prefixTemp = ".new-"
+
 // replaceFile writes a file so that after a crash it is the old one or the new one.
 func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	f, err := os.CreateTemp(filepath.Dir(path), prefixTemp+"*")
 	if err != nil {
 		return err
 	}
@@ -19,10 +22,17 @@ func replaceFile(path string, b []byte) error {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = moveFile(f.Name(), path)
 	}
 	if err != nil {
 		_ = os.Remove(f.Name()) // what stays is cleaned at the next start
+	}
+	return err
+}
+
+// moveFile renames a file that has been synced, and syncs the folder it goes to.
+func moveFile(from, path string) error {
+	if err := os.Rename(from, path); err != nil {
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(path))
@@ -41,7 +51,7 @@ func cleanFolder(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	old, err := filepath.Glob(filepath.Join(dir, ".new-*"))
+	old, err := filepath.Glob(filepath.Join(dir, prefixTemp+"*"))
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	secateurv1 "github.com/secateur/secateur/api/secateur/v1"
 )
 
 // requestIDKey is the metadata key, in both directions.
@@ -93,6 +95,14 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, i *grpc.StreamServerInfo,
 		stop := context.AfterFunc(s.closing, cancel)
 		defer stop()
 	}
+	// SegmentStream looks after itself: between two frames it may wait as long as it likes.
+	if i.IsClientStream && i.FullMethod != secateurv1.SegmentationService_SegmentStream_FullMethodName {
+		patience := time.Duration(0)
+		if !i.IsServerStream { // an upload, not reflection
+			patience = max(s.cfg.UploadPatience, 0)
+		}
+		ss = &patientStream{ss, patience, s.closing.Done()}
+	}
 	_ = ss.SetHeader(metadata.Pairs(requestIDKey, c.id)) // as above
 	start := time.Now()
 	defer func() {
@@ -135,7 +145,7 @@ func (s *Server) finish(ctx context.Context, c *call, method string, start time.
 		attrs = append(attrs, slog.String("peer", p.Addr.String()))
 	}
 	if err != nil {
-		attrs = append(attrs, slog.String("error", err.Error()))
+		attrs = append(attrs, slog.String("error", clip(err.Error())))
 	}
 	s.cfg.Log.LogAttrs(ctx, level, "call", attrs...)
 	return st.Err()

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -96,7 +97,15 @@ func (s models) UploadModel(stream grpc.ClientStreamingServer[secateurv1.UploadM
 	if len(h.GetNote()) > 256 {
 		return badField("header.note", "has %d bytes, at most 256 are kept", len(h.GetNote()))
 	}
-	var file []byte
+	if err := s.reg.CheckNew(h.GetName()); err != nil { // before the file has come all the way
+		return err
+	}
+	u, err := s.uploads.begin()
+	if err != nil {
+		return err
+	}
+	defer u.end()
+	hash, size := sha256.New(), int64(0)
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -108,22 +117,23 @@ func (s models) UploadModel(stream grpc.ClientStreamingServer[secateurv1.UploadM
 		if req.GetHeader() != nil {
 			return badField("header", "there is a second one")
 		}
-		if int64(len(file)+len(req.GetChunk())) > s.cfg.MaxModelBytes {
+		if size += int64(len(req.GetChunk())); size > s.cfg.MaxModelBytes {
 			return badField("chunk", "the file has more than %d bytes", s.cfg.MaxModelBytes)
 		}
-		file = append(file, req.GetChunk()...)
+		hash.Write(req.GetChunk())
+		if _, err := u.Write(req.GetChunk()); err != nil {
+			return fmt.Errorf("store the upload: %w", err)
+		}
 	}
-	if len(file) == 0 {
+	if size == 0 {
 		return badField("chunk", "the file is empty")
 	}
-	if want := strings.ToLower(h.GetSha256()); want != "" {
-		if got := sha256.Sum256(file); hex.EncodeToString(got[:]) != want {
-			return badField("header.sha256", "the file's is %x", got)
-		}
+	if want := strings.ToLower(h.GetSha256()); want != "" && hex.EncodeToString(hash.Sum(nil)) != want {
+		return badField("header.sha256", "the file's is %x", hash.Sum(nil))
 	}
 	ctx := stream.Context()
 	start := time.Now()
-	e, err := s.reg.Add(ctx, h.GetName(), file, registry.New{Source: registry.SourceUpload, Note: h.GetNote()})
+	e, err := s.add(ctx, h, u)
 	if err != nil {
 		return err
 	}
@@ -141,6 +151,20 @@ func (s models) UploadModel(stream grpc.ClientStreamingServer[secateurv1.UploadM
 		s.metrics.swapSeconds.WithLabelValues(e.Name).Observe(time.Since(start).Seconds())
 	}
 	return stream.SendAndClose(&secateurv1.UploadModelResponse{Version: versionProto(e.Info, serving)})
+}
+
+// add makes a version of a file that has arrived.
+func (s models) add(ctx context.Context, h *secateurv1.UploadModelHeader, u *upload) (*registry.Entry, error) {
+	done, err := s.uploads.work(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	file, err := u.content()
+	if err != nil {
+		return nil, fmt.Errorf("read the upload: %w", err)
+	}
+	return s.reg.Add(ctx, h.GetName(), file, registry.New{Source: registry.SourceUpload, Note: h.GetNote()})
 }
 
 // swapIn makes e serve, whatever serves now.
@@ -172,25 +196,36 @@ func (s models) DownloadModel(req *secateurv1.DownloadModelRequest, stream grpc.
 	if !ok {
 		return badField("file", "%d is no file of a version", req.GetFile())
 	}
-	b, info, err := s.reg.File(req.GetName(), req.GetVersion(), kind)
+	f, info, err := s.reg.Open(req.GetName(), req.GetVersion(), kind)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = f.Close() }() // it was only read
 	_, serving, err := s.reg.Get(info.Model, info.Version)
 	if err != nil {
 		return err
 	}
-	h := sha256.Sum256(b)
-	if err := stream.Send(&secateurv1.DownloadModelResponse{Part: &secateurv1.DownloadModelResponse_Header{Header: &secateurv1.DownloadModelHeader{
-		Version: versionProto(info, serving), Size: uint64(len(b)), Sha256: hex.EncodeToString(h[:])}}}); err != nil {
+	h := sha256.New()
+	size, err := io.Copy(h, f)
+	if err != nil {
 		return err
 	}
-	for len(b) > 0 {
-		n := min(len(b), chunkBytes, s.cfg.MaxMessageBytes/2)
-		if err := stream.Send(&secateurv1.DownloadModelResponse{Part: &secateurv1.DownloadModelResponse_Chunk{Chunk: b[:n]}}); err != nil {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := stream.Send(&secateurv1.DownloadModelResponse{Part: &secateurv1.DownloadModelResponse_Header{Header: &secateurv1.DownloadModelHeader{
+		Version: versionProto(info, serving), Size: uint64(size), Sha256: hex.EncodeToString(h.Sum(nil))}}}); err != nil {
+		return err
+	}
+	for size > 0 {
+		b := make([]byte, min(size, chunkBytes, int64(s.cfg.MaxMessageBytes/2))) // each message keeps its own
+		if _, err := io.ReadFull(f, b); err != nil {
 			return err
 		}
-		b = b[n:]
+		if err := stream.Send(&secateurv1.DownloadModelResponse{Part: &secateurv1.DownloadModelResponse_Chunk{Chunk: b}}); err != nil {
+			return err
+		}
+		size -= int64(len(b))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -112,13 +113,8 @@ func (o *operations) recover(name, path string) error {
 func (o *operations) start(meta *secateurv1.PruneMetadata, f func(ctx context.Context, op *operation) (proto.Message, error)) (*operation, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed {
-		return nil, errDraining
-	}
-	for _, other := range o.byName {
-		if st, m := other.get(); !st.Done && m.Model == meta.Model {
-			return nil, &pruneRunningError{meta.Model, other.name}
-		}
+	if err := o.refuse(meta.Model); err != nil {
+		return nil, err
 	}
 	o.seq++
 	meta.StartTime = timestamppb.New(o.now())
@@ -148,7 +144,7 @@ func (o *operations) start(meta *secateurv1.PruneMetadata, f func(ctx context.Co
 func guard(f func() (proto.Message, error)) (m proto.Message, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			m, err = nil, fmt.Errorf("panic: %v", v)
+			m, err = nil, fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
 	return f()
@@ -244,6 +240,26 @@ func (o *operations) find(name string) (*operation, error) {
 		return op, nil
 	}
 	return nil, &missingError{resourceOperation, name}
+}
+
+// refuse is why no operation on the model may begin now. o.mu is held.
+func (o *operations) refuse(model string) error {
+	if o.closed {
+		return errDraining
+	}
+	for _, op := range o.byName {
+		if st, m := op.get(); !st.Done && m.Model == model {
+			return &pruneRunningError{model, op.name}
+		}
+	}
+	return nil
+}
+
+// free tells beforehand what start would say.
+func (o *operations) free(model string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.refuse(model)
 }
 
 // forget drops the oldest that have ended. o.mu is held, or nobody else is there yet.

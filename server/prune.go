@@ -38,6 +38,14 @@ func (s pruning) Prune(ctx context.Context, req *secateurv1.PruneRequest) (*long
 	if err != nil {
 		return nil, err
 	}
+	if err := s.ops.free(e.Name); err != nil { // before the sets are read into memory
+		return nil, err
+	}
+	done, err := s.uploads.work(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	fit, val, err := s.pruneSets(req)
 	if err != nil {
 		return nil, err

@@ -34,6 +34,7 @@ type Server struct {
 	metrics *metrics
 	health  *health.Server
 	sets    *calibrations
+	uploads *uploads
 	ops     *operations
 	temp    string // a state folder of our own, removed at the end; or empty
 
@@ -91,10 +92,11 @@ func (s *Server) openState() error {
 		}
 	}
 	s.sets = &calibrations{dir: filepath.Join(dir, "calibration")}
-	if err := cleanFolder(s.sets.dir); err != nil {
+	var err error
+	// What arrives lies beside the sets, so that a set is renamed into its place.
+	if s.uploads, err = openUploads(s.sets.dir, s.cfg.MaxUploads); err != nil {
 		return fmt.Errorf("open calibration sets: %w", err)
 	}
-	var err error
 	s.ops, err = openOperations(filepath.Join(dir, "operations"), s.cfg.Log, s.cfg.Now)
 	return err
 }

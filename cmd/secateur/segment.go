@@ -17,7 +17,7 @@ import (
 type segmentCmd struct {
 	modelFlags
 	clientFlags
-	Images  []string `arg:"" help:"Images, or folders of them." type:"existing"`
+	Images  []string `arg:"" help:"Images, or folders of them."`
 	Model   string   `help:"Run this ONNX file here instead of asking a server." type:"existingfile"`
 	Name    string   `help:"Which of the server's models; by default its first."`
 	Out     string   `help:"Where masks go." default:"."`
@@ -86,6 +86,9 @@ func (r segmented) title() string {
 // segmenter is the model file, or else the server.
 func (c *segmentCmd) segmenter() (segmenter, func(), error) {
 	if c.Model == "" {
+		if c.Backend != "native" || c.Spec != "" || c.Threads != 0 {
+			return nil, nil, usage("--backend, --spec and --threads are for --model FILE.onnx; a server has its own")
+		}
 		return c.remote()
 	}
 	m, err := c.open(c.Model)

@@ -104,10 +104,11 @@ func howTo(grpcAddr, httpAddr, models string) string {
 	if grpcAddr != "127.0.0.1:8500" {
 		flag = " --addr " + grpcAddr
 	}
+	self := os.Args[0] // as the user called it, so that the lines can be pasted
 	return strings.Join([]string{
 		fmt.Sprintf("Secateur serves the models of %s: gRPC on %s, HTTP on %s. Ctrl-C stops it. To call it:", models, grpcAddr, httpAddr),
-		fmt.Sprintf("  secateur segment IMAGE%s --overlay", flag),
-		fmt.Sprintf("  secateur prune%s --calib DIR --target macs=0.3 && secateur models list%s", flag, flag),
+		fmt.Sprintf("  %s segment IMAGE%s --overlay", self, flag),
+		fmt.Sprintf("  %s prune%s --calib DIR --target macs=0.3 && %s models list%s", self, flag, self, flag),
 		fmt.Sprintf("  echo '{\"image\":{\"encoded\":\"'$(base64 -w0 IMAGE)'\"}}' | grpcurl -plaintext -d @ %s secateur.v1.SegmentationService/Segment", grpcAddr),
 		fmt.Sprintf("  curl http://%s/metrics", httpAddr),
 	}, "\n") + "\n"

@@ -15,8 +15,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -394,13 +396,15 @@ const (
 	KindOverride
 )
 
+var kindFiles = [...]string{KindONNX: fileONNX, KindReportJSON: fileReportJSON, KindReportHTML: fileReportHTML, KindOverride: fileOverride}
+
 // File reads a file of a version (0: the one that serves). A file that is not there is a *NotFoundError.
 func (r *Registry) File(name string, version uint64, k Kind) ([]byte, Info, error) {
 	info, _, err := r.Get(name, version)
 	if err != nil {
 		return nil, info, err
 	}
-	file := [...]string{fileONNX, fileReportJSON, fileReportHTML, fileOverride}[k]
+	file := kindFiles[k]
 	b, err := r.store.readOptional(info.Model, info.Version, file)
 	if err != nil {
 		return nil, info, fmt.Errorf("model %q version %d: %w", info.Model, info.Version, err)
@@ -409,6 +413,22 @@ func (r *Registry) File(name string, version uint64, k Kind) ([]byte, Info, erro
 		return nil, info, &NotFoundError{Model: info.Model, Version: info.Version, File: file}
 	}
 	return b, info, nil
+}
+
+// Open is File for those who need not have it in memory. The file stays readable if the version is deleted.
+func (r *Registry) Open(name string, version uint64, k Kind) (*os.File, Info, error) {
+	info, _, err := r.Get(name, version)
+	if err != nil {
+		return nil, info, err
+	}
+	f, _, err := r.store.open(info.Model, info.Version, kindFiles[k])
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, info, &NotFoundError{Model: info.Model, Version: info.Version, File: kindFiles[k]}
+	}
+	if err != nil {
+		return nil, info, fmt.Errorf("model %q version %d: %w", info.Model, info.Version, err)
+	}
+	return f, info, nil
 }
 
 // ReadOnly reports whether the folder cannot be written: pointers are then kept in memory only.

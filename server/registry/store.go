@@ -288,23 +288,30 @@ func (s *store) remove(name string, version uint64) error {
 
 // read reads a file of a version, within the limit.
 func (s *store) read(name string, version uint64, file string) ([]byte, error) {
-	f, err := os.Open(filepath.Join(s.folder(name, version), file))
+	f, size, err := s.open(name, version, file)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // it was only read
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() || st.Size() > s.maxBytes {
-		return nil, fmt.Errorf("%s is no regular file of at most %d bytes", file, s.maxBytes)
-	}
-	b := make([]byte, st.Size())
+	b := make([]byte, size)
 	if _, err := io.ReadFull(f, b); err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
 	return b, nil
+}
+
+// open opens a file of a version that is not larger than the limit.
+func (s *store) open(name string, version uint64, file string) (*os.File, int64, error) {
+	path := filepath.Join(s.folder(name, version), file)
+	st, err := os.Stat(path) // first: to open a pipe would wait for its writer
+	if err != nil {
+		return nil, 0, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > s.maxBytes {
+		return nil, 0, fmt.Errorf("%s is no regular file of at most %d bytes", file, s.maxBytes)
+	}
+	f, err := os.Open(path)
+	return f, st.Size(), err
 }
 
 // readOptional is read, and nil if the file is not there.

@@ -32,13 +32,21 @@ type New struct {
 	Override    []byte // model.json; nil: none
 }
 
-// Add checks that the file is a model that runs, and stores it as a new version. The version does not serve until Swap.
-func (r *Registry) Add(ctx context.Context, name string, file []byte, n New) (*Entry, error) {
+// CheckNew tells beforehand whether Add could make a version of a model of that name at all.
+func (r *Registry) CheckNew(name string) error {
 	if err := checkName(name); err != nil {
-		return nil, err
+		return err
 	}
 	if r.ReadOnly() {
-		return nil, &StateError{Model: name, Reason: "READ_ONLY", Text: "the folder of models cannot be written"}
+		return &StateError{Model: name, Reason: "READ_ONLY", Text: "the folder of models cannot be written"}
+	}
+	return nil
+}
+
+// Add checks that the file is a model that runs, and stores it as a new version. The version does not serve until Swap.
+func (r *Registry) Add(ctx context.Context, name string, file []byte, n New) (*Entry, error) {
+	if err := r.CheckNew(name); err != nil {
+		return nil, err
 	}
 	g, err := onnx.Decode(file, onnx.Options{MaxBytes: r.opt.MaxBytes})
 	if err != nil {
