@@ -70,13 +70,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(10)
 	}
-	s, err := newServer(serverOptions{Models: c.Models, Threads: c.Threads, Log: os.Stderr, Level: level, Config: server.Config{
-		State: c.State, DefaultModel: c.Default, MaxInFlight: c.MaxInflight, QueueDepth: queueDepth(c.Queue), PruneThreads: c.PruneThreads,
-		MaxMessageBytes: c.MaxMessage << 20, MaxModelBytes: int64(c.MaxModel) << 20, MaxPixels: c.MaxPixels, DrainTimeout: c.DrainTimeout,
-	}})
-	if err != nil {
-		return err
-	}
+	// First, so that an address in use is told before a folder is made or a model loaded.
 	grpcListener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
@@ -85,6 +79,14 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	if err != nil {
 		_ = grpcListener.Close() // nothing came in yet
 		return fmt.Errorf("--http: %w", err)
+	}
+	s, err := newServer(serverOptions{Models: c.Models, Threads: c.Threads, Log: os.Stderr, Level: level, Config: server.Config{
+		State: c.State, DefaultModel: c.Default, MaxInFlight: c.MaxInflight, QueueDepth: queueDepth(c.Queue), PruneThreads: c.PruneThreads,
+		MaxMessageBytes: c.MaxMessage << 20, MaxModelBytes: int64(c.MaxModel) << 20, MaxPixels: c.MaxPixels, DrainTimeout: c.DrainTimeout,
+	}})
+	if err != nil {
+		_, _ = grpcListener.Close(), httpListener.Close() // nobody was answered yet
+		return err
 	}
 	fmt.Print(howTo(grpcListener.Addr().String(), httpListener.Addr().String(), c.Models))
 	return s.Serve(ctx, grpcListener, httpListener)
