@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,12 +86,37 @@ func TestExitCodes(t *testing.T) {
 		{"prune margin", []string{"prune", "--model", file, "--out", file, "--calib", dir, "--target", "macs=0.5", "--delta", "0"}, exitUsage},
 		{"prune without images", []string{"prune", "--model", file, "--out", file, "--calib", dir, "--target", "macs=0.5"}, exitError},
 		{"segment without images", []string{"segment", "--model", file, dir}, exitError},
+		{"backend of a server", []string{"segment", "--backend", "gorgonia", file}, exitUsage},
+		{"spec of a server", []string{"prune", "--spec", file, "--calib", dir, "--target", "macs=0.5"}, exitUsage},
 		{"nobody serves", []string{"models", "list", "--addr", "127.0.0.1:1"}, exitError},
 		{"demo sizes", []string{"demo", "--out", dir, "--images", "1"}, exitUsage},
 	} {
 		if got, _ := call(t, c.args...); got != c.want {
 			t.Errorf("%s: exit code %d, want %d", c.name, got, c.want)
 		}
+	}
+}
+
+// An address in use is told before anything is written.
+func TestServeAddressInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }() // nobody called
+	dir := filepath.Join(t.TempDir(), "models")
+	for _, flag := range []string{"--listen", "--http"} {
+		args := map[string]string{"--listen": "127.0.0.1:0", "--http": "127.0.0.1:0", flag: l.Addr().String(), "--models": dir}
+		line := []string{"serve"}
+		for k, v := range args {
+			line = append(line, k, v)
+		}
+		if code, out := call(t, line...); code != exitError || out != "" {
+			t.Errorf("%s in use: exit code %d, output %q", flag, code, out)
+		}
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder of models: %v, want none", err)
 	}
 }
 

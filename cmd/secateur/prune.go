@@ -64,6 +64,9 @@ func (c *pruneCmd) Run(ctx context.Context) error {
 	if c.Model != "" && c.Out == "" {
 		return usage("--model takes --out, where the pruned file goes")
 	}
+	if c.Model == "" && (c.Spec != "" || c.Threads != 0) {
+		return usage("--spec and --threads are for --model FILE.onnx; a server has its own")
+	}
 	if !(c.Delta > 0 && c.Delta < 1) {
 		return usage("--delta %g: want a loss of Dice between 0 and 1", c.Delta)
 	}
