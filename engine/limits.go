@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"runtime/debug"
@@ -29,7 +28,7 @@ const (
 )
 
 // ErrTooLarge is in the error for a model that would need more memory, time or nodes than the limits allow.
-var ErrTooLarge = errors.New("too large")
+var ErrTooLarge = op.ErrTooLarge
 
 func tooMuchMemory(bytes, limit int64) error {
 	return fmt.Errorf("the model needs %.1f GiB beside its weights, the limit is %.1f: %w",

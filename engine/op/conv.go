@@ -96,7 +96,7 @@ func roomFor(s *Site, z kernel.ConvShape, transposed bool) error {
 		}
 	}
 	if n := (tensor.Shape{z.C, h, w}).Elems(); n < 0 || n > maxElems {
-		return s.Unsupported("its padded input would be [%d,%d,%d], more than %d elements", z.C, h, w, maxElems)
+		return s.tooLarge("its padded input would be [%d,%d,%d], more than %d elements", z.C, h, w, maxElems)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func Eval(s *Site, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 		}
 		t := s.Out[i]
 		if n := t.Shape.Elems(); t.Shape == nil || n < 0 || n > maxElems {
-			return nil, s.Unsupported("output %d would be %v, more than %d elements", i, t, maxElems)
+			return nil, s.tooLarge("output %d would be %v, more than %d elements", i, t, maxElems)
 		}
 		out[i] = tensor.New(t.DType, t.Shape...)
 	}

@@ -10,6 +10,7 @@
 package op
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -87,11 +88,23 @@ func (s *Site) Unsupported(format string, args ...any) error {
 	return &Unsupported{Node: s.Node, Reason: fmt.Sprintf(format, args...)}
 }
 
+// ErrTooLarge is in the error for a node whose output, or whose working memory, would exceed a limit.
+var ErrTooLarge = errors.New("too large")
+
+// tooLarge is Unsupported that wraps ErrTooLarge.
+func (s *Site) tooLarge(format string, args ...any) error {
+	return &Unsupported{Node: s.Node, Reason: fmt.Sprintf(format, args...), err: ErrTooLarge}
+}
+
 // Unsupported is the error for valid ONNX that the engine does not run.
 type Unsupported struct {
 	Node   *graph.Node
 	Reason string
+	err    error // ErrTooLarge, or nil
 }
+
+// Unwrap gives ErrTooLarge where that is the reason.
+func (e *Unsupported) Unwrap() error { return e.err }
 
 func (e *Unsupported) Error() string { return fmt.Sprintf("%v is not supported: %s", e.Node, e.Reason) }
 
@@ -172,14 +185,14 @@ func Lookup(n *graph.Node, opset int) (Def, error) {
 		if domain != "" {
 			name = domain + "." + name
 		}
-		return Def{}, &Unsupported{n, fmt.Sprintf("operator %s is not in the table", name)}
+		return Def{}, &Unsupported{Node: n, Reason: fmt.Sprintf("operator %s is not in the table", name)}
 	}
 	for _, d := range rows {
 		if d.Since <= opset {
 			return d, nil
 		}
 	}
-	return Def{}, &Unsupported{n, fmt.Sprintf("operator %s begins at opset %d, the model imports %d", n.Op, rows[len(rows)-1].Since, opset)}
+	return Def{}, &Unsupported{Node: n, Reason: fmt.Sprintf("operator %s begins at opset %d, the model imports %d", n.Op, rows[len(rows)-1].Since, opset)}
 }
 
 // Private is the domain of operators that only passes make: Conv and ConvTranspose with attributes lo and hi, between

@@ -113,7 +113,7 @@ func (r *resize) target(s *Site) error {
 		}
 	}
 	if n := r.out.Elems(); n < 0 || n > maxElems {
-		return s.Unsupported("its output would be %v, more than %d elements", []int(r.out), maxElems)
+		return s.tooLarge("its output would be %v, more than %d elements", []int(r.out), maxElems)
 	}
 	if n := slices.Max(append([]int{0}, r.out...)); n > maxTaps {
 		return s.Unsupported("%d outputs along one axis", n)

@@ -24,7 +24,7 @@ func since(def Def, versions ...int) []Def {
 // sized is the types of an operator with one output, refused if it is larger than maxElems.
 func (s *Site) sized(dt tensor.DType, shape tensor.Shape) ([]tensor.Type, error) {
 	if n := shape.Elems(); n < 0 || n > maxElems {
-		return nil, s.Unsupported("its output would be %v, more than %d elements", []int(shape), maxElems)
+		return nil, s.tooLarge("its output would be %v, more than %d elements", []int(shape), maxElems)
 	}
 	if shape == nil {
 		shape = tensor.Shape{} // a scalar's; nil would say that not even the rank is known

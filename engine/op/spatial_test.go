@@ -300,3 +300,20 @@ func near(t interface{ Fatalf(string, ...any) }, what string, got, want *tensor.
 		}
 	}
 }
+
+// TestTooLargeIsSaid: a few bytes of model that ask for gigabytes are told from operators that are not run.
+func TestTooLargeIsSaid(t *testing.T) {
+	x := normal(rand.New(rand.NewPCG(1, 1)), 1, 1, 64, 64)
+	for _, c := range []struct {
+		name string
+		in   []*tensor.Tensor
+	}{
+		{"Resize", []*tensor.Tensor{x, nil, tensor.From([]float32{1, 1, 4096, 4096}, 4)}},
+		{"ConstantOfShape", []*tensor.Tensor{tensor.From([]int64{1 << 30}, 1)}},
+		{"Expand", []*tensor.Tensor{x, tensor.From([]int64{1 << 20, 1, 64, 64}, 4)}},
+	} {
+		if _, err := op.Apply(node(c.name, len(c.in), nil), 17, tensor.Float32, c.in...); !errors.Is(err, op.ErrTooLarge) {
+			t.Errorf("%s: got %v, want ErrTooLarge", c.name, err)
+		}
+	}
+}
