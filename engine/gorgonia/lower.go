@@ -152,14 +152,22 @@ func (l *lowering) conv(c call) (*G.Node, error) {
 	}
 	name := c.out[0].name
 	y, err := G.Conv2d(x, l.param(name+".W", w, ws...), tensor.Shape{ws[2], ws[3]}, pads[:2], ints(c.op, "strides", 1, 1), ints(c.op, "dilations", 1, 1))
-	if err != nil || len(c.in) < 3 || c.in[2] == nil {
-		return y, err
+	if err != nil {
+		return nil, err
+	}
+	return l.addBias(c, y)
+}
+
+// addBias adds input 2, one number for each channel, if the convolution c has it.
+func (l *lowering) addBias(c call, y *G.Node) (*G.Node, error) {
+	if len(c.in) < 3 || c.in[2] == nil {
+		return y, nil
 	}
 	_, b, err := l.constant(c, 2)
 	if err != nil {
 		return nil, err
 	}
-	return G.BroadcastAdd(y, l.perChannel(name+".B", b), nil, spread)
+	return G.BroadcastAdd(y, l.perChannel(c.out[0].name+".B", b), nil, spread)
 }
 
 func (l *lowering) convTranspose(c call) (*G.Node, error) {
@@ -182,14 +190,10 @@ func (l *lowering) convTranspose(c call) (*G.Node, error) {
 	win.OW = (win.W-1)*s[1] + ws[3] - p[1] - p[3] + extra[1]
 	name := c.out[0].name
 	y, err := G.ApplyOp(convTranspose{window: win, weights: w, name: name}, x)
-	if err != nil || len(c.in) < 3 || c.in[2] == nil {
-		return y, err
-	}
-	_, b, err := l.constant(c, 2)
 	if err != nil {
 		return nil, err
 	}
-	return G.BroadcastAdd(y, l.perChannel(name+".B", b), nil, spread)
+	return l.addBias(c, y)
 }
 
 // batchNorm lowers to scale and shift: gorgonia's own BatchNorm differentiates as if it were training.

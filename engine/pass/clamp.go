@@ -12,8 +12,7 @@ func FuseClamps(g *graph.Graph, info Info) {
 	uses, outs := g.Uses(), outputs(g)
 	gone := map[*graph.Node]bool{}
 	for _, n := range g.Nodes {
-		// What output_shape means changed at opset 11; a private operator no longer knows which it had.
-		if !isConv(n, info) || n.Domain == op.Private || n.Attrs.Has("output_shape") {
+		if !isConv(n, info) || n.Domain == op.Private {
 			continue
 		}
 		act := soleReader(outs, uses, n.Outputs[0])
