@@ -141,7 +141,7 @@ func (m *Model) release() {
 			if v == nil {
 				continue
 			}
-			if conv && i > 0 && m.packs(st.node) {
+			if conv && (i == 1 || i == 2) && m.packs(st.node) {
 				packed[v] = true
 			} else {
 				other[v] = true
@@ -158,7 +158,7 @@ func (m *Model) release() {
 
 // packs reports whether a convolution's weights and bias are constant, so that its kernel holds them.
 func (m *Model) packs(n *graph.Node) bool {
-	for _, v := range n.Inputs[1:] {
+	for _, v := range n.Inputs[1:min(len(n.Inputs), 3)] {
 		if v != nil && m.info[v].Const == nil {
 			return false
 		}

@@ -19,6 +19,7 @@ type bands struct {
 	tempRow        int
 	tempChannel    int
 	input          int // elements of the padded copy
+	wide           int // elements of what an upsampled source is expanded to, one channel at a time
 	worker         int // elements a worker has
 }
 
@@ -131,7 +132,10 @@ func (l *layer[T]) place(b *bands) {
 		b.temp = tall * b.tempChannel
 	}
 	if b.input+b.temp > 0 {
-		b.worker = (b.input+l.outW*b.temp+15)/16*16 + 256
+		if l.s.anyUp() {
+			b.wide = ((b.rows-1)*l.inH+l.maxRow+1)*l.s.W + 16
+		}
+		b.worker = (b.input+l.outW*b.temp+b.wide+15)/16*16 + 256
 	}
 }
 
@@ -149,10 +153,11 @@ func (l *layer[T]) scratch(workers int) int {
 // run is a layer bound to buffers.
 type run[T Float] struct {
 	*layer[T]
-	b             *bands
-	off           [][]int64
-	scratch, y, x []T
-	calls         []paddedCall[T] // one for each worker
+	b          *bands
+	off        [][]int64
+	scratch, y []T
+	x          [][]T
+	calls      []paddedCall[T] // one for each worker
 }
 
 // paddedCall keeps the calls of two workers on separate cache lines.
@@ -162,21 +167,23 @@ type paddedCall[T Float] struct {
 	_   [64]byte
 }
 
-func (l *layer[T]) bind(p *Pool, scratch, y, x []T) func() {
+func (l *layer[T]) bind(p *Pool, scratch, y []T, x [][]T) func() {
 	r := &run[T]{layer: l, b: l.bands(p.Workers()), scratch: scratch, y: y, x: x}
 	s := l.s
-	need("x", len(x), s.N*s.C*s.H*s.W)
+	for i, f := range s.sources() {
+		need("x", len(x[i]), s.N*f.elems(s))
+	}
 	need("y", len(y), s.N*s.M*s.OH*s.OW)
 	need("scratch", len(scratch), l.scratch(p.Workers()))
+	if len(y) == 0 {
+		return func() {}
+	}
 	for i := range l.phases {
-		r.off = append(r.off, l.phases[i].offsets(l, r.b))
+		r.off = append(r.off, l.phases[i].offsets(l, r.b, x))
 	}
 	r.calls = make([]paddedCall[T], p.Workers())
 	for i := range r.calls {
 		r.calls[i].lo, r.calls[i].hi = l.lo, l.hi
-	}
-	if len(y) == 0 {
-		return func() {}
 	}
 	b := r.b
 	return p.Loop(s.N*b.gTasks*b.count*b.pTasks, func(worker, i int) {
@@ -194,17 +201,14 @@ func (l *layer[T]) bind(p *Pool, scratch, y, x []T) func() {
 // group computes rows [q0,q1) of panels [p0,p1) of group g of image n.
 func (r *run[T]) group(worker, n, g, q0, q1, p0, p1 int) {
 	s, b, c := &r.s, r.b, &r.calls[worker].call
-	x := r.x[(n*s.C+g*r.cg)*s.H*s.W:]
 	var a []T
 	mem := r.scratch[worker*b.worker:][:b.worker]
 	temp := mem[b.input:]
 	if r.direct {
-		a = x[q0*s.W:]
+		a = r.x[0][((n*s.C+g*r.cg)*s.H+q0)*s.W:]
 	} else {
 		a = mem[:b.input]
-		for ch := range r.cg {
-			r.fill(&r.calls[worker].pad, a[ch*b.plane:], x[ch*s.H*s.W:(ch+1)*s.H*s.W], q0, q1)
-		}
+		r.gather(&r.calls[worker].pad, a, temp[r.outW*b.temp:], n, g*r.cg, q0, q1)
 	}
 	for pi := p0; pi < p1; pi++ {
 		pn := r.panels[pi]

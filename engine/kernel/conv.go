@@ -32,7 +32,7 @@ func newConv[T Float](level isa.Level, f form, s ConvShape, w, bias []T, c Clamp
 	pointwise := s.KH == 1 && s.KW == 1 && s.StrideH == 1 && s.StrideW == 1 && s.OH == s.H && s.OW == s.W &&
 		s.PadTop == 0 && s.PadLeft == 0
 	if pointwise {
-		if s.H*s.W == 1 && s.Group == 1 {
+		if s.H*s.W == 1 && s.Group == 1 && len(s.Sources) == 0 {
 			wt := make([]T, s.C*s.M)
 			for m := range s.M {
 				for k := range s.C {
@@ -43,9 +43,10 @@ func newConv[T Float](level isa.Level, f form, s ConvShape, w, bias []T, c Clamp
 			mm.bias, mm.lo, mm.hi = append([]T(nil), bias...), T(c.Lo), T(c.Hi)
 			return &Conv[T]{m: mm}
 		}
-		// Pixels are all alike, so bands need not end at the end of a row.
-		s.H, s.W = s.H*s.W, 1
-		s.OH, s.OW = s.H, 1
+		if !s.anyUp() { // pixels are all alike, so bands need not end at the end of a row
+			s.H, s.W = s.H*s.W, 1
+			s.OH, s.OW = s.H, 1
+		}
 	}
 	return &Conv[T]{l: convPhases[T](s).finish(level, bias, c, func(m, k, kh, kw int) T {
 		return w[((m*cg+k)*s.KH+kh)*s.KW+kw]
@@ -81,11 +82,12 @@ func (c *Conv[T]) Scratch(workers int) int {
 	return c.l.scratch(workers)
 }
 
-// Bind returns what computes y [N,M,OH,OW] from x [N,C,H,W], both dense. The buffers may be read, never written,
-// tensor.Slack bytes past their ends. A run allocates nothing; one goroutine at a time may run it.
-func (c *Conv[T]) Bind(p *Pool, scratch, y, x []T) func() {
+// Bind returns what computes y [N,M,OH,OW] from x [N,C,H,W], or from the sources that the shape names, all dense. The
+// buffers may be read, never written, tensor.Slack bytes past their ends. A run allocates nothing; one goroutine at a
+// time may run it.
+func (c *Conv[T]) Bind(p *Pool, scratch, y []T, x ...[]T) func() {
 	if c.m != nil {
-		return c.m.Bind(p, scratch, y, x, nil)
+		return c.m.Bind(p, scratch, y, x[0], nil)
 	}
 	if c.w != nil {
 		return c.w.bind(p, scratch, y, x)
@@ -113,4 +115,6 @@ func newConvTranspose[T Float](level isa.Level, s ConvShape, w, bias []T, c Clam
 func (c *ConvTranspose[T]) Scratch(workers int) int { return c.l.scratch(workers) }
 
 // Bind returns what computes y [N,M,OH,OW] from x [N,C,H,W]; see [Conv.Bind].
-func (c *ConvTranspose[T]) Bind(p *Pool, scratch, y, x []T) func() { return c.l.bind(p, scratch, y, x) }
+func (c *ConvTranspose[T]) Bind(p *Pool, scratch, y []T, x ...[]T) func() {
+	return c.l.bind(p, scratch, y, x)
+}

@@ -110,14 +110,31 @@ func shapes(t *rapid.T, transposed bool) ConvShape {
 		return s
 	}
 	s.H, s.W = max(s.H, kh-s.PadTop-s.PadBottom), max(s.W, kw-s.PadLeft-s.PadRight)
+	drawSources(t, &s)
 	s.OH, s.OW = (s.H+s.PadTop+s.PadBottom-kh)/s.StrideH+1, (s.W+s.PadLeft+s.PadRight-kw)/s.StrideW+1
 	return s
+}
+
+// drawSources lets the input come from up to three tensors, upsampled or not.
+func drawSources(t *rapid.T, s *ConvShape) {
+	left := s.C
+	for n := rapid.IntRange(0, 3).Draw(t, "sources"); n > 0 && left > 0; n-- {
+		c := left // the last takes what is left
+		if n > 1 {
+			c = rapid.IntRange(1, left).Draw(t, "channels")
+		}
+		s.Sources = append(s.Sources, Source{c, rapid.Bool().Draw(t, "upsampled")})
+		left -= c
+	}
+	if s.anyUp() {
+		s.H, s.W = s.H+s.H%2, s.W+s.W%2
+	}
 }
 
 // binder is what Conv and ConvTranspose have in common.
 type binder[T Float] interface {
 	Scratch(workers int) int
-	Bind(p *Pool, scratch, y, x []T) func()
+	Bind(p *Pool, scratch, y []T, x ...[]T) func()
 }
 
 func checkLayer[T Float](t testing.TB, p *Pool, s ConvShape, transposed bool, withBias bool, skew int, l isa.Level, seed uint64) {
@@ -127,7 +144,7 @@ func checkLayer[T Float](t testing.TB, p *Pool, s ConvShape, transposed bool, wi
 	if seed%2 == 0 {
 		c = Clamp{-0.5, 0.75}
 	}
-	x := kerneltest.New[T](s.N*s.C*s.H*s.W, skew, 1e3).Random(rnd)
+	bufs, x := sources[T](s, rnd, skew)
 	w := kerneltest.New[T](s.C*s.M/s.Group*s.KH*s.KW, 0, 3e3).Random(rnd)
 	var bias []T
 	if withBias {
@@ -145,19 +162,21 @@ func checkLayer[T Float](t testing.TB, p *Pool, s ConvShape, transposed bool, wi
 		ct := newConvTranspose(l, s, w.V, bias, c)
 		small(ct.l)
 		k = ct
-		want, mag = defineConvTranspose(s, w.V, bias, x.V, c)
+		want, mag = defineConvTranspose(s, w.V, bias, x[0], c)
 	} else {
 		cv := newConv(l, direct, s, w.V, bias, c)
 		small(cv.l)
 		k = cv
-		want, mag = defineConv(s, w.V, bias, x.V, c)
+		want, mag = defineConv(s, w.V, bias, upsampled(s, x), c)
 	}
 	y := kerneltest.New[T](len(want), skew/2, 7e3)
 	scratch := kerneltest.New[T](k.Scratch(p.Workers()), 0, 9e3).Random(rnd)
-	f := k.Bind(p, scratch.V, y.V, x.V)
+	f := k.Bind(p, scratch.V, y.V, x...)
 	for range 2 { // the second run finds used scratch and results
 		f()
-		x.Check(t, "x")
+		for _, b := range bufs {
+			b.Check(t, "x")
+		}
 		y.Check(t, "y")
 		scratch.Check(t, "scratch")
 		kerneltest.Close(t, y.V, want, mag, s.C/s.Group*s.KH*s.KW)

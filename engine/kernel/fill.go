@@ -18,8 +18,51 @@ type padCall[T Float] struct {
 	evenEnd, oddEnd int64
 }
 
-// fill copies what outputs of rows [q0,q1) read of one input plane: padded, and split into grids.
-func (r *run[T]) fill(p *padCall[T], dst, x []T, q0, q1 int) {
+// gather fills the planes of one group, whose channels begin with first, from the tensors that they come from. wide is
+// room for what an upsampled one is expanded to.
+func (r *run[T]) gather(p *padCall[T], dst, wide []T, n, first, q0, q1 int) {
+	s := &r.s
+	if len(s.Sources) == 0 {
+		for ch := range r.cg {
+			r.fill(p, dst[ch*r.b.plane:], r.x[0][(n*s.C+first+ch)*s.H*s.W:][:s.H*s.W], 0, q0, q1)
+		}
+		return
+	}
+	at := -first // of the source's first channel in dst
+	for i, f := range s.Sources {
+		for ch := max(-at, 0); ch < min(f.C, r.cg-at); ch++ {
+			plane := f.elems(*s) / f.C
+			x, base := r.x[i][(n*f.C+ch)*plane:][:plane], 0
+			if f.Up {
+				base = max(q0*r.inH-r.top, 0)
+				x = r.expand(wide, x, base, min((q1-1)*r.inH+r.maxRow+1-r.top, s.H))
+			}
+			r.fill(p, dst[(at+ch)*r.b.plane:], x, base, q0, q1)
+		}
+		at += f.C
+	}
+}
+
+// expand gives rows [y0,y1) of x upsampled by two.
+func (r *run[T]) expand(wide, x []T, y0, y1 int) []T {
+	w := r.s.W
+	for y := y0; y < y1; y++ {
+		dst := wide[(y-y0)*w:][:w]
+		if y > y0 && y%2 == 1 {
+			copy(dst, wide[(y-1-y0)*w:])
+			continue
+		}
+		src := x[y/2*(w/2):][:w/2]
+		for i := r.k.zip2(dst, src, src); i < len(src); i++ {
+			dst[2*i], dst[2*i+1] = src[i], src[i]
+		}
+	}
+	return wide[:max(y1-y0, 0)*w]
+}
+
+// fill copies what outputs of rows [q0,q1) read of one input plane, whose row base x begins with: padded, and split into
+// grids.
+func (r *run[T]) fill(p *padCall[T], dst, x []T, base, q0, q1 int) {
 	s, b := &r.s, r.b
 	lines := (q1-q0-1)*r.inH + r.maxRow + 1
 	// Rows rb, rb+inH, rb+2·inH.. of the padded input are rows 0, 1, 2.. of the grids of rb.
@@ -42,7 +85,7 @@ func (r *run[T]) fill(p *padCall[T], dst, x []T, q0, q1 int) {
 			clear(g[cb*b.grid:][:k0*r.width])
 		}
 		if k1 > k0 {
-			r.fillRows(p, g[k0*r.width:], x[(ih+k0*r.inH)*s.W:], k1-k0)
+			r.fillRows(p, g[k0*r.width:], x[(ih+k0*r.inH-base)*s.W:], k1-k0)
 		}
 		// Last, since filling a row may spill behind it.
 		for cb := range r.inW {

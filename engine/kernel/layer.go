@@ -115,7 +115,7 @@ func (l *layer[T]) finish(level isa.Level, bias []T, cl Clamp, weight func(m, c,
 		}
 	}
 	l.width = l.cols + l.maxCol/l.inW
-	l.direct = l.inH == 1 && l.inW == 1 && l.top == 0 && l.left == 0 &&
+	l.direct = (len(s.Sources) == 0 || s.N == 1 && !s.anyUp()) && l.inH == 1 && l.inW == 1 && l.top == 0 && l.left == 0 &&
 		l.rows+l.maxRow <= s.H && l.cols+l.maxCol <= s.W
 	if l.direct {
 		l.width = s.W
@@ -145,14 +145,21 @@ func (p *phase[T]) pack(l *layer[T], weight func(m, c, kh, kw int) T) {
 	}
 }
 
-// offsets is where each step reads, in bytes, in planes laid out by b.
-func (p *phase[T]) offsets(l *layer[T], b *bands) []int64 {
+// offsets is where each step reads, in bytes, in planes laid out by b; where nothing is copied, in those of x, counted
+// from x[0].
+func (p *phase[T]) offsets(l *layer[T], b *bands, x [][]T) []int64 {
 	var z T
+	size := int64(unsafe.Sizeof(z))
 	off := make([]int64, 0, l.cg*len(p.taps)+1)
+	first, source, at := 0, 0, int64(0) // channel, tensor and place that the planes are counted from
 	for c := range l.cg {
+		if l.direct && len(l.s.Sources) > 0 && c == first+l.s.Sources[source].C {
+			first, source = c, source+1
+			at = int64(uintptr(unsafe.Pointer(&x[source][0])) - uintptr(unsafe.Pointer(&x[0][0])))
+		}
 		for _, t := range p.taps {
-			o := c*b.plane + (t.row%l.inH*l.inW+t.col%l.inW)*b.grid + t.row/l.inH*l.width + t.col/l.inW
-			off = append(off, int64(o)*int64(unsafe.Sizeof(z)))
+			o := (c-first)*b.plane + (t.row%l.inH*l.inW+t.col%l.inW)*b.grid + t.row/l.inH*l.width + t.col/l.inW
+			off = append(off, at+int64(o)*size)
 		}
 	}
 	return append(off, 0) // never read; &off[0] must exist

@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // ConvShape is the geometry of a convolution, or of a transposed one: C, H, W are its input, M, OH, OW its output.
@@ -14,6 +15,36 @@ type ConvShape struct {
 	PadTop, PadLeft, PadBottom, PadRight int
 	Group                                int
 	OH, OW                               int
+	// Sources are the tensors that the input's channels come from, one after the other; none means one dense tensor.
+	Sources []Source
+}
+
+// Source is a tensor [N, C, H, W] whose channels are part of a convolution's input. If Up, it is [N, C, H/2, W/2] and each
+// of its pixels counts as 2x2.
+type Source struct {
+	C  int
+	Up bool
+}
+
+// sources is Sources, of one tensor at least.
+func (s *ConvShape) sources() []Source {
+	if len(s.Sources) == 0 {
+		return []Source{{C: s.C}}
+	}
+	return s.Sources
+}
+
+// anyUp reports whether a source is to be upsampled.
+func (s *ConvShape) anyUp() bool {
+	return slices.ContainsFunc(s.Sources, func(f Source) bool { return f.Up })
+}
+
+// elems is the elements of a source, of one image.
+func (f Source) elems(s ConvShape) int {
+	if f.Up {
+		return f.C * (s.H / 2) * (s.W / 2)
+	}
+	return f.C * s.H * s.W
 }
 
 // maxPadded bounds the elements of an input with its padding and the reach of the kernel around it.
@@ -38,6 +69,18 @@ func (s ConvShape) Check() error {
 	}
 	if s.C%s.Group != 0 || s.M%s.Group != 0 {
 		return fmt.Errorf("%d groups do not divide %d input and %d output channels", s.Group, s.C, s.M)
+	}
+	if len(s.Sources) > 0 {
+		c := 0
+		for _, f := range s.Sources {
+			if f.C < 1 || f.Up && (s.H%2 != 0 || s.W%2 != 0) {
+				return fmt.Errorf("%d channels of %dx%d pixels, upsampled: %v", f.C, s.H, s.W, f.Up)
+			}
+			c += f.C
+		}
+		if c != s.C {
+			return fmt.Errorf("the sources have %d channels in all, the input %d", c, s.C)
+		}
 	}
 	// In floating point, where nothing overflows.
 	h := float64(s.H) + float64(s.PadTop) + float64(s.PadBottom) + 2*float64(s.KH)*float64(s.DilH) + float64(s.StrideH)

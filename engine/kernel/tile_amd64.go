@@ -12,12 +12,18 @@ func microFloat32(l isa.Level) *micro[float32] {
 	case isa.AVX512:
 		return &micro[float32]{
 			16, tilesAVX512, columnsAVX512, zip2Blocks, padRowsAVX2, unzipRowsAVX2,
-			wino[float32]{winoInAVX512, winoOutAVX512, unzip4AVX512, unzip4AVX2},
+			wino[float32]{
+				[2]func(*winoInCall[float32]){winoInAVX512, winoInEdgeAVX512}, [2]func(*winoInCall[float32]){winoInUpAVX512, winoInUpEdgeAVX512},
+				[2]func(*winoOutCall[float32]){winoOutAVX512, winoOutEdgeAVX512}, winoMulsAVX512, winoInWideAVX512, true,
+			},
 		}
 	case isa.AVX2:
 		return &micro[float32]{
 			8, tilesAVX2, columnsAVX2, zip2Blocks, padRowsAVX2, unzipRowsAVX2,
-			wino[float32]{winoInAVX2, winoOutAVX2, unzip4AVX2, nil},
+			wino[float32]{
+				[2]func(*winoInCall[float32]){winoInAVX2, winoInEdgeAVX2}, [2]func(*winoInCall[float32]){winoInUpAVX2, winoInUpEdgeAVX2},
+				[2]func(*winoOutCall[float32]){winoOutAVX2, winoOutEdgeAVX2}, winoMulsAVX2, winoInWideAVX2, false,
+			},
 		}
 	}
 	return nil

@@ -4922,341 +4922,540 @@ stored:
 	VZEROUPPER
 	RET
 
+// func winoInWideAVX2(p *float32)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·winoInWideAVX2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 40(AX), DX
+	MOVQ 16(AX), BX
+	ADDQ (BX), CX
+	LEAQ (DX)(DX*2), BX
+	LEAQ (DX)(DX*4), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
+	LEAQ (R8)(R8*2), R9
+	LEAQ (R8)(R8*4), R10
+	MOVQ 32(AX), R11
+	MOVQ 48(AX), R13
+	ADDQ R13, R13
+
+channel:
+	LEAQ         (CX)(R13*1), R12
+	ADDQ         DX, R12
+	ADDQ         DX, R12
+	PREFETCHT0   4(R12)
+	PREFETCHT0   36(R12)
+	PREFETCHT0   68(R12)
+	PREFETCHT0   100(R12)
+	ADDQ         DX, R12
+	PREFETCHT0   4(R12)
+	PREFETCHT0   36(R12)
+	PREFETCHT0   68(R12)
+	PREFETCHT0   100(R12)
+	ADDQ         DX, R12
+	PREFETCHT0   4(R12)
+	PREFETCHT0   36(R12)
+	PREFETCHT0   68(R12)
+	PREFETCHT0   100(R12)
+	ADDQ         DX, R12
+	PREFETCHT0   4(R12)
+	PREFETCHT0   36(R12)
+	PREFETCHT0   68(R12)
+	PREFETCHT0   100(R12)
+	VMOVUPS      (CX)(DX*4), Y0
+	VMOVUPS      (CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      (CX)(BX*1), Y1
+	VMOVUPS      (CX)(DX*1), Y2
+	VSUBPS       Y2, Y1, Y1
+	VMOVUPS      (CX), Y2
+	VMOVUPS      (CX)(DX*2), Y3
+	VSUBPS       Y3, Y2, Y2
+	VMOVUPS      (CX)(SI*1), Y3
+	VMOVUPS      (CX)(BX*1), Y4
+	VSUBPS       Y4, Y3, Y3
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y3
+	VMOVUPS      32(CX)(DX*4), Y0
+	VMOVUPS      32(CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      32(CX)(BX*1), Y1
+	VMOVUPS      32(CX)(DX*1), Y4
+	VSUBPS       Y4, Y1, Y1
+	VMOVUPS      32(CX), Y4
+	VMOVUPS      32(CX)(DX*2), Y5
+	VSUBPS       Y5, Y4, Y4
+	VMOVUPS      32(CX)(SI*1), Y5
+	VMOVUPS      32(CX)(BX*1), Y6
+	VSUBPS       Y6, Y5, Y5
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y4
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y5
+	VMOVUPS      64(CX)(DX*4), Y0
+	VMOVUPS      64(CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      64(CX)(BX*1), Y1
+	VMOVUPS      64(CX)(DX*1), Y6
+	VSUBPS       Y6, Y1, Y1
+	VMOVUPS      64(CX), Y6
+	VMOVUPS      64(CX)(DX*2), Y7
+	VSUBPS       Y7, Y6, Y6
+	VMOVUPS      64(CX)(SI*1), Y7
+	VMOVUPS      64(CX)(BX*1), Y8
+	VSUBPS       Y8, Y7, Y7
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y6
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y7
+	VMOVUPS      96(CX)(DX*4), Y0
+	VMOVUPS      96(CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      96(CX)(BX*1), Y1
+	VMOVUPS      96(CX)(DX*1), Y8
+	VSUBPS       Y8, Y1, Y1
+	VMOVUPS      96(CX), Y8
+	VMOVUPS      96(CX)(DX*2), Y9
+	VSUBPS       Y9, Y8, Y8
+	VMOVUPS      96(CX)(SI*1), Y9
+	VMOVUPS      96(CX)(BX*1), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y8
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y9
+	VMOVUPS      128(CX)(DX*4), Y0
+	VMOVUPS      128(CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      128(CX)(BX*1), Y1
+	VMOVUPS      128(CX)(DX*1), Y10
+	VSUBPS       Y10, Y1, Y1
+	VMOVUPS      128(CX), Y10
+	VMOVUPS      128(CX)(DX*2), Y11
+	VSUBPS       Y11, Y10, Y10
+	VMOVUPS      128(CX)(SI*1), Y11
+	VMOVUPS      128(CX)(BX*1), Y12
+	VSUBPS       Y12, Y11, Y11
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y10
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y11
+	VUNPCKLPS    Y4, Y2, Y0
+	VUNPCKLPS    Y8, Y6, Y1
+	VUNPCKHPS    Y4, Y2, Y2
+	VUNPCKHPS    Y8, Y6, Y4
+	VUNPCKLPD    Y1, Y0, Y6
+	VUNPCKHPD    Y1, Y0, Y0
+	VUNPCKLPD    Y4, Y2, Y1
+	VUNPCKHPD    Y4, Y2, Y2
+	VPALIGNR     $0x04, Y6, Y10, Y4
+	VPERM2F128   $0x21, Y4, Y6, Y4
+	VPSRLDQ      $0x04, Y10, Y8
+	VPALIGNR     $0x04, Y0, Y8, Y8
+	VPERM2F128   $0x21, Y8, Y0, Y8
+	MOVQ         DI, R12
+	VSUBPS       Y1, Y4, Y10
+	VSUBPS       Y0, Y2, Y12
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y4
+	VSUBPS       Y1, Y6, Y6
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y10, Y6
+	VMOVUPS      Y6, (R12)
+	VSUBPS       Y2, Y8, Y8
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y0, Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y12, Y8
+	VMOVUPS      Y8, (R12)(R10*1)
+	VADDPS       Y2, Y4, Y0
+	VMOVUPS      Y0, (R12)(R8*1)
+	VSUBPS       Y2, Y4, Y4
+	VMOVUPS      Y4, (R12)(R8*2)
+	VMOVAPS      Y10, Y0
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y12, Y0
+	VMOVUPS      Y0, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y12, Y10
+	VMOVUPS      Y10, (R12)(R8*4)
+	VUNPCKLPS    Y5, Y3, Y0
+	VUNPCKLPS    Y9, Y7, Y1
+	VUNPCKHPS    Y5, Y3, Y2
+	VUNPCKHPS    Y9, Y7, Y3
+	VUNPCKLPD    Y1, Y0, Y4
+	VUNPCKHPD    Y1, Y0, Y0
+	VUNPCKLPD    Y3, Y2, Y1
+	VUNPCKHPD    Y3, Y2, Y2
+	VPALIGNR     $0x04, Y4, Y11, Y3
+	VPERM2F128   $0x21, Y3, Y4, Y3
+	VPSRLDQ      $0x04, Y11, Y5
+	VPALIGNR     $0x04, Y0, Y5, Y5
+	VPERM2F128   $0x21, Y5, Y0, Y5
+	LEAQ         (DI)(R9*8), R12
+	LEAQ         (R12)(R9*2), R12
+	VSUBPS       Y1, Y3, Y6
+	VSUBPS       Y0, Y2, Y7
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y3
+	VSUBPS       Y1, Y4, Y4
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y6, Y4
+	VMOVUPS      Y4, (R12)
+	VSUBPS       Y2, Y5, Y5
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y0, Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y7, Y5
+	VMOVUPS      Y5, (R12)(R10*1)
+	VADDPS       Y2, Y3, Y0
+	VMOVUPS      Y0, (R12)(R8*1)
+	VSUBPS       Y2, Y3, Y3
+	VMOVUPS      Y3, (R12)(R8*2)
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y0
+	VMOVUPS      Y0, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y6
+	VMOVUPS      Y6, (R12)(R8*4)
+	VMOVUPS      (CX)(DX*4), Y0
+	VMOVUPS      (CX)(BX*1), Y1
+	VMOVUPS      (CX)(DX*2), Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y0
+	VMOVUPS      (CX)(DX*1), Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y1
+	VADDPS       Y1, Y0, Y2
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      32(CX)(DX*4), Y1
+	VMOVUPS      32(CX)(BX*1), Y3
+	VMOVUPS      32(CX)(DX*2), Y4
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y1
+	VMOVUPS      32(CX)(DX*1), Y4
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y3
+	VADDPS       Y3, Y1, Y4
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      64(CX)(DX*4), Y3
+	VMOVUPS      64(CX)(BX*1), Y5
+	VMOVUPS      64(CX)(DX*2), Y6
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y6, Y3
+	VMOVUPS      64(CX)(DX*1), Y6
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y6, Y5
+	VADDPS       Y5, Y3, Y6
+	VSUBPS       Y5, Y3, Y3
+	VMOVUPS      96(CX)(DX*4), Y5
+	VMOVUPS      96(CX)(BX*1), Y7
+	VMOVUPS      96(CX)(DX*2), Y8
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y5
+	VMOVUPS      96(CX)(DX*1), Y8
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y7
+	VADDPS       Y7, Y5, Y8
+	VSUBPS       Y7, Y5, Y5
+	VMOVUPS      128(CX)(DX*4), Y7
+	VMOVUPS      128(CX)(BX*1), Y9
+	VMOVUPS      128(CX)(DX*2), Y10
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y10, Y7
+	VMOVUPS      128(CX)(DX*1), Y10
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y10, Y9
+	VADDPS       Y9, Y7, Y10
+	VSUBPS       Y9, Y7, Y7
+	VUNPCKLPS    Y4, Y2, Y9
+	VUNPCKLPS    Y8, Y6, Y11
+	VUNPCKHPS    Y4, Y2, Y2
+	VUNPCKHPS    Y8, Y6, Y4
+	VUNPCKLPD    Y11, Y9, Y6
+	VUNPCKHPD    Y11, Y9, Y8
+	VUNPCKLPD    Y4, Y2, Y9
+	VUNPCKHPD    Y4, Y2, Y2
+	VPALIGNR     $0x04, Y6, Y10, Y4
+	VPERM2F128   $0x21, Y4, Y6, Y4
+	VPSRLDQ      $0x04, Y10, Y10
+	VPALIGNR     $0x04, Y8, Y10, Y10
+	VPERM2F128   $0x21, Y10, Y8, Y10
+	LEAQ         (DI)(R9*2), R12
+	VSUBPS       Y9, Y4, Y11
+	VSUBPS       Y8, Y2, Y12
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y9, Y4
+	VSUBPS       Y9, Y6, Y6
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y11, Y6
+	VMOVUPS      Y6, (R12)
+	VSUBPS       Y2, Y10, Y10
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y12, Y10
+	VMOVUPS      Y10, (R12)(R10*1)
+	VADDPS       Y2, Y4, Y6
+	VMOVUPS      Y6, (R12)(R8*1)
+	VSUBPS       Y2, Y4, Y4
+	VMOVUPS      Y4, (R12)(R8*2)
+	VMOVAPS      Y11, Y2
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y12, Y2
+	VMOVUPS      Y2, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y12, Y11
+	VMOVUPS      Y11, (R12)(R8*4)
+	VUNPCKLPS    Y1, Y0, Y2
+	VUNPCKLPS    Y5, Y3, Y4
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKHPS    Y5, Y3, Y1
+	VUNPCKLPD    Y4, Y2, Y3
+	VUNPCKHPD    Y4, Y2, Y2
+	VUNPCKLPD    Y1, Y0, Y4
+	VUNPCKHPD    Y1, Y0, Y0
+	VPALIGNR     $0x04, Y3, Y7, Y1
+	VPERM2F128   $0x21, Y1, Y3, Y1
+	VPSRLDQ      $0x04, Y7, Y5
+	VPALIGNR     $0x04, Y2, Y5, Y5
+	VPERM2F128   $0x21, Y5, Y2, Y5
+	LEAQ         (DI)(R9*4), R12
+	VSUBPS       Y4, Y1, Y6
+	VSUBPS       Y2, Y0, Y7
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y1
+	VSUBPS       Y4, Y3, Y3
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y6, Y3
+	VMOVUPS      Y3, (R12)
+	VSUBPS       Y0, Y5, Y5
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y0
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y7, Y5
+	VMOVUPS      Y5, (R12)(R10*1)
+	VADDPS       Y0, Y1, Y2
+	VMOVUPS      Y2, (R12)(R8*1)
+	VSUBPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (R12)(R8*2)
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y0
+	VMOVUPS      Y0, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y6
+	VMOVUPS      Y6, (R12)(R8*4)
+	VMOVUPS      (CX)(DX*4), Y0
+	VMOVUPS      (CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      (CX)(BX*1), Y1
+	VMOVUPS      (CX)(DX*1), Y2
+	VSUBPS       Y2, Y1, Y1
+	VMOVAPS      Y0, Y2
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y1, Y2
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y1, Y0
+	VMOVUPS      32(CX)(DX*4), Y1
+	VMOVUPS      32(CX)(DX*2), Y3
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      32(CX)(BX*1), Y3
+	VMOVUPS      32(CX)(DX*1), Y4
+	VSUBPS       Y4, Y3, Y3
+	VMOVAPS      Y1, Y4
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y3, Y4
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y3, Y1
+	VMOVUPS      64(CX)(DX*4), Y3
+	VMOVUPS      64(CX)(DX*2), Y5
+	VSUBPS       Y5, Y3, Y3
+	VMOVUPS      64(CX)(BX*1), Y5
+	VMOVUPS      64(CX)(DX*1), Y6
+	VSUBPS       Y6, Y5, Y5
+	VMOVAPS      Y3, Y6
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y5, Y6
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y5, Y3
+	VMOVUPS      96(CX)(DX*4), Y5
+	VMOVUPS      96(CX)(DX*2), Y7
+	VSUBPS       Y7, Y5, Y5
+	VMOVUPS      96(CX)(BX*1), Y7
+	VMOVUPS      96(CX)(DX*1), Y8
+	VSUBPS       Y8, Y7, Y7
+	VMOVAPS      Y5, Y8
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y8
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y5
+	VMOVUPS      128(CX)(DX*4), Y7
+	VMOVUPS      128(CX)(DX*2), Y9
+	VSUBPS       Y9, Y7, Y7
+	VMOVUPS      128(CX)(BX*1), Y9
+	VMOVUPS      128(CX)(DX*1), Y10
+	VSUBPS       Y10, Y9, Y9
+	VMOVAPS      Y7, Y10
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y9, Y10
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y9, Y7
+	VUNPCKLPS    Y4, Y2, Y9
+	VUNPCKLPS    Y8, Y6, Y11
+	VUNPCKHPS    Y4, Y2, Y2
+	VUNPCKHPS    Y8, Y6, Y4
+	VUNPCKLPD    Y11, Y9, Y6
+	VUNPCKHPD    Y11, Y9, Y8
+	VUNPCKLPD    Y4, Y2, Y9
+	VUNPCKHPD    Y4, Y2, Y2
+	VPALIGNR     $0x04, Y6, Y10, Y4
+	VPERM2F128   $0x21, Y4, Y6, Y4
+	VPSRLDQ      $0x04, Y10, Y10
+	VPALIGNR     $0x04, Y8, Y10, Y10
+	VPERM2F128   $0x21, Y10, Y8, Y10
+	LEAQ         (DI)(R9*2), R12
+	LEAQ         (R12)(R9*4), R12
+	VSUBPS       Y9, Y4, Y11
+	VSUBPS       Y8, Y2, Y12
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y9, Y4
+	VSUBPS       Y9, Y6, Y6
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y11, Y6
+	VMOVUPS      Y6, (R12)
+	VSUBPS       Y2, Y10, Y10
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y12, Y10
+	VMOVUPS      Y10, (R12)(R10*1)
+	VADDPS       Y2, Y4, Y6
+	VMOVUPS      Y6, (R12)(R8*1)
+	VSUBPS       Y2, Y4, Y4
+	VMOVUPS      Y4, (R12)(R8*2)
+	VMOVAPS      Y11, Y2
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y12, Y2
+	VMOVUPS      Y2, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y12, Y11
+	VMOVUPS      Y11, (R12)(R8*4)
+	VUNPCKLPS    Y1, Y0, Y2
+	VUNPCKLPS    Y5, Y3, Y4
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKHPS    Y5, Y3, Y1
+	VUNPCKLPD    Y4, Y2, Y3
+	VUNPCKHPD    Y4, Y2, Y2
+	VUNPCKLPD    Y1, Y0, Y4
+	VUNPCKHPD    Y1, Y0, Y0
+	VPALIGNR     $0x04, Y3, Y7, Y1
+	VPERM2F128   $0x21, Y1, Y3, Y1
+	VPSRLDQ      $0x04, Y7, Y5
+	VPALIGNR     $0x04, Y2, Y5, Y5
+	VPERM2F128   $0x21, Y5, Y2, Y5
+	LEAQ         (DI)(R9*8), R12
+	VSUBPS       Y4, Y1, Y6
+	VSUBPS       Y2, Y0, Y7
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y1
+	VSUBPS       Y4, Y3, Y3
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y6, Y3
+	VMOVUPS      Y3, (R12)
+	VSUBPS       Y0, Y5, Y5
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y0
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y7, Y5
+	VMOVUPS      Y5, (R12)(R10*1)
+	VADDPS       Y0, Y1, Y2
+	VMOVUPS      Y2, (R12)(R8*1)
+	VSUBPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (R12)(R8*2)
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y0
+	VMOVUPS      Y0, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y6
+	VMOVUPS      Y6, (R12)(R8*4)
+	ADDQ         48(AX), CX
+	ADDQ         56(AX), DI
+	DECQ         R11
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInWideAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoInWideAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInWideAVX2_2<>+0(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+4(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+8(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+12(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+16(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+20(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+24(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+28(SB)/4, $0x40000000
+GLOBL winoInWideAVX2_2<>(SB), RODATA|NOPTR, $32
+
 // func winoInAVX2(p *float32)
 // Requires: AVX, FMA3
 TEXT ·winoInAVX2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
-	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 16(AX), BX
-	MOVQ 24(AX), SI
-	MOVQ 40(AX), DI
-	LEAQ (SI)(SI*2), R8
-	LEAQ (DI)(DI*2), R9
-	LEAQ (DI)(DI*4), R10
 
-vec:
-	MOVQ         CX, R11
-	MOVQ         CX, R12
-	ADDQ         32(AX), R12
-	VMOVUPS      (R11)(SI*2), Y0
-	VMOVUPS      (R11), Y1
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), BX
+	ADDQ (AX), BX
+	MOVQ 8(CX), SI
+	ADDQ (AX), SI
+	MOVQ 16(CX), DI
+	ADDQ (AX), DI
+	MOVQ 24(CX), R8
+	ADDQ (AX), R8
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R9
+	MOVQ $0x00000006, CX
+
+row:
+	VMOVUPS      (BX), Y0
+	VMOVUPS      (SI), Y1
+	VMOVUPS      (DI), Y2
+	VMOVUPS      (R8), Y3
+	VUNPCKLPS    Y1, Y0, Y4
+	VUNPCKLPS    Y3, Y2, Y5
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKHPS    Y3, Y2, Y1
+	VUNPCKLPD    Y5, Y4, Y2
+	VUNPCKHPD    Y5, Y4, Y3
+	VUNPCKLPD    Y1, Y0, Y4
+	VUNPCKHPD    Y1, Y0, Y0
+	VMOVUPS      16(BX), Y1
+	VMOVUPS      16(SI), Y5
+	VMOVUPS      16(DI), Y6
+	VMOVUPS      16(R8), Y7
+	VUNPCKLPS    Y5, Y1, Y1
+	VUNPCKLPS    Y7, Y6, Y5
+	VUNPCKLPD    Y5, Y1, Y6
+	VUNPCKHPD    Y5, Y1, Y1
+	VSUBPS       Y4, Y6, Y5
+	VSUBPS       Y3, Y0, Y7
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y4, Y6
+	VSUBPS       Y4, Y2, Y2
+	VFMADD132PS  winoInAVX2_4<>+0(SB), Y5, Y2
+	VMOVUPS      Y2, (DX)
 	VSUBPS       Y0, Y1, Y1
-	VMOVUPS      (R12), Y2
-	VSUBPS       Y0, Y2, Y2
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y2, Y1
-	VMOVUPS      (R11)(R8*1), Y0
-	VMOVUPS      (R12)(SI*1), Y2
-	VSUBPS       Y0, Y2, Y2
-	VSUBPS       (R11)(SI*1), Y0, Y0
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y0, Y2
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R11)(SI*2), Y0
-	VMOVUPS      (R11), Y3
-	VSUBPS       Y0, Y3, Y3
-	VMOVUPS      (R12), Y4
-	VSUBPS       Y0, Y4, Y4
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y4, Y3
-	VMOVUPS      (R11)(R8*1), Y0
-	VMOVUPS      (R12)(SI*1), Y4
-	VSUBPS       Y0, Y4, Y4
-	VSUBPS       (R11)(SI*1), Y0, Y0
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y0, Y4
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R11)(SI*2), Y0
-	VMOVUPS      (R11), Y5
-	VSUBPS       Y0, Y5, Y5
-	VMOVUPS      (R12), Y6
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y3, Y0
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y7, Y1
+	VMOVUPS      Y1, 160(DX)
+	VADDPS       Y0, Y6, Y1
+	VMOVUPS      Y1, 32(DX)
 	VSUBPS       Y0, Y6, Y6
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y6, Y5
-	VMOVUPS      (R11)(R8*1), Y0
-	VMOVUPS      (R12)(SI*1), Y6
-	VSUBPS       Y0, Y6, Y6
-	VSUBPS       (R11)(SI*1), Y0, Y0
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y0, Y6
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R11)(SI*2), Y0
-	VMOVUPS      (R11), Y7
-	VSUBPS       Y0, Y7, Y7
-	VMOVUPS      (R12), Y8
-	VSUBPS       Y0, Y8, Y8
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y8, Y7
-	VMOVUPS      (R11)(R8*1), Y0
-	VMOVUPS      (R12)(SI*1), Y8
-	VSUBPS       Y0, Y8, Y8
-	VSUBPS       (R11)(SI*1), Y0, Y0
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y0, Y8
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R11)(SI*2), Y0
-	VMOVUPS      (R11), Y9
-	VSUBPS       Y0, Y9, Y9
-	VMOVUPS      (R12), Y10
-	VSUBPS       Y0, Y10, Y10
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y10, Y9
-	VMOVUPS      (R11)(R8*1), Y0
-	VMOVUPS      (R12)(SI*1), Y10
-	VSUBPS       Y0, Y10, Y10
-	VSUBPS       (R11)(SI*1), Y0, Y0
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y0, Y10
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R11)(SI*2), Y0
-	VMOVUPS      (R11), Y11
-	VSUBPS       Y0, Y11, Y11
-	VMOVUPS      (R12), Y12
-	VSUBPS       Y0, Y12, Y12
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y12, Y11
-	VMOVUPS      (R11)(R8*1), Y0
-	VMOVUPS      (R12)(SI*1), Y12
-	VSUBPS       Y0, Y12, Y12
-	VSUBPS       (R11)(SI*1), Y0, Y0
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y0, Y12
-	MOVQ         DX, R11
-	VSUBPS       Y5, Y9, Y0
-	VSUBPS       Y3, Y7, Y13
-	VSUBPS       Y5, Y1, Y1
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y0, Y1
-	VMOVUPS      Y1, (R11)
-	VSUBPS       Y7, Y11, Y11
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y13, Y11
-	VMOVUPS      Y11, (R11)(R10*1)
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y5, Y9
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y3, Y7
-	VADDPS       Y7, Y9, Y1
-	VMOVUPS      Y1, (R11)(DI*1)
-	VSUBPS       Y7, Y9, Y1
-	VMOVUPS      Y1, (R11)(DI*2)
-	VMOVAPS      Y0, Y1
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y13, Y1
-	VMOVUPS      Y1, (R11)(R9*1)
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y13, Y0
-	VMOVUPS      Y0, (R11)(DI*4)
-	LEAQ         (DX)(R9*8), R11
-	LEAQ         (R11)(R9*2), R11
-	VSUBPS       Y6, Y10, Y0
-	VSUBPS       Y4, Y8, Y1
-	VSUBPS       Y6, Y2, Y2
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y0, Y2
-	VMOVUPS      Y2, (R11)
-	VSUBPS       Y8, Y12, Y12
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y1, Y12
-	VMOVUPS      Y12, (R11)(R10*1)
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y6, Y10
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y4, Y8
-	VADDPS       Y8, Y10, Y2
-	VMOVUPS      Y2, (R11)(DI*1)
-	VSUBPS       Y8, Y10, Y2
-	VMOVUPS      Y2, (R11)(DI*2)
-	VMOVAPS      Y0, Y2
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y1, Y2
-	VMOVUPS      Y2, (R11)(R9*1)
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y1, Y0
-	VMOVUPS      Y0, (R11)(DI*4)
-	MOVQ         CX, R11
-	MOVQ         CX, R12
-	ADDQ         32(AX), R12
-	VMOVUPS      (R12), Y0
-	VMOVUPS      (R11)(R8*1), Y1
-	VMOVUPS      (R11)(SI*2), Y2
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y2, Y0
-	VMOVUPS      (R11)(SI*1), Y2
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y2, Y1
-	VADDPS       Y1, Y0, Y2
-	VSUBPS       Y1, Y0, Y0
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Y1
-	VMOVUPS      (R11)(R8*1), Y3
-	VMOVUPS      (R11)(SI*2), Y4
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y4, Y1
-	VMOVUPS      (R11)(SI*1), Y4
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y4, Y3
-	VADDPS       Y3, Y1, Y4
-	VSUBPS       Y3, Y1, Y1
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Y3
-	VMOVUPS      (R11)(R8*1), Y5
-	VMOVUPS      (R11)(SI*2), Y6
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y6, Y3
-	VMOVUPS      (R11)(SI*1), Y6
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y6, Y5
-	VADDPS       Y5, Y3, Y6
-	VSUBPS       Y5, Y3, Y3
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Y5
-	VMOVUPS      (R11)(R8*1), Y7
-	VMOVUPS      (R11)(SI*2), Y8
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y8, Y5
-	VMOVUPS      (R11)(SI*1), Y8
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y8, Y7
-	VADDPS       Y7, Y5, Y8
-	VSUBPS       Y7, Y5, Y5
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Y7
-	VMOVUPS      (R11)(R8*1), Y9
-	VMOVUPS      (R11)(SI*2), Y10
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y10, Y7
-	VMOVUPS      (R11)(SI*1), Y10
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y10, Y9
-	VADDPS       Y9, Y7, Y10
-	VSUBPS       Y9, Y7, Y7
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Y9
-	VMOVUPS      (R11)(R8*1), Y11
-	VMOVUPS      (R11)(SI*2), Y12
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y12, Y9
-	VMOVUPS      (R11)(SI*1), Y12
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y12, Y11
-	VADDPS       Y11, Y9, Y12
-	VSUBPS       Y11, Y9, Y9
-	LEAQ         (DX)(R9*2), R11
-	VSUBPS       Y6, Y10, Y11
-	VSUBPS       Y4, Y8, Y13
-	VSUBPS       Y6, Y2, Y2
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y11, Y2
-	VMOVUPS      Y2, (R11)
-	VSUBPS       Y8, Y12, Y12
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y13, Y12
-	VMOVUPS      Y12, (R11)(R10*1)
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y6, Y10
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y4, Y8
-	VADDPS       Y8, Y10, Y2
-	VMOVUPS      Y2, (R11)(DI*1)
-	VSUBPS       Y8, Y10, Y2
-	VMOVUPS      Y2, (R11)(DI*2)
-	VMOVAPS      Y11, Y2
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y13, Y2
-	VMOVUPS      Y2, (R11)(R9*1)
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y13, Y11
-	VMOVUPS      Y11, (R11)(DI*4)
-	LEAQ         (DX)(R9*4), R11
-	VSUBPS       Y3, Y7, Y2
-	VSUBPS       Y1, Y5, Y4
-	VSUBPS       Y3, Y0, Y0
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y2, Y0
-	VMOVUPS      Y0, (R11)
-	VSUBPS       Y5, Y9, Y9
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y4, Y9
-	VMOVUPS      Y9, (R11)(R10*1)
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y3, Y7
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y1, Y5
-	VADDPS       Y5, Y7, Y0
-	VMOVUPS      Y0, (R11)(DI*1)
-	VSUBPS       Y5, Y7, Y0
-	VMOVUPS      Y0, (R11)(DI*2)
-	VMOVAPS      Y2, Y0
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y4, Y0
-	VMOVUPS      Y0, (R11)(R9*1)
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y4, Y2
-	VMOVUPS      Y2, (R11)(DI*4)
-	MOVQ         CX, R11
-	MOVQ         CX, R12
-	ADDQ         32(AX), R12
-	VMOVUPS      (R12), Y0
-	VMOVUPS      (R11)(R8*1), Y1
-	VSUBPS       (R11)(SI*2), Y0, Y0
-	VSUBPS       (R11)(SI*1), Y1, Y1
-	VMOVAPS      Y0, Y2
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y1, Y2
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y1, Y0
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Y1
-	VMOVUPS      (R11)(R8*1), Y3
-	VSUBPS       (R11)(SI*2), Y1, Y1
-	VSUBPS       (R11)(SI*1), Y3, Y3
-	VMOVAPS      Y1, Y4
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y3, Y4
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y3, Y1
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Y3
-	VMOVUPS      (R11)(R8*1), Y5
-	VSUBPS       (R11)(SI*2), Y3, Y3
-	VSUBPS       (R11)(SI*1), Y5, Y5
-	VMOVAPS      Y3, Y6
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y5, Y6
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y5, Y3
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Y5
-	VMOVUPS      (R11)(R8*1), Y7
-	VSUBPS       (R11)(SI*2), Y5, Y5
-	VSUBPS       (R11)(SI*1), Y7, Y7
-	VMOVAPS      Y5, Y8
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y7, Y8
+	VMOVUPS      Y6, 64(DX)
+	VMOVAPS      Y5, Y0
+	VFMADD231PS  winoInAVX2_2<>+0(SB), Y7, Y0
+	VMOVUPS      Y0, 96(DX)
 	VFNMADD231PS winoInAVX2_2<>+0(SB), Y7, Y5
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Y7
-	VMOVUPS      (R11)(R8*1), Y9
-	VSUBPS       (R11)(SI*2), Y7, Y7
-	VSUBPS       (R11)(SI*1), Y9, Y9
-	VMOVAPS      Y7, Y10
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y9, Y10
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y9, Y7
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Y9
-	VMOVUPS      (R11)(R8*1), Y11
-	VSUBPS       (R11)(SI*2), Y9, Y9
-	VSUBPS       (R11)(SI*1), Y11, Y11
-	VMOVAPS      Y9, Y12
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y11, Y12
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y11, Y9
-	LEAQ         (DX)(R9*4), R11
-	LEAQ         (R11)(R9*2), R11
-	VSUBPS       Y6, Y10, Y11
-	VSUBPS       Y4, Y8, Y13
-	VSUBPS       Y6, Y2, Y2
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y11, Y2
-	VMOVUPS      Y2, (R11)
-	VSUBPS       Y8, Y12, Y12
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y13, Y12
-	VMOVUPS      Y12, (R11)(R10*1)
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y6, Y10
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y4, Y8
-	VADDPS       Y8, Y10, Y2
-	VMOVUPS      Y2, (R11)(DI*1)
-	VSUBPS       Y8, Y10, Y2
-	VMOVUPS      Y2, (R11)(DI*2)
-	VMOVAPS      Y11, Y2
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y13, Y2
-	VMOVUPS      Y2, (R11)(R9*1)
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y13, Y11
-	VMOVUPS      Y11, (R11)(DI*4)
-	LEAQ         (DX)(R9*8), R11
-	VSUBPS       Y3, Y7, Y2
-	VSUBPS       Y1, Y5, Y4
-	VSUBPS       Y3, Y0, Y0
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y2, Y0
-	VMOVUPS      Y0, (R11)
-	VSUBPS       Y5, Y9, Y9
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y4, Y9
-	VMOVUPS      Y9, (R11)(R10*1)
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y3, Y7
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y1, Y5
-	VADDPS       Y5, Y7, Y0
-	VMOVUPS      Y0, (R11)(DI*1)
-	VSUBPS       Y5, Y7, Y0
-	VMOVUPS      Y0, (R11)(DI*2)
-	VMOVAPS      Y2, Y0
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y4, Y0
-	VMOVUPS      Y0, (R11)(R9*1)
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y4, Y2
-	VMOVUPS      Y2, (R11)(DI*4)
-	ADDQ         $0x00000020, CX
+	VMOVUPS      Y5, 128(DX)
+	ADDQ         R9, BX
+	ADDQ         R9, SI
+	ADDQ         R9, DI
+	ADDQ         R9, R8
+	ADDQ         $0x000000c0, DX
+	DECQ         CX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x06, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), R9
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000006, BX
+
+column:
+	VMOVUPS      (DX), Y0
+	VMOVUPS      192(DX), Y1
+	VMOVUPS      384(DX), Y2
+	VMOVUPS      576(DX), Y3
+	VMOVUPS      768(DX), Y4
+	VMOVUPS      960(DX), Y5
+	VSUBPS       Y2, Y4, Y6
+	VSUBPS       Y1, Y3, Y7
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y2, Y4
+	VSUBPS       Y2, Y0, Y0
+	VFMADD132PS  winoInAVX2_4<>+0(SB), Y6, Y0
+	VMOVUPS      Y0, (CX)
+	VSUBPS       Y3, Y5, Y5
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y1, Y3
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y7, Y5
+	VMOVUPS      Y5, (CX)(R9*1)
+	VADDPS       Y3, Y4, Y0
+	VMOVUPS      Y0, (CX)(SI*1)
+	VSUBPS       Y3, Y4, Y4
+	VMOVUPS      Y4, (CX)(SI*2)
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  winoInAVX2_2<>+0(SB), Y7, Y0
+	VMOVUPS      Y0, (CX)(R8*1)
+	VFNMADD231PS winoInAVX2_2<>+0(SB), Y7, Y6
+	VMOVUPS      Y6, (CX)(SI*4)
+	ADDQ         DI, CX
 	ADDQ         $0x00000020, DX
 	DECQ         BX
-	JNZ          vec
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
 	VZEROUPPER
 	RET
 
@@ -5280,70 +5479,184 @@ DATA winoInAVX2_2<>+24(SB)/4, $0x40000000
 DATA winoInAVX2_2<>+28(SB)/4, $0x40000000
 GLOBL winoInAVX2_2<>(SB), RODATA|NOPTR, $32
 
+// func winoInUpAVX2(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoInUpAVX2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), BX
+	ADDQ (AX), BX
+	MOVQ 8(CX), SI
+	ADDQ (AX), SI
+	MOVQ 16(CX), DI
+	ADDQ (AX), DI
+	MOVQ 24(CX), R8
+	ADDQ (AX), R8
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R9
+	MOVQ $0x00000004, CX
+
+row:
+	VMOVUPS      (BX), X0
+	VINSERTF128  $0x01, 8(BX), Y0, Y0
+	VMOVUPS      (SI), X1
+	VINSERTF128  $0x01, 8(SI), Y1, Y1
+	VMOVUPS      (DI), X2
+	VINSERTF128  $0x01, 8(DI), Y2, Y2
+	VMOVUPS      (R8), X3
+	VINSERTF128  $0x01, 8(R8), Y3, Y3
+	VUNPCKLPS    Y1, Y0, Y4
+	VUNPCKLPS    Y3, Y2, Y5
+	VUNPCKHPS    Y1, Y0, Y6
+	VUNPCKHPS    Y3, Y2, Y7
+	VUNPCKLPD    Y5, Y4, Y8
+	VUNPCKHPD    Y5, Y4, Y4
+	VUNPCKLPD    Y7, Y6, Y5
+	VUNPCKHPD    Y7, Y6, Y6
+	VFMADD132PS  winoInUpAVX2_4<>+0(SB), Y5, Y8
+	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y4, Y8
+	VMOVUPS      Y8, (DX)
+	VSUBPS       Y5, Y4, Y7
+	VMOVUPS      Y7, 64(DX)
+	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y5, Y6
+	VFMADD231PS  winoInUpAVX2_4<>+0(SB), Y4, Y6
+	VMOVUPS      Y6, 96(DX)
+	VFNMADD231PS winoInUpAVX2_4<>+0(SB), Y4, Y5
+	VMOVUPS      Y5, 32(DX)
+	ADDQ         R9, BX
+	ADDQ         R9, SI
+	ADDQ         R9, DI
+	ADDQ         R9, R8
+	ADDQ         $0x00000080, DX
+	DECQ         CX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x04, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), DX
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000004, BX
+
+column:
+	VMOVUPS      (DX), Y4
+	VMOVUPS      128(DX), Y5
+	VMOVUPS      256(DX), Y6
+	VMOVUPS      384(DX), Y7
+	VFMADD132PS  winoInUpAVX2_4<>+0(SB), Y6, Y4
+	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y5, Y4
+	VMOVUPS      Y4, (CX)
+	VSUBPS       Y6, Y5, Y4
+	VMOVUPS      Y4, (CX)(SI*2)
+	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y6, Y7
+	VFMADD231PS  winoInUpAVX2_4<>+0(SB), Y5, Y7
+	VMOVUPS      Y7, (CX)(R8*1)
+	VFNMADD231PS winoInUpAVX2_4<>+0(SB), Y5, Y6
+	VMOVUPS      Y6, (CX)(SI*1)
+	ADDQ         DI, CX
+	ADDQ         $0x00000020, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInUpAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoInUpAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInUpAVX2_5<>+0(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+4(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+8(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+12(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+16(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+20(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+24(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+28(SB)/4, $0x40a00000
+GLOBL winoInUpAVX2_5<>(SB), RODATA|NOPTR, $32
+
 // func winoOutAVX2(p *float32)
 // Requires: AVX, FMA3, MMX+
 TEXT ·winoOutAVX2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 8(AX), DX
-	MOVQ 16(AX), BX
-	MOVQ 24(AX), SI
-	MOVQ 40(AX), DI
-	LEAQ (SI)(SI*2), R8
-	ADDQ R8, R8
-	LEAQ (R8)(R8*2), R9
-	LEAQ (R8)(R8*4), R10
-	MOVQ 48(AX), R11
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 16(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 64(AX), R9
+	LEAQ (R9)(R9*2), R10
+	ADDQ R10, R10
+	LEAQ (R10)(R10*2), R11
+	LEAQ (R10)(R10*4), R12
+	MOVQ 48(AX), R14
+	ADDQ R14, R14
 
-vec:
-	MOVQ         CX, R12
-	VMOVUPS      (R12)(R8*1), Y0
-	VADDPS       (R12)(R8*2), Y0, Y0
-	VMOVUPS      (R12)(R9*1), Y1
-	VADDPS       (R12)(R8*4), Y1, Y1
+channel:
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Y0
+	VADDPS       (R13)(R10*2), Y0, Y0
+	VMOVUPS      (R13)(R11*1), Y1
+	VADDPS       (R13)(R10*4), Y1, Y1
 	VADDPS       Y1, Y0, Y2
-	VADDPS       (R12), Y2, Y2
+	VADDPS       (R13), Y2, Y2
 	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y1, Y0
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Y1
-	VADDPS       (R12)(R8*2), Y1, Y1
-	VMOVUPS      (R12)(R9*1), Y3
-	VADDPS       (R12)(R8*4), Y3, Y3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y1
+	VADDPS       (R13)(R10*2), Y1, Y1
+	VMOVUPS      (R13)(R11*1), Y3
+	VADDPS       (R13)(R10*4), Y3, Y3
 	VADDPS       Y3, Y1, Y4
-	VADDPS       (R12), Y4, Y4
+	VADDPS       (R13), Y4, Y4
 	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y3, Y1
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Y3
-	VADDPS       (R12)(R8*2), Y3, Y3
-	VMOVUPS      (R12)(R9*1), Y5
-	VADDPS       (R12)(R8*4), Y5, Y5
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y3
+	VADDPS       (R13)(R10*2), Y3, Y3
+	VMOVUPS      (R13)(R11*1), Y5
+	VADDPS       (R13)(R10*4), Y5, Y5
 	VADDPS       Y5, Y3, Y6
-	VADDPS       (R12), Y6, Y6
+	VADDPS       (R13), Y6, Y6
 	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y5, Y3
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Y5
-	VADDPS       (R12)(R8*2), Y5, Y5
-	VMOVUPS      (R12)(R9*1), Y7
-	VADDPS       (R12)(R8*4), Y7, Y7
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y5
+	VADDPS       (R13)(R10*2), Y5, Y5
+	VMOVUPS      (R13)(R11*1), Y7
+	VADDPS       (R13)(R10*4), Y7, Y7
 	VADDPS       Y7, Y5, Y8
-	VADDPS       (R12), Y8, Y8
+	VADDPS       (R13), Y8, Y8
 	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y7, Y5
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Y7
-	VADDPS       (R12)(R8*2), Y7, Y7
-	VMOVUPS      (R12)(R9*1), Y9
-	VADDPS       (R12)(R8*4), Y9, Y9
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y7
+	VADDPS       (R13)(R10*2), Y7, Y7
+	VMOVUPS      (R13)(R11*1), Y9
+	VADDPS       (R13)(R10*4), Y9, Y9
 	VADDPS       Y9, Y7, Y10
-	VADDPS       (R12), Y10, Y10
+	VADDPS       (R13), Y10, Y10
 	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y9, Y7
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Y9
-	VADDPS       (R12)(R8*2), Y9, Y9
-	VMOVUPS      (R12)(R9*1), Y11
-	VADDPS       (R12)(R8*4), Y11, Y11
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y9
+	VADDPS       (R13)(R10*2), Y9, Y9
+	VMOVUPS      (R13)(R11*1), Y11
+	VADDPS       (R13)(R10*4), Y11, Y11
 	VADDPS       Y11, Y9, Y12
-	VADDPS       (R12), Y12, Y12
+	VADDPS       (R13), Y12, Y12
 	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y11, Y9
+	MOVQ         DX, R13
 	VADDPS       Y6, Y4, Y11
 	VADDPS       Y10, Y8, Y13
 	VSUBPS       Y6, Y4, Y4
@@ -5355,35 +5668,52 @@ vec:
 	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y8, Y6
 	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y8, Y4
 	VADDPS       Y12, Y4, Y4
-	VBROADCASTSS 56(AX), Y8
+	VBROADCASTSS (BX), Y8
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y8, Y6, Y6
+	VADDPS       Y8, Y11, Y11
+	VADDPS       Y8, Y4, Y4
+	CMPQ         80(AX), $0x00
+	JE           free1
+	VBROADCASTSS 72(AX), Y8
 	VMAXPS       Y2, Y8, Y2
 	VMAXPS       Y6, Y8, Y6
 	VMAXPS       Y11, Y8, Y11
 	VMAXPS       Y4, Y8, Y4
-	VBROADCASTSS 60(AX), Y8
+	CMPQ         80(AX), $0x01
+	JE           free1
+	VBROADCASTSS 76(AX), Y8
 	VMINPS       Y2, Y8, Y2
 	VMINPS       Y6, Y8, Y6
 	VMINPS       Y11, Y8, Y11
 	VMINPS       Y4, Y8, Y4
-	LEAQ         (DX), R13
-	PREFETCHT0   (R13)(R11*1)
-	PREFETCHT0   64(R13)(R11*1)
+
+free1:
 	VUNPCKLPS    Y6, Y2, Y8
+	VUNPCKLPS    Y4, Y11, Y10
 	VUNPCKHPS    Y6, Y2, Y2
-	VUNPCKLPS    Y4, Y11, Y6
 	VUNPCKHPS    Y4, Y11, Y4
-	VUNPCKLPD    Y6, Y8, Y10
-	VUNPCKHPD    Y6, Y8, Y6
-	VUNPCKLPD    Y4, Y2, Y8
+	VUNPCKLPD    Y10, Y8, Y6
+	VUNPCKHPD    Y10, Y8, Y8
+	VUNPCKLPD    Y4, Y2, Y10
 	VUNPCKHPD    Y4, Y2, Y2
-	VMOVUPS      X10, (DX)
-	VEXTRACTF128 $0x01, Y10, 64(DX)
-	VMOVUPS      X6, 16(DX)
-	VEXTRACTF128 $0x01, Y6, 80(DX)
-	VMOVUPS      X8, 32(DX)
-	VEXTRACTF128 $0x01, Y8, 96(DX)
-	VMOVUPS      X2, 48(DX)
-	VEXTRACTF128 $0x01, Y2, 112(DX)
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y6, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y8, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y10, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (DX)(R8*2), R13
 	VADDPS       Y3, Y1, Y2
 	VADDPS       Y7, Y5, Y4
 	VSUBPS       Y3, Y1, Y1
@@ -5395,89 +5725,106 @@ vec:
 	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y5, Y3
 	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y5, Y1
 	VADDPS       Y9, Y1, Y1
-	VBROADCASTSS 56(AX), Y4
+	VBROADCASTSS (BX), Y4
+	VADDPS       Y4, Y0, Y0
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y4, Y2, Y2
+	VADDPS       Y4, Y1, Y1
+	CMPQ         80(AX), $0x00
+	JE           free2
+	VBROADCASTSS 72(AX), Y4
 	VMAXPS       Y0, Y4, Y0
 	VMAXPS       Y3, Y4, Y3
 	VMAXPS       Y2, Y4, Y2
 	VMAXPS       Y1, Y4, Y1
-	VBROADCASTSS 60(AX), Y4
+	CMPQ         80(AX), $0x01
+	JE           free2
+	VBROADCASTSS 76(AX), Y4
 	VMINPS       Y0, Y4, Y0
 	VMINPS       Y3, Y4, Y3
 	VMINPS       Y2, Y4, Y2
 	VMINPS       Y1, Y4, Y1
-	LEAQ         (DX)(DI*2), R13
-	PREFETCHT0   (R13)(R11*1)
-	PREFETCHT0   64(R13)(R11*1)
+
+free2:
 	VUNPCKLPS    Y3, Y0, Y4
+	VUNPCKLPS    Y1, Y2, Y5
 	VUNPCKHPS    Y3, Y0, Y0
-	VUNPCKLPS    Y1, Y2, Y3
 	VUNPCKHPS    Y1, Y2, Y1
-	VUNPCKLPD    Y3, Y4, Y2
-	VUNPCKHPD    Y3, Y4, Y3
+	VUNPCKLPD    Y5, Y4, Y2
+	VUNPCKHPD    Y5, Y4, Y3
 	VUNPCKLPD    Y1, Y0, Y4
 	VUNPCKHPD    Y1, Y0, Y0
-	VMOVUPS      X2, (DX)(DI*2)
-	VEXTRACTF128 $0x01, Y2, 64(DX)(DI*2)
-	VMOVUPS      X3, 16(DX)(DI*2)
-	VEXTRACTF128 $0x01, Y3, 80(DX)(DI*2)
-	VMOVUPS      X4, 32(DX)(DI*2)
-	VEXTRACTF128 $0x01, Y4, 96(DX)(DI*2)
-	VMOVUPS      X0, 48(DX)(DI*2)
-	VEXTRACTF128 $0x01, Y0, 112(DX)(DI*2)
-	MOVQ         CX, R12
-	VMOVUPS      (R12)(R8*1), Y0
-	VSUBPS       (R12)(R8*2), Y0, Y0
-	VMOVUPS      (R12)(R9*1), Y1
-	VSUBPS       (R12)(R8*4), Y1, Y1
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y3, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y4, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y0, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Y0
+	VSUBPS       (R13)(R10*2), Y0, Y0
+	VMOVUPS      (R13)(R11*1), Y1
+	VSUBPS       (R13)(R10*4), Y1, Y1
 	VMOVAPS      Y0, Y2
 	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y1, Y2
 	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y1, Y0
-	VADDPS       (R12)(R10*1), Y0, Y0
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Y1
-	VSUBPS       (R12)(R8*2), Y1, Y1
-	VMOVUPS      (R12)(R9*1), Y3
-	VSUBPS       (R12)(R8*4), Y3, Y3
+	VADDPS       (R13)(R12*1), Y0, Y0
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y1
+	VSUBPS       (R13)(R10*2), Y1, Y1
+	VMOVUPS      (R13)(R11*1), Y3
+	VSUBPS       (R13)(R10*4), Y3, Y3
 	VMOVAPS      Y1, Y4
 	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y3, Y4
 	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y3, Y1
-	VADDPS       (R12)(R10*1), Y1, Y1
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Y3
-	VSUBPS       (R12)(R8*2), Y3, Y3
-	VMOVUPS      (R12)(R9*1), Y5
-	VSUBPS       (R12)(R8*4), Y5, Y5
+	VADDPS       (R13)(R12*1), Y1, Y1
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y3
+	VSUBPS       (R13)(R10*2), Y3, Y3
+	VMOVUPS      (R13)(R11*1), Y5
+	VSUBPS       (R13)(R10*4), Y5, Y5
 	VMOVAPS      Y3, Y6
 	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y5, Y6
 	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y5, Y3
-	VADDPS       (R12)(R10*1), Y3, Y3
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Y5
-	VSUBPS       (R12)(R8*2), Y5, Y5
-	VMOVUPS      (R12)(R9*1), Y7
-	VSUBPS       (R12)(R8*4), Y7, Y7
+	VADDPS       (R13)(R12*1), Y3, Y3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y5
+	VSUBPS       (R13)(R10*2), Y5, Y5
+	VMOVUPS      (R13)(R11*1), Y7
+	VSUBPS       (R13)(R10*4), Y7, Y7
 	VMOVAPS      Y5, Y8
 	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y7, Y8
 	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y7, Y5
-	VADDPS       (R12)(R10*1), Y5, Y5
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Y7
-	VSUBPS       (R12)(R8*2), Y7, Y7
-	VMOVUPS      (R12)(R9*1), Y9
-	VSUBPS       (R12)(R8*4), Y9, Y9
+	VADDPS       (R13)(R12*1), Y5, Y5
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y7
+	VSUBPS       (R13)(R10*2), Y7, Y7
+	VMOVUPS      (R13)(R11*1), Y9
+	VSUBPS       (R13)(R10*4), Y9, Y9
 	VMOVAPS      Y7, Y10
 	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y9, Y10
 	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y9, Y7
-	VADDPS       (R12)(R10*1), Y7, Y7
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Y9
-	VSUBPS       (R12)(R8*2), Y9, Y9
-	VMOVUPS      (R12)(R9*1), Y11
-	VSUBPS       (R12)(R8*4), Y11, Y11
+	VADDPS       (R13)(R12*1), Y7, Y7
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y9
+	VSUBPS       (R13)(R10*2), Y9, Y9
+	VMOVUPS      (R13)(R11*1), Y11
+	VSUBPS       (R13)(R10*4), Y11, Y11
 	VMOVAPS      Y9, Y12
 	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y11, Y12
 	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y11, Y9
-	VADDPS       (R12)(R10*1), Y9, Y9
+	VADDPS       (R13)(R12*1), Y9, Y9
+	LEAQ         (DX)(R8*1), R13
 	VADDPS       Y6, Y4, Y11
 	VADDPS       Y10, Y8, Y13
 	VSUBPS       Y6, Y4, Y4
@@ -5489,36 +5836,52 @@ vec:
 	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y8, Y6
 	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y8, Y4
 	VADDPS       Y12, Y4, Y4
-	VBROADCASTSS 56(AX), Y8
+	VBROADCASTSS (BX), Y8
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y8, Y6, Y6
+	VADDPS       Y8, Y11, Y11
+	VADDPS       Y8, Y4, Y4
+	CMPQ         80(AX), $0x00
+	JE           free3
+	VBROADCASTSS 72(AX), Y8
 	VMAXPS       Y2, Y8, Y2
 	VMAXPS       Y6, Y8, Y6
 	VMAXPS       Y11, Y8, Y11
 	VMAXPS       Y4, Y8, Y4
-	VBROADCASTSS 60(AX), Y8
+	CMPQ         80(AX), $0x01
+	JE           free3
+	VBROADCASTSS 76(AX), Y8
 	VMINPS       Y2, Y8, Y2
 	VMINPS       Y6, Y8, Y6
 	VMINPS       Y11, Y8, Y11
 	VMINPS       Y4, Y8, Y4
-	LEAQ         (DX)(DI*1), R13
-	PREFETCHT0   (R13)(R11*1)
-	PREFETCHT0   64(R13)(R11*1)
+
+free3:
 	VUNPCKLPS    Y6, Y2, Y8
+	VUNPCKLPS    Y4, Y11, Y10
 	VUNPCKHPS    Y6, Y2, Y2
-	VUNPCKLPS    Y4, Y11, Y6
 	VUNPCKHPS    Y4, Y11, Y4
-	VUNPCKLPD    Y6, Y8, Y10
-	VUNPCKHPD    Y6, Y8, Y6
-	VUNPCKLPD    Y4, Y2, Y8
+	VUNPCKLPD    Y10, Y8, Y6
+	VUNPCKHPD    Y10, Y8, Y8
+	VUNPCKLPD    Y4, Y2, Y10
 	VUNPCKHPD    Y4, Y2, Y2
-	VMOVUPS      X10, (DX)(DI*1)
-	VEXTRACTF128 $0x01, Y10, 64(DX)(DI*1)
-	VMOVUPS      X6, 16(DX)(DI*1)
-	VEXTRACTF128 $0x01, Y6, 80(DX)(DI*1)
-	VMOVUPS      X8, 32(DX)(DI*1)
-	VEXTRACTF128 $0x01, Y8, 96(DX)(DI*1)
-	VMOVUPS      X2, 48(DX)(DI*1)
-	VEXTRACTF128 $0x01, Y2, 112(DX)(DI*1)
-	LEAQ         (DX)(DI*1), R12
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y6, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y8, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y10, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (R13)(R8*2), R13
 	VADDPS       Y3, Y1, Y2
 	VADDPS       Y7, Y5, Y4
 	VSUBPS       Y3, Y1, Y1
@@ -5530,39 +5893,56 @@ vec:
 	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y5, Y3
 	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y5, Y1
 	VADDPS       Y9, Y1, Y1
-	VBROADCASTSS 56(AX), Y4
+	VBROADCASTSS (BX), Y4
+	VADDPS       Y4, Y0, Y0
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y4, Y2, Y2
+	VADDPS       Y4, Y1, Y1
+	CMPQ         80(AX), $0x00
+	JE           free4
+	VBROADCASTSS 72(AX), Y4
 	VMAXPS       Y0, Y4, Y0
 	VMAXPS       Y3, Y4, Y3
 	VMAXPS       Y2, Y4, Y2
 	VMAXPS       Y1, Y4, Y1
-	VBROADCASTSS 60(AX), Y4
+	CMPQ         80(AX), $0x01
+	JE           free4
+	VBROADCASTSS 76(AX), Y4
 	VMINPS       Y0, Y4, Y0
 	VMINPS       Y3, Y4, Y3
 	VMINPS       Y2, Y4, Y2
 	VMINPS       Y1, Y4, Y1
-	LEAQ         (R12)(DI*2), R13
-	PREFETCHT0   (R13)(R11*1)
-	PREFETCHT0   64(R13)(R11*1)
-	VUNPCKLPS    Y3, Y0, Y4
-	VUNPCKHPS    Y3, Y0, Y0
-	VUNPCKLPS    Y1, Y2, Y3
-	VUNPCKHPS    Y1, Y2, Y1
-	VUNPCKLPD    Y3, Y4, Y2
-	VUNPCKHPD    Y3, Y4, Y3
-	VUNPCKLPD    Y1, Y0, Y4
-	VUNPCKHPD    Y1, Y0, Y0
-	VMOVUPS      X2, (R12)(DI*2)
-	VEXTRACTF128 $0x01, Y2, 64(R12)(DI*2)
-	VMOVUPS      X3, 16(R12)(DI*2)
-	VEXTRACTF128 $0x01, Y3, 80(R12)(DI*2)
-	VMOVUPS      X4, 32(R12)(DI*2)
-	VEXTRACTF128 $0x01, Y4, 96(R12)(DI*2)
-	VMOVUPS      X0, 48(R12)(DI*2)
-	VEXTRACTF128 $0x01, Y0, 112(R12)(DI*2)
-	ADDQ         $0x00000020, CX
-	ADDQ         $0x00000080, DX
-	DECQ         BX
-	JNZ          vec
+
+free4:
+	VUNPCKLPS  Y3, Y0, Y4
+	VUNPCKLPS  Y1, Y2, Y5
+	VUNPCKHPS  Y3, Y0, Y0
+	VUNPCKHPS  Y1, Y2, Y1
+	VUNPCKLPD  Y5, Y4, Y2
+	VUNPCKHPD  Y5, Y4, Y3
+	VUNPCKLPD  Y1, Y0, Y4
+	VUNPCKHPD  Y1, Y0, Y0
+	MOVQ       (DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Y2, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       8(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Y3, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       16(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Y4, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       24(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Y0, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	ADDQ       56(AX), CX
+	ADDQ       48(AX), DX
+	ADDQ       $0x04, BX
+	DECQ       SI
+	JNZ        channel
 	VZEROUPPER
 	RET
 
@@ -5596,56 +5976,3534 @@ DATA winoOutAVX2_8<>+24(SB)/4, $0x41000000
 DATA winoOutAVX2_8<>+28(SB)/4, $0x41000000
 GLOBL winoOutAVX2_8<>(SB), RODATA|NOPTR, $32
 
-// func unzip4AVX2(p *float32)
-// Requires: AVX, MMX+
-TEXT ·unzip4AVX2(SB), NOSPLIT, $0-8
+// func winoInEdgeAVX2(p *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winoInEdgeAVX2(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	VMOVUPS laneBitsmask63<>+0(SB), Y0
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), SI
+	ADDQ (AX), SI
+	MOVQ 8(CX), DI
+	ADDQ (AX), DI
+	MOVQ 16(CX), R8
+	ADDQ (AX), R8
+	MOVQ 24(CX), R9
+	ADDQ (AX), R9
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R10
+	MOVQ $0x00000006, BX
+
+row:
+	VPBROADCASTD (CX), Y1
+	VPAND        Y0, Y1, Y1
+	VPCMPEQD     Y0, Y1, Y1
+	VMASKMOVPS   (SI), Y1, Y1
+	VPBROADCASTD 8(CX), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   (DI), Y2, Y2
+	VPBROADCASTD 16(CX), Y3
+	VPAND        Y0, Y3, Y3
+	VPCMPEQD     Y0, Y3, Y3
+	VMASKMOVPS   (R8), Y3, Y3
+	VPBROADCASTD 24(CX), Y4
+	VPAND        Y0, Y4, Y4
+	VPCMPEQD     Y0, Y4, Y4
+	VMASKMOVPS   (R9), Y4, Y4
+	VUNPCKLPS    Y2, Y1, Y5
+	VUNPCKLPS    Y4, Y3, Y6
+	VUNPCKHPS    Y2, Y1, Y1
+	VUNPCKHPS    Y4, Y3, Y2
+	VUNPCKLPD    Y6, Y5, Y3
+	VUNPCKHPD    Y6, Y5, Y4
+	VUNPCKLPD    Y2, Y1, Y5
+	VUNPCKHPD    Y2, Y1, Y1
+	VPBROADCASTD 4(CX), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   16(SI), Y2, Y2
+	VPBROADCASTD 12(CX), Y6
+	VPAND        Y0, Y6, Y6
+	VPCMPEQD     Y0, Y6, Y6
+	VMASKMOVPS   16(DI), Y6, Y6
+	VPBROADCASTD 20(CX), Y7
+	VPAND        Y0, Y7, Y7
+	VPCMPEQD     Y0, Y7, Y7
+	VMASKMOVPS   16(R8), Y7, Y7
+	VPBROADCASTD 28(CX), Y8
+	VPAND        Y0, Y8, Y8
+	VPCMPEQD     Y0, Y8, Y8
+	VMASKMOVPS   16(R9), Y8, Y8
+	VUNPCKLPS    Y6, Y2, Y2
+	VUNPCKLPS    Y8, Y7, Y6
+	VUNPCKLPD    Y6, Y2, Y7
+	VUNPCKHPD    Y6, Y2, Y2
+	VSUBPS       Y5, Y7, Y6
+	VSUBPS       Y4, Y1, Y8
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y5, Y7
+	VSUBPS       Y5, Y3, Y3
+	VFMADD132PS  winoInEdgeAVX2_4<>+0(SB), Y6, Y3
+	VMOVUPS      Y3, (DX)
+	VSUBPS       Y1, Y2, Y2
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y4, Y1
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y8, Y2
+	VMOVUPS      Y2, 160(DX)
+	VADDPS       Y1, Y7, Y2
+	VMOVUPS      Y2, 32(DX)
+	VSUBPS       Y1, Y7, Y7
+	VMOVUPS      Y7, 64(DX)
+	VMOVAPS      Y6, Y1
+	VFMADD231PS  winoInEdgeAVX2_2<>+0(SB), Y8, Y1
+	VMOVUPS      Y1, 96(DX)
+	VFNMADD231PS winoInEdgeAVX2_2<>+0(SB), Y8, Y6
+	VMOVUPS      Y6, 128(DX)
+	ADDQ         R10, SI
+	ADDQ         R10, DI
+	ADDQ         R10, R8
+	ADDQ         R10, R9
+	ADDQ         $0x20, CX
+	ADDQ         $0x000000c0, DX
+	DECQ         BX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x06, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), R9
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000006, BX
+
+column:
+	VMOVUPS      (DX), Y1
+	VMOVUPS      192(DX), Y2
+	VMOVUPS      384(DX), Y3
+	VMOVUPS      576(DX), Y4
+	VMOVUPS      768(DX), Y5
+	VMOVUPS      960(DX), Y6
+	VSUBPS       Y3, Y5, Y7
+	VSUBPS       Y2, Y4, Y8
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y3, Y5
+	VSUBPS       Y3, Y1, Y1
+	VFMADD132PS  winoInEdgeAVX2_4<>+0(SB), Y7, Y1
+	VMOVUPS      Y1, (CX)
+	VSUBPS       Y4, Y6, Y6
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y2, Y4
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y8, Y6
+	VMOVUPS      Y6, (CX)(R9*1)
+	VADDPS       Y4, Y5, Y1
+	VMOVUPS      Y1, (CX)(SI*1)
+	VSUBPS       Y4, Y5, Y5
+	VMOVUPS      Y5, (CX)(SI*2)
+	VMOVAPS      Y7, Y1
+	VFMADD231PS  winoInEdgeAVX2_2<>+0(SB), Y8, Y1
+	VMOVUPS      Y1, (CX)(R8*1)
+	VFNMADD231PS winoInEdgeAVX2_2<>+0(SB), Y8, Y7
+	VMOVUPS      Y7, (CX)(SI*4)
+	ADDQ         DI, CX
+	ADDQ         $0x00000020, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInEdgeAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoInEdgeAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInEdgeAVX2_2<>+0(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+4(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+8(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+12(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+16(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+20(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+24(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+28(SB)/4, $0x40000000
+GLOBL winoInEdgeAVX2_2<>(SB), RODATA|NOPTR, $32
+
+DATA laneBitsmask63<>+0(SB)/4, $0x00000001
+DATA laneBitsmask63<>+4(SB)/4, $0x00000002
+DATA laneBitsmask63<>+8(SB)/4, $0x00000004
+DATA laneBitsmask63<>+12(SB)/4, $0x00000008
+DATA laneBitsmask63<>+16(SB)/4, $0x00000010
+DATA laneBitsmask63<>+20(SB)/4, $0x00000020
+DATA laneBitsmask63<>+24(SB)/4, $0x00000040
+DATA laneBitsmask63<>+28(SB)/4, $0x00000080
+GLOBL laneBitsmask63<>(SB), RODATA|NOPTR, $32
+
+// func winoInUpEdgeAVX2(p *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winoInUpEdgeAVX2(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	VMOVUPS laneBitsmask64<>+0(SB), Y0
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), SI
+	ADDQ (AX), SI
+	MOVQ 8(CX), DI
+	ADDQ (AX), DI
+	MOVQ 16(CX), R8
+	ADDQ (AX), R8
+	MOVQ 24(CX), R9
+	ADDQ (AX), R9
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R10
+	MOVQ $0x00000004, BX
+
+row:
+	VPBROADCASTD (CX), Y1
+	VPAND        Y0, Y1, Y1
+	VPCMPEQD     Y0, Y1, Y1
+	VMASKMOVPS   (SI), Y1, Y1
+	VPERMPD      $0x94, Y1, Y1
+	VPBROADCASTD 8(CX), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   (DI), Y2, Y2
+	VPERMPD      $0x94, Y2, Y2
+	VPBROADCASTD 16(CX), Y3
+	VPAND        Y0, Y3, Y3
+	VPCMPEQD     Y0, Y3, Y3
+	VMASKMOVPS   (R8), Y3, Y3
+	VPERMPD      $0x94, Y3, Y3
+	VPBROADCASTD 24(CX), Y4
+	VPAND        Y0, Y4, Y4
+	VPCMPEQD     Y0, Y4, Y4
+	VMASKMOVPS   (R9), Y4, Y4
+	VPERMPD      $0x94, Y4, Y4
+	VUNPCKLPS    Y2, Y1, Y5
+	VUNPCKLPS    Y4, Y3, Y6
+	VUNPCKHPS    Y2, Y1, Y1
+	VUNPCKHPS    Y4, Y3, Y2
+	VUNPCKLPD    Y6, Y5, Y3
+	VUNPCKHPD    Y6, Y5, Y4
+	VUNPCKLPD    Y2, Y1, Y5
+	VUNPCKHPD    Y2, Y1, Y1
+	VFMADD132PS  winoInUpEdgeAVX2_4<>+0(SB), Y5, Y3
+	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y4, Y3
+	VMOVUPS      Y3, (DX)
+	VSUBPS       Y5, Y4, Y2
+	VMOVUPS      Y2, 64(DX)
+	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y5, Y1
+	VFMADD231PS  winoInUpEdgeAVX2_4<>+0(SB), Y4, Y1
+	VMOVUPS      Y1, 96(DX)
+	VFNMADD231PS winoInUpEdgeAVX2_4<>+0(SB), Y4, Y5
+	VMOVUPS      Y5, 32(DX)
+	ADDQ         R10, SI
+	ADDQ         R10, DI
+	ADDQ         R10, R8
+	ADDQ         R10, R9
+	ADDQ         $0x20, CX
+	ADDQ         $0x00000080, DX
+	DECQ         BX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x04, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), DX
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000004, BX
+
+column:
+	VMOVUPS      (DX), Y1
+	VMOVUPS      128(DX), Y2
+	VMOVUPS      256(DX), Y3
+	VMOVUPS      384(DX), Y4
+	VFMADD132PS  winoInUpEdgeAVX2_4<>+0(SB), Y3, Y1
+	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y2, Y1
+	VMOVUPS      Y1, (CX)
+	VSUBPS       Y3, Y2, Y1
+	VMOVUPS      Y1, (CX)(SI*2)
+	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y3, Y4
+	VFMADD231PS  winoInUpEdgeAVX2_4<>+0(SB), Y2, Y4
+	VMOVUPS      Y4, (CX)(R8*1)
+	VFNMADD231PS winoInUpEdgeAVX2_4<>+0(SB), Y2, Y3
+	VMOVUPS      Y3, (CX)(SI*1)
+	ADDQ         DI, CX
+	ADDQ         $0x00000020, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInUpEdgeAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoInUpEdgeAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInUpEdgeAVX2_5<>+0(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+4(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+8(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+12(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+16(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+20(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+24(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+28(SB)/4, $0x40a00000
+GLOBL winoInUpEdgeAVX2_5<>(SB), RODATA|NOPTR, $32
+
+DATA laneBitsmask64<>+0(SB)/4, $0x00000001
+DATA laneBitsmask64<>+4(SB)/4, $0x00000002
+DATA laneBitsmask64<>+8(SB)/4, $0x00000004
+DATA laneBitsmask64<>+12(SB)/4, $0x00000008
+DATA laneBitsmask64<>+16(SB)/4, $0x00000010
+DATA laneBitsmask64<>+20(SB)/4, $0x00000020
+DATA laneBitsmask64<>+24(SB)/4, $0x00000040
+DATA laneBitsmask64<>+28(SB)/4, $0x00000080
+GLOBL laneBitsmask64<>(SB), RODATA|NOPTR, $32
+
+// func winoOutEdgeAVX2(p *float32)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·winoOutEdgeAVX2(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    8(AX), DX
+	MOVQ    24(AX), BX
+	MOVQ    32(AX), SI
+	MOVQ    16(AX), DI
+	MOVQ    40(AX), R8
+	MOVQ    64(AX), R9
+	LEAQ    (R9)(R9*2), R10
+	ADDQ    R10, R10
+	LEAQ    (R10)(R10*2), R11
+	LEAQ    (R10)(R10*4), R12
+	VMOVUPS laneBitsmask65<>+0(SB), Y0
+	MOVQ    48(AX), R14
+	ADDQ    R14, R14
+
+channel:
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Y1
+	VADDPS       (R13)(R10*2), Y1, Y1
+	VMOVUPS      (R13)(R11*1), Y2
+	VADDPS       (R13)(R10*4), Y2, Y2
+	VADDPS       Y2, Y1, Y3
+	VADDPS       (R13), Y3, Y3
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y2, Y1
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y2
+	VADDPS       (R13)(R10*2), Y2, Y2
+	VMOVUPS      (R13)(R11*1), Y4
+	VADDPS       (R13)(R10*4), Y4, Y4
+	VADDPS       Y4, Y2, Y5
+	VADDPS       (R13), Y5, Y5
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y4, Y2
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y4
+	VADDPS       (R13)(R10*2), Y4, Y4
+	VMOVUPS      (R13)(R11*1), Y6
+	VADDPS       (R13)(R10*4), Y6, Y6
+	VADDPS       Y6, Y4, Y7
+	VADDPS       (R13), Y7, Y7
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y6, Y4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y6
+	VADDPS       (R13)(R10*2), Y6, Y6
+	VMOVUPS      (R13)(R11*1), Y8
+	VADDPS       (R13)(R10*4), Y8, Y8
+	VADDPS       Y8, Y6, Y9
+	VADDPS       (R13), Y9, Y9
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y8, Y6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y8
+	VADDPS       (R13)(R10*2), Y8, Y8
+	VMOVUPS      (R13)(R11*1), Y10
+	VADDPS       (R13)(R10*4), Y10, Y10
+	VADDPS       Y10, Y8, Y11
+	VADDPS       (R13), Y11, Y11
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y10, Y8
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y10
+	VADDPS       (R13)(R10*2), Y10, Y10
+	VMOVUPS      (R13)(R11*1), Y12
+	VADDPS       (R13)(R10*4), Y12, Y12
+	VADDPS       Y12, Y10, Y13
+	VADDPS       (R13), Y13, Y13
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y12, Y10
+	MOVQ         DX, R13
+	VADDPS       Y7, Y5, Y12
+	VADDPS       Y11, Y9, Y14
+	VSUBPS       Y7, Y5, Y5
+	VSUBPS       Y11, Y9, Y9
+	VADDPS       Y12, Y3, Y3
+	VADDPS       Y14, Y3, Y3
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y14, Y12
+	VMOVAPS      Y5, Y7
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y9, Y7
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y9, Y5
+	VADDPS       Y13, Y5, Y5
+	VBROADCASTSS (BX), Y9
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y9, Y7, Y7
+	VADDPS       Y9, Y12, Y12
+	VADDPS       Y9, Y5, Y5
+	CMPQ         80(AX), $0x00
+	JE           free1
+	VBROADCASTSS 72(AX), Y9
+	VMAXPS       Y3, Y9, Y3
+	VMAXPS       Y7, Y9, Y7
+	VMAXPS       Y12, Y9, Y12
+	VMAXPS       Y5, Y9, Y5
+	CMPQ         80(AX), $0x01
+	JE           free1
+	VBROADCASTSS 76(AX), Y9
+	VMINPS       Y3, Y9, Y3
+	VMINPS       Y7, Y9, Y7
+	VMINPS       Y12, Y9, Y12
+	VMINPS       Y5, Y9, Y5
+
+free1:
+	VUNPCKLPS    Y7, Y3, Y9
+	VUNPCKLPS    Y5, Y12, Y11
+	VUNPCKHPS    Y7, Y3, Y3
+	VUNPCKHPS    Y5, Y12, Y5
+	VUNPCKLPD    Y11, Y9, Y7
+	VUNPCKHPD    Y11, Y9, Y9
+	VUNPCKLPD    Y5, Y3, Y11
+	VUNPCKHPD    Y5, Y3, Y3
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 32(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y7, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 36(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y9, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 40(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y11, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 44(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y3, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (DX)(R8*2), R13
+	VADDPS       Y4, Y2, Y3
+	VADDPS       Y8, Y6, Y5
+	VSUBPS       Y4, Y2, Y2
+	VSUBPS       Y8, Y6, Y6
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y5, Y1, Y1
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y5, Y3
+	VMOVAPS      Y2, Y4
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y6, Y4
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y6, Y2
+	VADDPS       Y10, Y2, Y2
+	VBROADCASTSS (BX), Y5
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y5, Y4, Y4
+	VADDPS       Y5, Y3, Y3
+	VADDPS       Y5, Y2, Y2
+	CMPQ         80(AX), $0x00
+	JE           free2
+	VBROADCASTSS 72(AX), Y5
+	VMAXPS       Y1, Y5, Y1
+	VMAXPS       Y4, Y5, Y4
+	VMAXPS       Y3, Y5, Y3
+	VMAXPS       Y2, Y5, Y2
+	CMPQ         80(AX), $0x01
+	JE           free2
+	VBROADCASTSS 76(AX), Y5
+	VMINPS       Y1, Y5, Y1
+	VMINPS       Y4, Y5, Y4
+	VMINPS       Y3, Y5, Y3
+	VMINPS       Y2, Y5, Y2
+
+free2:
+	VUNPCKLPS    Y4, Y1, Y5
+	VUNPCKLPS    Y2, Y3, Y6
+	VUNPCKHPS    Y4, Y1, Y1
+	VUNPCKHPS    Y2, Y3, Y2
+	VUNPCKLPD    Y6, Y5, Y3
+	VUNPCKHPD    Y6, Y5, Y4
+	VUNPCKLPD    Y2, Y1, Y5
+	VUNPCKHPD    Y2, Y1, Y1
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 64(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y3, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 68(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y4, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 72(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y5, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 76(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y1, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Y1
+	VSUBPS       (R13)(R10*2), Y1, Y1
+	VMOVUPS      (R13)(R11*1), Y2
+	VSUBPS       (R13)(R10*4), Y2, Y2
+	VMOVAPS      Y1, Y3
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y2, Y3
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y2, Y1
+	VADDPS       (R13)(R12*1), Y1, Y1
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y2
+	VSUBPS       (R13)(R10*2), Y2, Y2
+	VMOVUPS      (R13)(R11*1), Y4
+	VSUBPS       (R13)(R10*4), Y4, Y4
+	VMOVAPS      Y2, Y5
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y4, Y5
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y4, Y2
+	VADDPS       (R13)(R12*1), Y2, Y2
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y4
+	VSUBPS       (R13)(R10*2), Y4, Y4
+	VMOVUPS      (R13)(R11*1), Y6
+	VSUBPS       (R13)(R10*4), Y6, Y6
+	VMOVAPS      Y4, Y7
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y6, Y7
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y6, Y4
+	VADDPS       (R13)(R12*1), Y4, Y4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y6
+	VSUBPS       (R13)(R10*2), Y6, Y6
+	VMOVUPS      (R13)(R11*1), Y8
+	VSUBPS       (R13)(R10*4), Y8, Y8
+	VMOVAPS      Y6, Y9
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y8, Y9
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y8, Y6
+	VADDPS       (R13)(R12*1), Y6, Y6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y8
+	VSUBPS       (R13)(R10*2), Y8, Y8
+	VMOVUPS      (R13)(R11*1), Y10
+	VSUBPS       (R13)(R10*4), Y10, Y10
+	VMOVAPS      Y8, Y11
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y10, Y11
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y10, Y8
+	VADDPS       (R13)(R12*1), Y8, Y8
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y10
+	VSUBPS       (R13)(R10*2), Y10, Y10
+	VMOVUPS      (R13)(R11*1), Y12
+	VSUBPS       (R13)(R10*4), Y12, Y12
+	VMOVAPS      Y10, Y13
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y12, Y13
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y12, Y10
+	VADDPS       (R13)(R12*1), Y10, Y10
+	LEAQ         (DX)(R8*1), R13
+	VADDPS       Y7, Y5, Y12
+	VADDPS       Y11, Y9, Y14
+	VSUBPS       Y7, Y5, Y5
+	VSUBPS       Y11, Y9, Y9
+	VADDPS       Y12, Y3, Y3
+	VADDPS       Y14, Y3, Y3
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y14, Y12
+	VMOVAPS      Y5, Y7
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y9, Y7
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y9, Y5
+	VADDPS       Y13, Y5, Y5
+	VBROADCASTSS (BX), Y9
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y9, Y7, Y7
+	VADDPS       Y9, Y12, Y12
+	VADDPS       Y9, Y5, Y5
+	CMPQ         80(AX), $0x00
+	JE           free3
+	VBROADCASTSS 72(AX), Y9
+	VMAXPS       Y3, Y9, Y3
+	VMAXPS       Y7, Y9, Y7
+	VMAXPS       Y12, Y9, Y12
+	VMAXPS       Y5, Y9, Y5
+	CMPQ         80(AX), $0x01
+	JE           free3
+	VBROADCASTSS 76(AX), Y9
+	VMINPS       Y3, Y9, Y3
+	VMINPS       Y7, Y9, Y7
+	VMINPS       Y12, Y9, Y12
+	VMINPS       Y5, Y9, Y5
+
+free3:
+	VUNPCKLPS    Y7, Y3, Y9
+	VUNPCKLPS    Y5, Y12, Y11
+	VUNPCKHPS    Y7, Y3, Y3
+	VUNPCKHPS    Y5, Y12, Y5
+	VUNPCKLPD    Y11, Y9, Y7
+	VUNPCKHPD    Y11, Y9, Y9
+	VUNPCKLPD    Y5, Y3, Y11
+	VUNPCKHPD    Y5, Y3, Y3
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 48(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y7, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 52(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y9, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 56(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y11, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 60(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y3, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (R13)(R8*2), R13
+	VADDPS       Y4, Y2, Y3
+	VADDPS       Y8, Y6, Y5
+	VSUBPS       Y4, Y2, Y2
+	VSUBPS       Y8, Y6, Y6
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y5, Y1, Y1
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y5, Y3
+	VMOVAPS      Y2, Y4
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y6, Y4
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y6, Y2
+	VADDPS       Y10, Y2, Y2
+	VBROADCASTSS (BX), Y5
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y5, Y4, Y4
+	VADDPS       Y5, Y3, Y3
+	VADDPS       Y5, Y2, Y2
+	CMPQ         80(AX), $0x00
+	JE           free4
+	VBROADCASTSS 72(AX), Y5
+	VMAXPS       Y1, Y5, Y1
+	VMAXPS       Y4, Y5, Y4
+	VMAXPS       Y3, Y5, Y3
+	VMAXPS       Y2, Y5, Y2
+	CMPQ         80(AX), $0x01
+	JE           free4
+	VBROADCASTSS 76(AX), Y5
+	VMINPS       Y1, Y5, Y1
+	VMINPS       Y4, Y5, Y4
+	VMINPS       Y3, Y5, Y3
+	VMINPS       Y2, Y5, Y2
+
+free4:
+	VUNPCKLPS    Y4, Y1, Y5
+	VUNPCKLPS    Y2, Y3, Y6
+	VUNPCKHPS    Y4, Y1, Y1
+	VUNPCKHPS    Y2, Y3, Y2
+	VUNPCKLPD    Y6, Y5, Y3
+	VUNPCKHPD    Y6, Y5, Y4
+	VUNPCKLPD    Y2, Y1, Y5
+	VUNPCKHPD    Y2, Y1, Y1
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 80(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y3, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 84(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y4, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 88(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y5, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 92(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y1, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	ADDQ         56(AX), CX
+	ADDQ         48(AX), DX
+	ADDQ         $0x04, BX
+	DECQ         SI
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoOutEdgeAVX2_2<>+0(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+4(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+8(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+12(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+16(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+20(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+24(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+28(SB)/4, $0x40000000
+GLOBL winoOutEdgeAVX2_2<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutEdgeAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoOutEdgeAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutEdgeAVX2_8<>+0(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+4(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+8(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+12(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+16(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+20(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+24(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+28(SB)/4, $0x41000000
+GLOBL winoOutEdgeAVX2_8<>(SB), RODATA|NOPTR, $32
+
+DATA laneBitsmask65<>+0(SB)/4, $0x00000001
+DATA laneBitsmask65<>+4(SB)/4, $0x00000002
+DATA laneBitsmask65<>+8(SB)/4, $0x00000004
+DATA laneBitsmask65<>+12(SB)/4, $0x00000008
+DATA laneBitsmask65<>+16(SB)/4, $0x00000010
+DATA laneBitsmask65<>+20(SB)/4, $0x00000020
+DATA laneBitsmask65<>+24(SB)/4, $0x00000040
+DATA laneBitsmask65<>+28(SB)/4, $0x00000080
+GLOBL laneBitsmask65<>(SB), RODATA|NOPTR, $32
+
+// func winoMulAVX2_1x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_1x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 8(AX), DX
 	MOVQ 16(AX), BX
-	MOVQ 32(AX), SI
-	LEAQ (SI)(SI*2), DI
-	LEAQ (SI)(SI*4), R8
-	MOVQ 56(AX), R9
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
 
-row:
-	MOVQ 24(AX), R12
-	MOVQ CX, R10
-	MOVQ DX, R11
+point:
+	VXORPS X0, X0, X0
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
 
-unit:
-	PREFETCHT0  (R11)(R9*1)
-	PREFETCHT0  64(R11)(R9*1)
-	VMOVUPS     (R11), X0
-	VINSERTF128 $0x01, 64(R11), Y0, Y0
-	VMOVUPS     16(R11), X1
-	VINSERTF128 $0x01, 80(R11), Y1, Y1
-	VMOVUPS     32(R11), X2
-	VINSERTF128 $0x01, 96(R11), Y2, Y2
-	VMOVUPS     48(R11), X3
-	VINSERTF128 $0x01, 112(R11), Y3, Y3
-	VUNPCKLPS   Y1, Y0, Y4
-	VUNPCKHPS   Y1, Y0, Y5
-	VUNPCKLPS   Y3, Y2, Y6
-	VUNPCKHPS   Y3, Y2, Y7
-	VUNPCKLPD   Y6, Y4, Y8
-	VUNPCKHPD   Y6, Y4, Y4
-	VUNPCKLPD   Y7, Y5, Y6
-	VUNPCKHPD   Y7, Y5, Y5
-	VMOVUPS     Y8, (R10)
-	VMOVUPS     Y4, (R10)(SI*1)
-	VMOVUPS     Y6, (R10)(SI*2)
-	VMOVUPS     Y5, (R10)(DI*1)
-	VMOVUPS     Y8, -4(R10)(SI*4)
-	VMOVUPS     Y4, -4(R10)(R8*1)
-	ADDQ        $0x00000080, R11
-	ADDQ        $0x00000020, R10
-	DECQ        R12
-	JNZ         unit
-	ADDQ        40(AX), CX
-	ADDQ        48(AX), DX
-	DECQ        BX
-	JNZ         row
+step0:
+	VBROADCASTSS (DX), Y1
+	VFMADD231PS  (R9), Y1, Y0
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Y1
+	VFMADD231PS  (R9), Y1, Y0
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Y0, (R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_1x2(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_1x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Y2
+	VFMADD231PS  (R9), Y2, Y0
+	VFMADD231PS  32(R9), Y2, Y1
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Y2
+	VFMADD231PS  (R9), Y2, Y0
+	VFMADD231PS  32(R9), Y2, Y1
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_1x3(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_1x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Y3
+	VFMADD231PS  (R9), Y3, Y0
+	VFMADD231PS  32(R9), Y3, Y1
+	VFMADD231PS  64(R9), Y3, Y2
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Y3
+	VFMADD231PS  (R9), Y3, Y0
+	VFMADD231PS  32(R9), Y3, Y1
+	VFMADD231PS  64(R9), Y3, Y2
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	VMOVUPS Y2, 64(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_1x4(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_1x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Y4
+	VFMADD231PS  (R9), Y4, Y0
+	VFMADD231PS  32(R9), Y4, Y1
+	VFMADD231PS  64(R9), Y4, Y2
+	VFMADD231PS  96(R9), Y4, Y3
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Y4
+	VFMADD231PS  (R9), Y4, Y0
+	VFMADD231PS  32(R9), Y4, Y1
+	VFMADD231PS  64(R9), Y4, Y2
+	VFMADD231PS  96(R9), Y4, Y3
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	VMOVUPS Y2, 64(R9)
+	VMOVUPS Y3, 96(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_1x5(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_1x5(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Y5
+	VFMADD231PS  (R9), Y5, Y0
+	VFMADD231PS  32(R9), Y5, Y1
+	VFMADD231PS  64(R9), Y5, Y2
+	VFMADD231PS  96(R9), Y5, Y3
+	VFMADD231PS  128(R9), Y5, Y4
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Y5
+	VFMADD231PS  (R9), Y5, Y0
+	VFMADD231PS  32(R9), Y5, Y1
+	VFMADD231PS  64(R9), Y5, Y2
+	VFMADD231PS  96(R9), Y5, Y3
+	VFMADD231PS  128(R9), Y5, Y4
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	VMOVUPS Y2, 64(R9)
+	VMOVUPS Y3, 96(R9)
+	VMOVUPS Y4, 128(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_1x6(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_1x6(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Y6
+	VFMADD231PS  (R9), Y6, Y0
+	VFMADD231PS  32(R9), Y6, Y1
+	VFMADD231PS  64(R9), Y6, Y2
+	VFMADD231PS  96(R9), Y6, Y3
+	VFMADD231PS  128(R9), Y6, Y4
+	VFMADD231PS  160(R9), Y6, Y5
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Y6
+	VFMADD231PS  (R9), Y6, Y0
+	VFMADD231PS  32(R9), Y6, Y1
+	VFMADD231PS  64(R9), Y6, Y2
+	VFMADD231PS  96(R9), Y6, Y3
+	VFMADD231PS  128(R9), Y6, Y4
+	VFMADD231PS  160(R9), Y6, Y5
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	VMOVUPS Y2, 64(R9)
+	VMOVUPS Y3, 96(R9)
+	VMOVUPS Y4, 128(R9)
+	VMOVUPS Y5, 160(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_1x7(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_1x7(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Y7
+	VFMADD231PS  (R9), Y7, Y0
+	VFMADD231PS  32(R9), Y7, Y1
+	VFMADD231PS  64(R9), Y7, Y2
+	VFMADD231PS  96(R9), Y7, Y3
+	VFMADD231PS  128(R9), Y7, Y4
+	VFMADD231PS  160(R9), Y7, Y5
+	VFMADD231PS  192(R9), Y7, Y6
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Y7
+	VFMADD231PS  (R9), Y7, Y0
+	VFMADD231PS  32(R9), Y7, Y1
+	VFMADD231PS  64(R9), Y7, Y2
+	VFMADD231PS  96(R9), Y7, Y3
+	VFMADD231PS  128(R9), Y7, Y4
+	VFMADD231PS  160(R9), Y7, Y5
+	VFMADD231PS  192(R9), Y7, Y6
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	VMOVUPS Y2, 64(R9)
+	VMOVUPS Y3, 96(R9)
+	VMOVUPS Y4, 128(R9)
+	VMOVUPS Y5, 160(R9)
+	VMOVUPS Y6, 192(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_1x8(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_1x8(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  (R9), Y8, Y0
+	VFMADD231PS  32(R9), Y8, Y1
+	VFMADD231PS  64(R9), Y8, Y2
+	VFMADD231PS  96(R9), Y8, Y3
+	VFMADD231PS  128(R9), Y8, Y4
+	VFMADD231PS  160(R9), Y8, Y5
+	VFMADD231PS  192(R9), Y8, Y6
+	VFMADD231PS  224(R9), Y8, Y7
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  (R9), Y8, Y0
+	VFMADD231PS  32(R9), Y8, Y1
+	VFMADD231PS  64(R9), Y8, Y2
+	VFMADD231PS  96(R9), Y8, Y3
+	VFMADD231PS  128(R9), Y8, Y4
+	VFMADD231PS  160(R9), Y8, Y5
+	VFMADD231PS  192(R9), Y8, Y6
+	VFMADD231PS  224(R9), Y8, Y7
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	VMOVUPS Y2, 64(R9)
+	VMOVUPS Y3, 96(R9)
+	VMOVUPS Y4, 128(R9)
+	VMOVUPS Y5, 160(R9)
+	VMOVUPS Y6, 192(R9)
+	VMOVUPS Y7, 224(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_2x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_2x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y2
+	VBROADCASTSS (DX), Y3
+	VFMADD231PS  Y3, Y2, Y0
+	VBROADCASTSS 4(DX), Y3
+	VFMADD231PS  Y3, Y2, Y1
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y2
+	VBROADCASTSS (DX), Y3
+	VFMADD231PS  Y3, Y2, Y0
+	VBROADCASTSS 4(DX), Y3
+	VFMADD231PS  Y3, Y2, Y1
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_2x2(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_2x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y4
+	VMOVUPS      32(R10), Y5
+	VBROADCASTSS (DX), Y6
+	VFMADD231PS  Y6, Y4, Y0
+	VFMADD231PS  Y6, Y5, Y1
+	VBROADCASTSS 4(DX), Y6
+	VFMADD231PS  Y6, Y4, Y2
+	VFMADD231PS  Y6, Y5, Y3
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y4
+	VMOVUPS      32(R10), Y5
+	VBROADCASTSS (DX), Y6
+	VFMADD231PS  Y6, Y4, Y0
+	VFMADD231PS  Y6, Y5, Y1
+	VBROADCASTSS 4(DX), Y6
+	VFMADD231PS  Y6, Y4, Y2
+	VFMADD231PS  Y6, Y5, Y3
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	VMOVUPS Y3, 32(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_2x3(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_2x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Y6
+	VBROADCASTSS 4(DX), Y7
+	VMOVUPS      (R10), Y8
+	VFMADD231PS  Y8, Y6, Y0
+	VFMADD231PS  Y8, Y7, Y3
+	VMOVUPS      32(R10), Y8
+	VFMADD231PS  Y8, Y6, Y1
+	VFMADD231PS  Y8, Y7, Y4
+	VMOVUPS      64(R10), Y8
+	VFMADD231PS  Y8, Y6, Y2
+	VFMADD231PS  Y8, Y7, Y5
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Y6
+	VBROADCASTSS 4(DX), Y7
+	VMOVUPS      (R10), Y8
+	VFMADD231PS  Y8, Y6, Y0
+	VFMADD231PS  Y8, Y7, Y3
+	VMOVUPS      32(R10), Y8
+	VFMADD231PS  Y8, Y6, Y1
+	VFMADD231PS  Y8, Y7, Y4
+	VMOVUPS      64(R10), Y8
+	VFMADD231PS  Y8, Y6, Y2
+	VFMADD231PS  Y8, Y7, Y5
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	VMOVUPS Y2, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	VMOVUPS Y4, 32(R10)
+	VMOVUPS Y5, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_2x4(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_2x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS 4(DX), Y9
+	VMOVUPS      (R10), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y4
+	VMOVUPS      32(R10), Y10
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y10, Y9, Y5
+	VMOVUPS      64(R10), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VMOVUPS      96(R10), Y10
+	VFMADD231PS  Y10, Y8, Y3
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS 4(DX), Y9
+	VMOVUPS      (R10), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y4
+	VMOVUPS      32(R10), Y10
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y10, Y9, Y5
+	VMOVUPS      64(R10), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VMOVUPS      96(R10), Y10
+	VFMADD231PS  Y10, Y8, Y3
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	VMOVUPS Y2, 64(R10)
+	VMOVUPS Y3, 96(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	VMOVUPS Y5, 32(R10)
+	VMOVUPS Y6, 64(R10)
+	VMOVUPS Y7, 96(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_2x5(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_2x5(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Y10
+	VBROADCASTSS 4(DX), Y11
+	VMOVUPS      (R10), Y12
+	VFMADD231PS  Y12, Y10, Y0
+	VFMADD231PS  Y12, Y11, Y5
+	VMOVUPS      32(R10), Y12
+	VFMADD231PS  Y12, Y10, Y1
+	VFMADD231PS  Y12, Y11, Y6
+	VMOVUPS      64(R10), Y12
+	VFMADD231PS  Y12, Y10, Y2
+	VFMADD231PS  Y12, Y11, Y7
+	VMOVUPS      96(R10), Y12
+	VFMADD231PS  Y12, Y10, Y3
+	VFMADD231PS  Y12, Y11, Y8
+	VMOVUPS      128(R10), Y12
+	VFMADD231PS  Y12, Y10, Y4
+	VFMADD231PS  Y12, Y11, Y9
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Y10
+	VBROADCASTSS 4(DX), Y11
+	VMOVUPS      (R10), Y12
+	VFMADD231PS  Y12, Y10, Y0
+	VFMADD231PS  Y12, Y11, Y5
+	VMOVUPS      32(R10), Y12
+	VFMADD231PS  Y12, Y10, Y1
+	VFMADD231PS  Y12, Y11, Y6
+	VMOVUPS      64(R10), Y12
+	VFMADD231PS  Y12, Y10, Y2
+	VFMADD231PS  Y12, Y11, Y7
+	VMOVUPS      96(R10), Y12
+	VFMADD231PS  Y12, Y10, Y3
+	VFMADD231PS  Y12, Y11, Y8
+	VMOVUPS      128(R10), Y12
+	VFMADD231PS  Y12, Y10, Y4
+	VFMADD231PS  Y12, Y11, Y9
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	VMOVUPS Y2, 64(R10)
+	VMOVUPS Y3, 96(R10)
+	VMOVUPS Y4, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y5, (R10)
+	VMOVUPS Y6, 32(R10)
+	VMOVUPS Y7, 64(R10)
+	VMOVUPS Y8, 96(R10)
+	VMOVUPS Y9, 128(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_2x6(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_2x6(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Y12
+	VBROADCASTSS 4(DX), Y13
+	VMOVUPS      (R10), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y6
+	VMOVUPS      32(R10), Y14
+	VFMADD231PS  Y14, Y12, Y1
+	VFMADD231PS  Y14, Y13, Y7
+	VMOVUPS      64(R10), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y8
+	VMOVUPS      96(R10), Y14
+	VFMADD231PS  Y14, Y12, Y3
+	VFMADD231PS  Y14, Y13, Y9
+	VMOVUPS      128(R10), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y10
+	VMOVUPS      160(R10), Y14
+	VFMADD231PS  Y14, Y12, Y5
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Y12
+	VBROADCASTSS 4(DX), Y13
+	VMOVUPS      (R10), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y6
+	VMOVUPS      32(R10), Y14
+	VFMADD231PS  Y14, Y12, Y1
+	VFMADD231PS  Y14, Y13, Y7
+	VMOVUPS      64(R10), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y8
+	VMOVUPS      96(R10), Y14
+	VFMADD231PS  Y14, Y12, Y3
+	VFMADD231PS  Y14, Y13, Y9
+	VMOVUPS      128(R10), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y10
+	VMOVUPS      160(R10), Y14
+	VFMADD231PS  Y14, Y12, Y5
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	VMOVUPS Y2, 64(R10)
+	VMOVUPS Y3, 96(R10)
+	VMOVUPS Y4, 128(R10)
+	VMOVUPS Y5, 160(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	VMOVUPS Y7, 32(R10)
+	VMOVUPS Y8, 64(R10)
+	VMOVUPS Y9, 96(R10)
+	VMOVUPS Y10, 128(R10)
+	VMOVUPS Y11, 160(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_3x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_3x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y3
+	VBROADCASTSS (DX), Y4
+	VFMADD231PS  Y4, Y3, Y0
+	VBROADCASTSS 4(DX), Y4
+	VFMADD231PS  Y4, Y3, Y1
+	VBROADCASTSS 8(DX), Y4
+	VFMADD231PS  Y4, Y3, Y2
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y3
+	VBROADCASTSS (DX), Y4
+	VFMADD231PS  Y4, Y3, Y0
+	VBROADCASTSS 4(DX), Y4
+	VFMADD231PS  Y4, Y3, Y1
+	VBROADCASTSS 8(DX), Y4
+	VFMADD231PS  Y4, Y3, Y2
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_3x2(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_3x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y6
+	VMOVUPS      32(R10), Y7
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  Y8, Y6, Y0
+	VFMADD231PS  Y8, Y7, Y1
+	VBROADCASTSS 4(DX), Y8
+	VFMADD231PS  Y8, Y6, Y2
+	VFMADD231PS  Y8, Y7, Y3
+	VBROADCASTSS 8(DX), Y8
+	VFMADD231PS  Y8, Y6, Y4
+	VFMADD231PS  Y8, Y7, Y5
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y6
+	VMOVUPS      32(R10), Y7
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  Y8, Y6, Y0
+	VFMADD231PS  Y8, Y7, Y1
+	VBROADCASTSS 4(DX), Y8
+	VFMADD231PS  Y8, Y6, Y2
+	VFMADD231PS  Y8, Y7, Y3
+	VBROADCASTSS 8(DX), Y8
+	VFMADD231PS  Y8, Y6, Y4
+	VFMADD231PS  Y8, Y7, Y5
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	VMOVUPS Y3, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	VMOVUPS Y5, 32(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_3x3(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_3x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y9
+	VMOVUPS      32(R10), Y10
+	VMOVUPS      64(R10), Y11
+	VBROADCASTSS (DX), Y12
+	VFMADD231PS  Y12, Y9, Y0
+	VFMADD231PS  Y12, Y10, Y1
+	VFMADD231PS  Y12, Y11, Y2
+	VBROADCASTSS 4(DX), Y12
+	VFMADD231PS  Y12, Y9, Y3
+	VFMADD231PS  Y12, Y10, Y4
+	VFMADD231PS  Y12, Y11, Y5
+	VBROADCASTSS 8(DX), Y12
+	VFMADD231PS  Y12, Y9, Y6
+	VFMADD231PS  Y12, Y10, Y7
+	VFMADD231PS  Y12, Y11, Y8
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y9
+	VMOVUPS      32(R10), Y10
+	VMOVUPS      64(R10), Y11
+	VBROADCASTSS (DX), Y12
+	VFMADD231PS  Y12, Y9, Y0
+	VFMADD231PS  Y12, Y10, Y1
+	VFMADD231PS  Y12, Y11, Y2
+	VBROADCASTSS 4(DX), Y12
+	VFMADD231PS  Y12, Y9, Y3
+	VFMADD231PS  Y12, Y10, Y4
+	VFMADD231PS  Y12, Y11, Y5
+	VBROADCASTSS 8(DX), Y12
+	VFMADD231PS  Y12, Y9, Y6
+	VFMADD231PS  Y12, Y10, Y7
+	VFMADD231PS  Y12, Y11, Y8
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	VMOVUPS Y2, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	VMOVUPS Y4, 32(R10)
+	VMOVUPS Y5, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	VMOVUPS Y7, 32(R10)
+	VMOVUPS Y8, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_3x4(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_3x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Y12
+	VBROADCASTSS 4(DX), Y13
+	VBROADCASTSS 8(DX), Y14
+	VMOVUPS      (R10), Y15
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y8
+	VMOVUPS      32(R10), Y15
+	VFMADD231PS  Y15, Y12, Y1
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y9
+	VMOVUPS      64(R10), Y15
+	VFMADD231PS  Y15, Y12, Y2
+	VFMADD231PS  Y15, Y13, Y6
+	VFMADD231PS  Y15, Y14, Y10
+	VMOVUPS      96(R10), Y15
+	VFMADD231PS  Y15, Y12, Y3
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Y12
+	VBROADCASTSS 4(DX), Y13
+	VBROADCASTSS 8(DX), Y14
+	VMOVUPS      (R10), Y15
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y8
+	VMOVUPS      32(R10), Y15
+	VFMADD231PS  Y15, Y12, Y1
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y9
+	VMOVUPS      64(R10), Y15
+	VFMADD231PS  Y15, Y12, Y2
+	VFMADD231PS  Y15, Y13, Y6
+	VFMADD231PS  Y15, Y14, Y10
+	VMOVUPS      96(R10), Y15
+	VFMADD231PS  Y15, Y12, Y3
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	VMOVUPS Y2, 64(R10)
+	VMOVUPS Y3, 96(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	VMOVUPS Y5, 32(R10)
+	VMOVUPS Y6, 64(R10)
+	VMOVUPS Y7, 96(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y8, (R10)
+	VMOVUPS Y9, 32(R10)
+	VMOVUPS Y10, 64(R10)
+	VMOVUPS Y11, 96(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_4x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_4x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y4
+	VBROADCASTSS (DX), Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VBROADCASTSS 4(DX), Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VBROADCASTSS 8(DX), Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VBROADCASTSS 12(DX), Y5
+	VFMADD231PS  Y5, Y4, Y3
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y4
+	VBROADCASTSS (DX), Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VBROADCASTSS 4(DX), Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VBROADCASTSS 8(DX), Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VBROADCASTSS 12(DX), Y5
+	VFMADD231PS  Y5, Y4, Y3
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_4x2(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_4x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y8
+	VMOVUPS      32(R10), Y9
+	VBROADCASTSS (DX), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS 4(DX), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS 8(DX), Y10
+	VFMADD231PS  Y10, Y8, Y4
+	VFMADD231PS  Y10, Y9, Y5
+	VBROADCASTSS 12(DX), Y10
+	VFMADD231PS  Y10, Y8, Y6
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y8
+	VMOVUPS      32(R10), Y9
+	VBROADCASTSS (DX), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS 4(DX), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS 8(DX), Y10
+	VFMADD231PS  Y10, Y8, Y4
+	VFMADD231PS  Y10, Y9, Y5
+	VBROADCASTSS 12(DX), Y10
+	VFMADD231PS  Y10, Y8, Y6
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	VMOVUPS Y3, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	VMOVUPS Y5, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	VMOVUPS Y7, 32(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_4x3(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_4x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y12
+	VMOVUPS      32(R10), Y13
+	VMOVUPS      64(R10), Y14
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y1
+	VFMADD231PS  Y15, Y14, Y2
+	VBROADCASTSS 4(DX), Y15
+	VFMADD231PS  Y15, Y12, Y3
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y5
+	VBROADCASTSS 8(DX), Y15
+	VFMADD231PS  Y15, Y12, Y6
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y8
+	VBROADCASTSS 12(DX), Y15
+	VFMADD231PS  Y15, Y12, Y9
+	VFMADD231PS  Y15, Y13, Y10
+	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y12
+	VMOVUPS      32(R10), Y13
+	VMOVUPS      64(R10), Y14
+	VBROADCASTSS (DX), Y15
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y1
+	VFMADD231PS  Y15, Y14, Y2
+	VBROADCASTSS 4(DX), Y15
+	VFMADD231PS  Y15, Y12, Y3
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y5
+	VBROADCASTSS 8(DX), Y15
+	VFMADD231PS  Y15, Y12, Y6
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y8
+	VBROADCASTSS 12(DX), Y15
+	VFMADD231PS  Y15, Y12, Y9
+	VFMADD231PS  Y15, Y13, Y10
+	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	VMOVUPS Y2, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	VMOVUPS Y4, 32(R10)
+	VMOVUPS Y5, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	VMOVUPS Y7, 32(R10)
+	VMOVUPS Y8, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y9, (R10)
+	VMOVUPS Y10, 32(R10)
+	VMOVUPS Y11, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_5x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_5x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y5
+	VBROADCASTSS (DX), Y6
+	VFMADD231PS  Y6, Y5, Y0
+	VBROADCASTSS 4(DX), Y6
+	VFMADD231PS  Y6, Y5, Y1
+	VBROADCASTSS 8(DX), Y6
+	VFMADD231PS  Y6, Y5, Y2
+	VBROADCASTSS 12(DX), Y6
+	VFMADD231PS  Y6, Y5, Y3
+	VBROADCASTSS 16(DX), Y6
+	VFMADD231PS  Y6, Y5, Y4
+	ADDQ         R8, R10
+	ADDQ         $0x14, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y5
+	VBROADCASTSS (DX), Y6
+	VFMADD231PS  Y6, Y5, Y0
+	VBROADCASTSS 4(DX), Y6
+	VFMADD231PS  Y6, Y5, Y1
+	VBROADCASTSS 8(DX), Y6
+	VFMADD231PS  Y6, Y5, Y2
+	VBROADCASTSS 12(DX), Y6
+	VFMADD231PS  Y6, Y5, Y3
+	VBROADCASTSS 16(DX), Y6
+	VFMADD231PS  Y6, Y5, Y4
+	ADDQ         R8, R10
+	ADDQ         $0x14, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_5x2(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_5x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y10
+	VMOVUPS      32(R10), Y11
+	VBROADCASTSS (DX), Y12
+	VFMADD231PS  Y12, Y10, Y0
+	VFMADD231PS  Y12, Y11, Y1
+	VBROADCASTSS 4(DX), Y12
+	VFMADD231PS  Y12, Y10, Y2
+	VFMADD231PS  Y12, Y11, Y3
+	VBROADCASTSS 8(DX), Y12
+	VFMADD231PS  Y12, Y10, Y4
+	VFMADD231PS  Y12, Y11, Y5
+	VBROADCASTSS 12(DX), Y12
+	VFMADD231PS  Y12, Y10, Y6
+	VFMADD231PS  Y12, Y11, Y7
+	VBROADCASTSS 16(DX), Y12
+	VFMADD231PS  Y12, Y10, Y8
+	VFMADD231PS  Y12, Y11, Y9
+	ADDQ         R8, R10
+	ADDQ         $0x14, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y10
+	VMOVUPS      32(R10), Y11
+	VBROADCASTSS (DX), Y12
+	VFMADD231PS  Y12, Y10, Y0
+	VFMADD231PS  Y12, Y11, Y1
+	VBROADCASTSS 4(DX), Y12
+	VFMADD231PS  Y12, Y10, Y2
+	VFMADD231PS  Y12, Y11, Y3
+	VBROADCASTSS 8(DX), Y12
+	VFMADD231PS  Y12, Y10, Y4
+	VFMADD231PS  Y12, Y11, Y5
+	VBROADCASTSS 12(DX), Y12
+	VFMADD231PS  Y12, Y10, Y6
+	VFMADD231PS  Y12, Y11, Y7
+	VBROADCASTSS 16(DX), Y12
+	VFMADD231PS  Y12, Y10, Y8
+	VFMADD231PS  Y12, Y11, Y9
+	ADDQ         R8, R10
+	ADDQ         $0x14, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	VMOVUPS Y3, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	VMOVUPS Y5, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	VMOVUPS Y7, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y8, (R10)
+	VMOVUPS Y9, 32(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_6x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_6x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y6
+	VBROADCASTSS (DX), Y7
+	VFMADD231PS  Y7, Y6, Y0
+	VBROADCASTSS 4(DX), Y7
+	VFMADD231PS  Y7, Y6, Y1
+	VBROADCASTSS 8(DX), Y7
+	VFMADD231PS  Y7, Y6, Y2
+	VBROADCASTSS 12(DX), Y7
+	VFMADD231PS  Y7, Y6, Y3
+	VBROADCASTSS 16(DX), Y7
+	VFMADD231PS  Y7, Y6, Y4
+	VBROADCASTSS 20(DX), Y7
+	VFMADD231PS  Y7, Y6, Y5
+	ADDQ         R8, R10
+	ADDQ         $0x18, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y6
+	VBROADCASTSS (DX), Y7
+	VFMADD231PS  Y7, Y6, Y0
+	VBROADCASTSS 4(DX), Y7
+	VFMADD231PS  Y7, Y6, Y1
+	VBROADCASTSS 8(DX), Y7
+	VFMADD231PS  Y7, Y6, Y2
+	VBROADCASTSS 12(DX), Y7
+	VFMADD231PS  Y7, Y6, Y3
+	VBROADCASTSS 16(DX), Y7
+	VFMADD231PS  Y7, Y6, Y4
+	VBROADCASTSS 20(DX), Y7
+	VFMADD231PS  Y7, Y6, Y5
+	ADDQ         R8, R10
+	ADDQ         $0x18, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_6x2(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_6x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y12
+	VMOVUPS      32(R10), Y13
+	VBROADCASTSS (DX), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS 4(DX), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS 8(DX), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS 12(DX), Y14
+	VFMADD231PS  Y14, Y12, Y6
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS 16(DX), Y14
+	VFMADD231PS  Y14, Y12, Y8
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS 20(DX), Y14
+	VFMADD231PS  Y14, Y12, Y10
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         R8, R10
+	ADDQ         $0x18, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y12
+	VMOVUPS      32(R10), Y13
+	VBROADCASTSS (DX), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS 4(DX), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS 8(DX), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS 12(DX), Y14
+	VFMADD231PS  Y14, Y12, Y6
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS 16(DX), Y14
+	VFMADD231PS  Y14, Y12, Y8
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS 20(DX), Y14
+	VFMADD231PS  Y14, Y12, Y10
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         R8, R10
+	ADDQ         $0x18, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	VMOVUPS Y3, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	VMOVUPS Y5, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	VMOVUPS Y7, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y8, (R10)
+	VMOVUPS Y9, 32(R10)
+	ADDQ    R9, R10
+	VMOVUPS Y10, (R10)
+	VMOVUPS Y11, 32(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_7x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_7x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y7
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  Y8, Y7, Y0
+	VBROADCASTSS 4(DX), Y8
+	VFMADD231PS  Y8, Y7, Y1
+	VBROADCASTSS 8(DX), Y8
+	VFMADD231PS  Y8, Y7, Y2
+	VBROADCASTSS 12(DX), Y8
+	VFMADD231PS  Y8, Y7, Y3
+	VBROADCASTSS 16(DX), Y8
+	VFMADD231PS  Y8, Y7, Y4
+	VBROADCASTSS 20(DX), Y8
+	VFMADD231PS  Y8, Y7, Y5
+	VBROADCASTSS 24(DX), Y8
+	VFMADD231PS  Y8, Y7, Y6
+	ADDQ         R8, R10
+	ADDQ         $0x1c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y7
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  Y8, Y7, Y0
+	VBROADCASTSS 4(DX), Y8
+	VFMADD231PS  Y8, Y7, Y1
+	VBROADCASTSS 8(DX), Y8
+	VFMADD231PS  Y8, Y7, Y2
+	VBROADCASTSS 12(DX), Y8
+	VFMADD231PS  Y8, Y7, Y3
+	VBROADCASTSS 16(DX), Y8
+	VFMADD231PS  Y8, Y7, Y4
+	VBROADCASTSS 20(DX), Y8
+	VFMADD231PS  Y8, Y7, Y5
+	VBROADCASTSS 24(DX), Y8
+	VFMADD231PS  Y8, Y7, Y6
+	ADDQ         R8, R10
+	ADDQ         $0x1c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_8x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_8x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y8
+	VBROADCASTSS (DX), Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VBROADCASTSS 4(DX), Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VBROADCASTSS 8(DX), Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VBROADCASTSS 12(DX), Y9
+	VFMADD231PS  Y9, Y8, Y3
+	VBROADCASTSS 16(DX), Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VBROADCASTSS 20(DX), Y9
+	VFMADD231PS  Y9, Y8, Y5
+	VBROADCASTSS 24(DX), Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VBROADCASTSS 28(DX), Y9
+	VFMADD231PS  Y9, Y8, Y7
+	ADDQ         R8, R10
+	ADDQ         $0x20, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y8
+	VBROADCASTSS (DX), Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VBROADCASTSS 4(DX), Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VBROADCASTSS 8(DX), Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VBROADCASTSS 12(DX), Y9
+	VFMADD231PS  Y9, Y8, Y3
+	VBROADCASTSS 16(DX), Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VBROADCASTSS 20(DX), Y9
+	VFMADD231PS  Y9, Y8, Y5
+	VBROADCASTSS 24(DX), Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VBROADCASTSS 28(DX), Y9
+	VFMADD231PS  Y9, Y8, Y7
+	ADDQ         R8, R10
+	ADDQ         $0x20, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y7, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_9x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_9x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y9
+	VBROADCASTSS (DX), Y10
+	VFMADD231PS  Y10, Y9, Y0
+	VBROADCASTSS 4(DX), Y10
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS 8(DX), Y10
+	VFMADD231PS  Y10, Y9, Y2
+	VBROADCASTSS 12(DX), Y10
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS 16(DX), Y10
+	VFMADD231PS  Y10, Y9, Y4
+	VBROADCASTSS 20(DX), Y10
+	VFMADD231PS  Y10, Y9, Y5
+	VBROADCASTSS 24(DX), Y10
+	VFMADD231PS  Y10, Y9, Y6
+	VBROADCASTSS 28(DX), Y10
+	VFMADD231PS  Y10, Y9, Y7
+	VBROADCASTSS 32(DX), Y10
+	VFMADD231PS  Y10, Y9, Y8
+	ADDQ         R8, R10
+	ADDQ         $0x24, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y9
+	VBROADCASTSS (DX), Y10
+	VFMADD231PS  Y10, Y9, Y0
+	VBROADCASTSS 4(DX), Y10
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS 8(DX), Y10
+	VFMADD231PS  Y10, Y9, Y2
+	VBROADCASTSS 12(DX), Y10
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS 16(DX), Y10
+	VFMADD231PS  Y10, Y9, Y4
+	VBROADCASTSS 20(DX), Y10
+	VFMADD231PS  Y10, Y9, Y5
+	VBROADCASTSS 24(DX), Y10
+	VFMADD231PS  Y10, Y9, Y6
+	VBROADCASTSS 28(DX), Y10
+	VFMADD231PS  Y10, Y9, Y7
+	VBROADCASTSS 32(DX), Y10
+	VFMADD231PS  Y10, Y9, Y8
+	ADDQ         R8, R10
+	ADDQ         $0x24, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y8, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_10x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_10x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y10
+	VBROADCASTSS (DX), Y11
+	VFMADD231PS  Y11, Y10, Y0
+	VBROADCASTSS 4(DX), Y11
+	VFMADD231PS  Y11, Y10, Y1
+	VBROADCASTSS 8(DX), Y11
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS 12(DX), Y11
+	VFMADD231PS  Y11, Y10, Y3
+	VBROADCASTSS 16(DX), Y11
+	VFMADD231PS  Y11, Y10, Y4
+	VBROADCASTSS 20(DX), Y11
+	VFMADD231PS  Y11, Y10, Y5
+	VBROADCASTSS 24(DX), Y11
+	VFMADD231PS  Y11, Y10, Y6
+	VBROADCASTSS 28(DX), Y11
+	VFMADD231PS  Y11, Y10, Y7
+	VBROADCASTSS 32(DX), Y11
+	VFMADD231PS  Y11, Y10, Y8
+	VBROADCASTSS 36(DX), Y11
+	VFMADD231PS  Y11, Y10, Y9
+	ADDQ         R8, R10
+	ADDQ         $0x28, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y10
+	VBROADCASTSS (DX), Y11
+	VFMADD231PS  Y11, Y10, Y0
+	VBROADCASTSS 4(DX), Y11
+	VFMADD231PS  Y11, Y10, Y1
+	VBROADCASTSS 8(DX), Y11
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS 12(DX), Y11
+	VFMADD231PS  Y11, Y10, Y3
+	VBROADCASTSS 16(DX), Y11
+	VFMADD231PS  Y11, Y10, Y4
+	VBROADCASTSS 20(DX), Y11
+	VFMADD231PS  Y11, Y10, Y5
+	VBROADCASTSS 24(DX), Y11
+	VFMADD231PS  Y11, Y10, Y6
+	VBROADCASTSS 28(DX), Y11
+	VFMADD231PS  Y11, Y10, Y7
+	VBROADCASTSS 32(DX), Y11
+	VFMADD231PS  Y11, Y10, Y8
+	VBROADCASTSS 36(DX), Y11
+	VFMADD231PS  Y11, Y10, Y9
+	ADDQ         R8, R10
+	ADDQ         $0x28, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y9, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_11x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_11x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y11
+	VBROADCASTSS (DX), Y12
+	VFMADD231PS  Y12, Y11, Y0
+	VBROADCASTSS 4(DX), Y12
+	VFMADD231PS  Y12, Y11, Y1
+	VBROADCASTSS 8(DX), Y12
+	VFMADD231PS  Y12, Y11, Y2
+	VBROADCASTSS 12(DX), Y12
+	VFMADD231PS  Y12, Y11, Y3
+	VBROADCASTSS 16(DX), Y12
+	VFMADD231PS  Y12, Y11, Y4
+	VBROADCASTSS 20(DX), Y12
+	VFMADD231PS  Y12, Y11, Y5
+	VBROADCASTSS 24(DX), Y12
+	VFMADD231PS  Y12, Y11, Y6
+	VBROADCASTSS 28(DX), Y12
+	VFMADD231PS  Y12, Y11, Y7
+	VBROADCASTSS 32(DX), Y12
+	VFMADD231PS  Y12, Y11, Y8
+	VBROADCASTSS 36(DX), Y12
+	VFMADD231PS  Y12, Y11, Y9
+	VBROADCASTSS 40(DX), Y12
+	VFMADD231PS  Y12, Y11, Y10
+	ADDQ         R8, R10
+	ADDQ         $0x2c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y11
+	VBROADCASTSS (DX), Y12
+	VFMADD231PS  Y12, Y11, Y0
+	VBROADCASTSS 4(DX), Y12
+	VFMADD231PS  Y12, Y11, Y1
+	VBROADCASTSS 8(DX), Y12
+	VFMADD231PS  Y12, Y11, Y2
+	VBROADCASTSS 12(DX), Y12
+	VFMADD231PS  Y12, Y11, Y3
+	VBROADCASTSS 16(DX), Y12
+	VFMADD231PS  Y12, Y11, Y4
+	VBROADCASTSS 20(DX), Y12
+	VFMADD231PS  Y12, Y11, Y5
+	VBROADCASTSS 24(DX), Y12
+	VFMADD231PS  Y12, Y11, Y6
+	VBROADCASTSS 28(DX), Y12
+	VFMADD231PS  Y12, Y11, Y7
+	VBROADCASTSS 32(DX), Y12
+	VFMADD231PS  Y12, Y11, Y8
+	VBROADCASTSS 36(DX), Y12
+	VFMADD231PS  Y12, Y11, Y9
+	VBROADCASTSS 40(DX), Y12
+	VFMADD231PS  Y12, Y11, Y10
+	ADDQ         R8, R10
+	ADDQ         $0x2c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y10, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX2_12x1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoMulAVX2_12x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Y12
+	VBROADCASTSS (DX), Y13
+	VFMADD231PS  Y13, Y12, Y0
+	VBROADCASTSS 4(DX), Y13
+	VFMADD231PS  Y13, Y12, Y1
+	VBROADCASTSS 8(DX), Y13
+	VFMADD231PS  Y13, Y12, Y2
+	VBROADCASTSS 12(DX), Y13
+	VFMADD231PS  Y13, Y12, Y3
+	VBROADCASTSS 16(DX), Y13
+	VFMADD231PS  Y13, Y12, Y4
+	VBROADCASTSS 20(DX), Y13
+	VFMADD231PS  Y13, Y12, Y5
+	VBROADCASTSS 24(DX), Y13
+	VFMADD231PS  Y13, Y12, Y6
+	VBROADCASTSS 28(DX), Y13
+	VFMADD231PS  Y13, Y12, Y7
+	VBROADCASTSS 32(DX), Y13
+	VFMADD231PS  Y13, Y12, Y8
+	VBROADCASTSS 36(DX), Y13
+	VFMADD231PS  Y13, Y12, Y9
+	VBROADCASTSS 40(DX), Y13
+	VFMADD231PS  Y13, Y12, Y10
+	VBROADCASTSS 44(DX), Y13
+	VFMADD231PS  Y13, Y12, Y11
+	ADDQ         R8, R10
+	ADDQ         $0x30, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Y12
+	VBROADCASTSS (DX), Y13
+	VFMADD231PS  Y13, Y12, Y0
+	VBROADCASTSS 4(DX), Y13
+	VFMADD231PS  Y13, Y12, Y1
+	VBROADCASTSS 8(DX), Y13
+	VFMADD231PS  Y13, Y12, Y2
+	VBROADCASTSS 12(DX), Y13
+	VFMADD231PS  Y13, Y12, Y3
+	VBROADCASTSS 16(DX), Y13
+	VFMADD231PS  Y13, Y12, Y4
+	VBROADCASTSS 20(DX), Y13
+	VFMADD231PS  Y13, Y12, Y5
+	VBROADCASTSS 24(DX), Y13
+	VFMADD231PS  Y13, Y12, Y6
+	VBROADCASTSS 28(DX), Y13
+	VFMADD231PS  Y13, Y12, Y7
+	VBROADCASTSS 32(DX), Y13
+	VFMADD231PS  Y13, Y12, Y8
+	VBROADCASTSS 36(DX), Y13
+	VFMADD231PS  Y13, Y12, Y9
+	VBROADCASTSS 40(DX), Y13
+	VFMADD231PS  Y13, Y12, Y10
+	VBROADCASTSS 44(DX), Y13
+	VFMADD231PS  Y13, Y12, Y11
+	ADDQ         R8, R10
+	ADDQ         $0x30, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Y11, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
 	VZEROUPPER
 	RET
 
@@ -17584,343 +21442,581 @@ step:
 	VZEROUPPER
 	RET
 
+// func winoInWideAVX512(p *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·winoInWideAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	VBROADCASTSS winoInWideAVX512_4<>+0(SB), Z0
+	VBROADCASTSS winoInWideAVX512_2<>+0(SB), Z1
+	MOVQ         (AX), CX
+	MOVQ         40(AX), DX
+	MOVQ         16(AX), BX
+	ADDQ         (BX), CX
+	LEAQ         (DX)(DX*2), SI
+	LEAQ         (DX)(DX*4), DI
+	MOVQ         8(AX), R8
+	MOVQ         64(AX), R9
+	LEAQ         (R9)(R9*2), R10
+	LEAQ         (R9)(R9*4), R11
+	MOVQ         32(AX), R12
+	KMOVW        224(BX), K1
+	KMOVW        228(BX), K2
+	KMOVW        232(BX), K3
+	KMOVW        236(BX), K4
+	KMOVW        240(BX), K5
+	VMOVUPS      winoNext0<>+0(SB), Z2
+	VMOVUPS      winoNext1<>+0(SB), Z3
+	MOVQ         48(AX), R13
+	ADDQ         R13, R13
+
+channel:
+	LEAQ         (CX)(R13*1), BX
+	ADDQ         DX, BX
+	ADDQ         DX, BX
+	PREFETCHT0   4(BX)
+	PREFETCHT0   68(BX)
+	PREFETCHT0   132(BX)
+	PREFETCHT0   196(BX)
+	ADDQ         DX, BX
+	PREFETCHT0   4(BX)
+	PREFETCHT0   68(BX)
+	PREFETCHT0   132(BX)
+	PREFETCHT0   196(BX)
+	ADDQ         DX, BX
+	PREFETCHT0   4(BX)
+	PREFETCHT0   68(BX)
+	PREFETCHT0   132(BX)
+	PREFETCHT0   196(BX)
+	ADDQ         DX, BX
+	PREFETCHT0   4(BX)
+	PREFETCHT0   68(BX)
+	PREFETCHT0   132(BX)
+	PREFETCHT0   196(BX)
+	VMOVUPS.Z    (CX)(DX*4), K1, Z4
+	VMOVUPS.Z    (CX)(DX*2), K1, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    (CX)(SI*1), K1, Z5
+	VMOVUPS.Z    (CX)(DX*1), K1, Z6
+	VSUBPS       Z6, Z5, Z5
+	VMOVUPS.Z    (CX), K1, Z6
+	VMOVUPS.Z    (CX)(DX*2), K1, Z7
+	VSUBPS       Z7, Z6, Z6
+	VMOVUPS.Z    (CX)(DI*1), K1, Z7
+	VMOVUPS.Z    (CX)(SI*1), K1, Z8
+	VSUBPS       Z8, Z7, Z7
+	VFMADD132PS  Z0, Z4, Z6
+	VFNMADD231PS Z0, Z5, Z7
+	VMOVUPS.Z    64(CX)(DX*4), K2, Z4
+	VMOVUPS.Z    64(CX)(DX*2), K2, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    64(CX)(SI*1), K2, Z5
+	VMOVUPS.Z    64(CX)(DX*1), K2, Z8
+	VSUBPS       Z8, Z5, Z5
+	VMOVUPS.Z    64(CX), K2, Z8
+	VMOVUPS.Z    64(CX)(DX*2), K2, Z9
+	VSUBPS       Z9, Z8, Z8
+	VMOVUPS.Z    64(CX)(DI*1), K2, Z9
+	VMOVUPS.Z    64(CX)(SI*1), K2, Z10
+	VSUBPS       Z10, Z9, Z9
+	VFMADD132PS  Z0, Z4, Z8
+	VFNMADD231PS Z0, Z5, Z9
+	VMOVUPS.Z    128(CX)(DX*4), K3, Z4
+	VMOVUPS.Z    128(CX)(DX*2), K3, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    128(CX)(SI*1), K3, Z5
+	VMOVUPS.Z    128(CX)(DX*1), K3, Z10
+	VSUBPS       Z10, Z5, Z5
+	VMOVUPS.Z    128(CX), K3, Z10
+	VMOVUPS.Z    128(CX)(DX*2), K3, Z11
+	VSUBPS       Z11, Z10, Z10
+	VMOVUPS.Z    128(CX)(DI*1), K3, Z11
+	VMOVUPS.Z    128(CX)(SI*1), K3, Z12
+	VSUBPS       Z12, Z11, Z11
+	VFMADD132PS  Z0, Z4, Z10
+	VFNMADD231PS Z0, Z5, Z11
+	VMOVUPS.Z    192(CX)(DX*4), K4, Z4
+	VMOVUPS.Z    192(CX)(DX*2), K4, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    192(CX)(SI*1), K4, Z5
+	VMOVUPS.Z    192(CX)(DX*1), K4, Z12
+	VSUBPS       Z12, Z5, Z5
+	VMOVUPS.Z    192(CX), K4, Z12
+	VMOVUPS.Z    192(CX)(DX*2), K4, Z13
+	VSUBPS       Z13, Z12, Z12
+	VMOVUPS.Z    192(CX)(DI*1), K4, Z13
+	VMOVUPS.Z    192(CX)(SI*1), K4, Z14
+	VSUBPS       Z14, Z13, Z13
+	VFMADD132PS  Z0, Z4, Z12
+	VFNMADD231PS Z0, Z5, Z13
+	VMOVUPS.Z    256(CX)(DX*4), K5, Z4
+	VMOVUPS.Z    256(CX)(DX*2), K5, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    256(CX)(SI*1), K5, Z5
+	VMOVUPS.Z    256(CX)(DX*1), K5, Z14
+	VSUBPS       Z14, Z5, Z5
+	VMOVUPS.Z    256(CX), K5, Z14
+	VMOVUPS.Z    256(CX)(DX*2), K5, Z15
+	VSUBPS       Z15, Z14, Z14
+	VMOVUPS.Z    256(CX)(DI*1), K5, Z15
+	VMOVUPS.Z    256(CX)(SI*1), K5, Z16
+	VSUBPS       Z16, Z15, Z15
+	VFMADD132PS  Z0, Z4, Z14
+	VFNMADD231PS Z0, Z5, Z15
+	VUNPCKLPS    Z8, Z6, Z4
+	VUNPCKLPS    Z12, Z10, Z5
+	VUNPCKHPS    Z8, Z6, Z6
+	VUNPCKHPS    Z12, Z10, Z8
+	VUNPCKLPD    Z5, Z4, Z10
+	VUNPCKHPD    Z5, Z4, Z4
+	VUNPCKLPD    Z8, Z6, Z5
+	VUNPCKHPD    Z8, Z6, Z6
+	VMOVAPS      Z10, Z8
+	VPERMT2PS    Z14, Z2, Z8
+	VMOVAPS      Z4, Z12
+	VPERMT2PS    Z14, Z3, Z12
+	MOVQ         R8, BX
+	VSUBPS       Z5, Z8, Z14
+	VSUBPS       Z4, Z6, Z16
+	VFNMADD231PS Z0, Z5, Z8
+	VSUBPS       Z5, Z10, Z10
+	VFMADD132PS  Z0, Z14, Z10
+	VMOVUPS      Z10, (BX)
+	VSUBPS       Z6, Z12, Z12
+	VFNMADD231PS Z0, Z4, Z6
+	VFNMADD231PS Z0, Z16, Z12
+	VMOVUPS      Z12, (BX)(R11*1)
+	VADDPS       Z6, Z8, Z4
+	VMOVUPS      Z4, (BX)(R9*1)
+	VSUBPS       Z6, Z8, Z8
+	VMOVUPS      Z8, (BX)(R9*2)
+	VMOVAPS      Z14, Z4
+	VFMADD231PS  Z1, Z16, Z4
+	VMOVUPS      Z4, (BX)(R10*1)
+	VFNMADD231PS Z1, Z16, Z14
+	VMOVUPS      Z14, (BX)(R9*4)
+	VUNPCKLPS    Z9, Z7, Z4
+	VUNPCKLPS    Z13, Z11, Z5
+	VUNPCKHPS    Z9, Z7, Z6
+	VUNPCKHPS    Z13, Z11, Z7
+	VUNPCKLPD    Z5, Z4, Z8
+	VUNPCKHPD    Z5, Z4, Z4
+	VUNPCKLPD    Z7, Z6, Z5
+	VUNPCKHPD    Z7, Z6, Z6
+	VMOVAPS      Z8, Z7
+	VPERMT2PS    Z15, Z2, Z7
+	VMOVAPS      Z4, Z9
+	VPERMT2PS    Z15, Z3, Z9
+	LEAQ         (R8)(R10*8), BX
+	LEAQ         (BX)(R10*2), BX
+	VSUBPS       Z5, Z7, Z10
+	VSUBPS       Z4, Z6, Z11
+	VFNMADD231PS Z0, Z5, Z7
+	VSUBPS       Z5, Z8, Z8
+	VFMADD132PS  Z0, Z10, Z8
+	VMOVUPS      Z8, (BX)
+	VSUBPS       Z6, Z9, Z9
+	VFNMADD231PS Z0, Z4, Z6
+	VFNMADD231PS Z0, Z11, Z9
+	VMOVUPS      Z9, (BX)(R11*1)
+	VADDPS       Z6, Z7, Z4
+	VMOVUPS      Z4, (BX)(R9*1)
+	VSUBPS       Z6, Z7, Z7
+	VMOVUPS      Z7, (BX)(R9*2)
+	VMOVAPS      Z10, Z4
+	VFMADD231PS  Z1, Z11, Z4
+	VMOVUPS      Z4, (BX)(R10*1)
+	VFNMADD231PS Z1, Z11, Z10
+	VMOVUPS      Z10, (BX)(R9*4)
+	VMOVUPS.Z    (CX)(DX*4), K1, Z4
+	VMOVUPS.Z    (CX)(SI*1), K1, Z5
+	VMOVUPS.Z    (CX)(DX*2), K1, Z6
+	VFNMADD231PS Z0, Z6, Z4
+	VMOVUPS.Z    (CX)(DX*1), K1, Z6
+	VFNMADD231PS Z0, Z6, Z5
+	VADDPS       Z5, Z4, Z6
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    64(CX)(DX*4), K2, Z5
+	VMOVUPS.Z    64(CX)(SI*1), K2, Z7
+	VMOVUPS.Z    64(CX)(DX*2), K2, Z8
+	VFNMADD231PS Z0, Z8, Z5
+	VMOVUPS.Z    64(CX)(DX*1), K2, Z8
+	VFNMADD231PS Z0, Z8, Z7
+	VADDPS       Z7, Z5, Z8
+	VSUBPS       Z7, Z5, Z5
+	VMOVUPS.Z    128(CX)(DX*4), K3, Z7
+	VMOVUPS.Z    128(CX)(SI*1), K3, Z9
+	VMOVUPS.Z    128(CX)(DX*2), K3, Z10
+	VFNMADD231PS Z0, Z10, Z7
+	VMOVUPS.Z    128(CX)(DX*1), K3, Z10
+	VFNMADD231PS Z0, Z10, Z9
+	VADDPS       Z9, Z7, Z10
+	VSUBPS       Z9, Z7, Z7
+	VMOVUPS.Z    192(CX)(DX*4), K4, Z9
+	VMOVUPS.Z    192(CX)(SI*1), K4, Z11
+	VMOVUPS.Z    192(CX)(DX*2), K4, Z12
+	VFNMADD231PS Z0, Z12, Z9
+	VMOVUPS.Z    192(CX)(DX*1), K4, Z12
+	VFNMADD231PS Z0, Z12, Z11
+	VADDPS       Z11, Z9, Z12
+	VSUBPS       Z11, Z9, Z9
+	VMOVUPS.Z    256(CX)(DX*4), K5, Z11
+	VMOVUPS.Z    256(CX)(SI*1), K5, Z13
+	VMOVUPS.Z    256(CX)(DX*2), K5, Z14
+	VFNMADD231PS Z0, Z14, Z11
+	VMOVUPS.Z    256(CX)(DX*1), K5, Z14
+	VFNMADD231PS Z0, Z14, Z13
+	VADDPS       Z13, Z11, Z14
+	VSUBPS       Z13, Z11, Z11
+	VUNPCKLPS    Z8, Z6, Z13
+	VUNPCKLPS    Z12, Z10, Z15
+	VUNPCKHPS    Z8, Z6, Z6
+	VUNPCKHPS    Z12, Z10, Z8
+	VUNPCKLPD    Z15, Z13, Z10
+	VUNPCKHPD    Z15, Z13, Z12
+	VUNPCKLPD    Z8, Z6, Z13
+	VUNPCKHPD    Z8, Z6, Z6
+	VMOVAPS      Z10, Z8
+	VPERMT2PS    Z14, Z2, Z8
+	VMOVAPS      Z12, Z15
+	VPERMT2PS    Z14, Z3, Z15
+	LEAQ         (R8)(R10*2), BX
+	VSUBPS       Z13, Z8, Z14
+	VSUBPS       Z12, Z6, Z16
+	VFNMADD231PS Z0, Z13, Z8
+	VSUBPS       Z13, Z10, Z10
+	VFMADD132PS  Z0, Z14, Z10
+	VMOVUPS      Z10, (BX)
+	VSUBPS       Z6, Z15, Z15
+	VFNMADD231PS Z0, Z12, Z6
+	VFNMADD231PS Z0, Z16, Z15
+	VMOVUPS      Z15, (BX)(R11*1)
+	VADDPS       Z6, Z8, Z10
+	VMOVUPS      Z10, (BX)(R9*1)
+	VSUBPS       Z6, Z8, Z8
+	VMOVUPS      Z8, (BX)(R9*2)
+	VMOVAPS      Z14, Z6
+	VFMADD231PS  Z1, Z16, Z6
+	VMOVUPS      Z6, (BX)(R10*1)
+	VFNMADD231PS Z1, Z16, Z14
+	VMOVUPS      Z14, (BX)(R9*4)
+	VUNPCKLPS    Z5, Z4, Z6
+	VUNPCKLPS    Z9, Z7, Z8
+	VUNPCKHPS    Z5, Z4, Z4
+	VUNPCKHPS    Z9, Z7, Z5
+	VUNPCKLPD    Z8, Z6, Z7
+	VUNPCKHPD    Z8, Z6, Z6
+	VUNPCKLPD    Z5, Z4, Z8
+	VUNPCKHPD    Z5, Z4, Z4
+	VMOVAPS      Z7, Z5
+	VPERMT2PS    Z11, Z2, Z5
+	VMOVAPS      Z6, Z9
+	VPERMT2PS    Z11, Z3, Z9
+	LEAQ         (R8)(R10*4), BX
+	VSUBPS       Z8, Z5, Z10
+	VSUBPS       Z6, Z4, Z11
+	VFNMADD231PS Z0, Z8, Z5
+	VSUBPS       Z8, Z7, Z7
+	VFMADD132PS  Z0, Z10, Z7
+	VMOVUPS      Z7, (BX)
+	VSUBPS       Z4, Z9, Z9
+	VFNMADD231PS Z0, Z6, Z4
+	VFNMADD231PS Z0, Z11, Z9
+	VMOVUPS      Z9, (BX)(R11*1)
+	VADDPS       Z4, Z5, Z6
+	VMOVUPS      Z6, (BX)(R9*1)
+	VSUBPS       Z4, Z5, Z5
+	VMOVUPS      Z5, (BX)(R9*2)
+	VMOVAPS      Z10, Z4
+	VFMADD231PS  Z1, Z11, Z4
+	VMOVUPS      Z4, (BX)(R10*1)
+	VFNMADD231PS Z1, Z11, Z10
+	VMOVUPS      Z10, (BX)(R9*4)
+	VMOVUPS.Z    (CX)(DX*4), K1, Z4
+	VMOVUPS.Z    (CX)(DX*2), K1, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    (CX)(SI*1), K1, Z5
+	VMOVUPS.Z    (CX)(DX*1), K1, Z6
+	VSUBPS       Z6, Z5, Z5
+	VMOVAPS      Z4, Z6
+	VFMADD231PS  Z1, Z5, Z6
+	VFNMADD231PS Z1, Z5, Z4
+	VMOVUPS.Z    64(CX)(DX*4), K2, Z5
+	VMOVUPS.Z    64(CX)(DX*2), K2, Z7
+	VSUBPS       Z7, Z5, Z5
+	VMOVUPS.Z    64(CX)(SI*1), K2, Z7
+	VMOVUPS.Z    64(CX)(DX*1), K2, Z8
+	VSUBPS       Z8, Z7, Z7
+	VMOVAPS      Z5, Z8
+	VFMADD231PS  Z1, Z7, Z8
+	VFNMADD231PS Z1, Z7, Z5
+	VMOVUPS.Z    128(CX)(DX*4), K3, Z7
+	VMOVUPS.Z    128(CX)(DX*2), K3, Z9
+	VSUBPS       Z9, Z7, Z7
+	VMOVUPS.Z    128(CX)(SI*1), K3, Z9
+	VMOVUPS.Z    128(CX)(DX*1), K3, Z10
+	VSUBPS       Z10, Z9, Z9
+	VMOVAPS      Z7, Z10
+	VFMADD231PS  Z1, Z9, Z10
+	VFNMADD231PS Z1, Z9, Z7
+	VMOVUPS.Z    192(CX)(DX*4), K4, Z9
+	VMOVUPS.Z    192(CX)(DX*2), K4, Z11
+	VSUBPS       Z11, Z9, Z9
+	VMOVUPS.Z    192(CX)(SI*1), K4, Z11
+	VMOVUPS.Z    192(CX)(DX*1), K4, Z12
+	VSUBPS       Z12, Z11, Z11
+	VMOVAPS      Z9, Z12
+	VFMADD231PS  Z1, Z11, Z12
+	VFNMADD231PS Z1, Z11, Z9
+	VMOVUPS.Z    256(CX)(DX*4), K5, Z11
+	VMOVUPS.Z    256(CX)(DX*2), K5, Z13
+	VSUBPS       Z13, Z11, Z11
+	VMOVUPS.Z    256(CX)(SI*1), K5, Z13
+	VMOVUPS.Z    256(CX)(DX*1), K5, Z14
+	VSUBPS       Z14, Z13, Z13
+	VMOVAPS      Z11, Z14
+	VFMADD231PS  Z1, Z13, Z14
+	VFNMADD231PS Z1, Z13, Z11
+	VUNPCKLPS    Z8, Z6, Z13
+	VUNPCKLPS    Z12, Z10, Z15
+	VUNPCKHPS    Z8, Z6, Z6
+	VUNPCKHPS    Z12, Z10, Z8
+	VUNPCKLPD    Z15, Z13, Z10
+	VUNPCKHPD    Z15, Z13, Z12
+	VUNPCKLPD    Z8, Z6, Z13
+	VUNPCKHPD    Z8, Z6, Z6
+	VMOVAPS      Z10, Z8
+	VPERMT2PS    Z14, Z2, Z8
+	VMOVAPS      Z12, Z15
+	VPERMT2PS    Z14, Z3, Z15
+	LEAQ         (R8)(R10*2), BX
+	LEAQ         (BX)(R10*4), BX
+	VSUBPS       Z13, Z8, Z14
+	VSUBPS       Z12, Z6, Z16
+	VFNMADD231PS Z0, Z13, Z8
+	VSUBPS       Z13, Z10, Z10
+	VFMADD132PS  Z0, Z14, Z10
+	VMOVUPS      Z10, (BX)
+	VSUBPS       Z6, Z15, Z15
+	VFNMADD231PS Z0, Z12, Z6
+	VFNMADD231PS Z0, Z16, Z15
+	VMOVUPS      Z15, (BX)(R11*1)
+	VADDPS       Z6, Z8, Z10
+	VMOVUPS      Z10, (BX)(R9*1)
+	VSUBPS       Z6, Z8, Z8
+	VMOVUPS      Z8, (BX)(R9*2)
+	VMOVAPS      Z14, Z6
+	VFMADD231PS  Z1, Z16, Z6
+	VMOVUPS      Z6, (BX)(R10*1)
+	VFNMADD231PS Z1, Z16, Z14
+	VMOVUPS      Z14, (BX)(R9*4)
+	VUNPCKLPS    Z5, Z4, Z6
+	VUNPCKLPS    Z9, Z7, Z8
+	VUNPCKHPS    Z5, Z4, Z4
+	VUNPCKHPS    Z9, Z7, Z5
+	VUNPCKLPD    Z8, Z6, Z7
+	VUNPCKHPD    Z8, Z6, Z6
+	VUNPCKLPD    Z5, Z4, Z8
+	VUNPCKHPD    Z5, Z4, Z4
+	VMOVAPS      Z7, Z5
+	VPERMT2PS    Z11, Z2, Z5
+	VMOVAPS      Z6, Z9
+	VPERMT2PS    Z11, Z3, Z9
+	LEAQ         (R8)(R10*8), BX
+	VSUBPS       Z8, Z5, Z10
+	VSUBPS       Z6, Z4, Z11
+	VFNMADD231PS Z0, Z8, Z5
+	VSUBPS       Z8, Z7, Z7
+	VFMADD132PS  Z0, Z10, Z7
+	VMOVUPS      Z7, (BX)
+	VSUBPS       Z4, Z9, Z9
+	VFNMADD231PS Z0, Z6, Z4
+	VFNMADD231PS Z0, Z11, Z9
+	VMOVUPS      Z9, (BX)(R11*1)
+	VADDPS       Z4, Z5, Z6
+	VMOVUPS      Z6, (BX)(R9*1)
+	VSUBPS       Z4, Z5, Z5
+	VMOVUPS      Z5, (BX)(R9*2)
+	VMOVAPS      Z10, Z4
+	VFMADD231PS  Z1, Z11, Z4
+	VMOVUPS      Z4, (BX)(R10*1)
+	VFNMADD231PS Z1, Z11, Z10
+	VMOVUPS      Z10, (BX)(R9*4)
+	ADDQ         48(AX), CX
+	ADDQ         56(AX), R8
+	DECQ         R12
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInWideAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoInWideAVX512_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInWideAVX512_2<>+0(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+4(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+8(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+12(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+16(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+20(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+24(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+28(SB)/4, $0x40000000
+GLOBL winoInWideAVX512_2<>(SB), RODATA|NOPTR, $32
+
+DATA winoNext0<>+0(SB)/4, $0x00000004
+DATA winoNext0<>+4(SB)/4, $0x00000005
+DATA winoNext0<>+8(SB)/4, $0x00000006
+DATA winoNext0<>+12(SB)/4, $0x00000007
+DATA winoNext0<>+16(SB)/4, $0x00000008
+DATA winoNext0<>+20(SB)/4, $0x00000009
+DATA winoNext0<>+24(SB)/4, $0x0000000a
+DATA winoNext0<>+28(SB)/4, $0x0000000b
+DATA winoNext0<>+32(SB)/4, $0x0000000c
+DATA winoNext0<>+36(SB)/4, $0x0000000d
+DATA winoNext0<>+40(SB)/4, $0x0000000e
+DATA winoNext0<>+44(SB)/4, $0x0000000f
+DATA winoNext0<>+48(SB)/4, $0x00000001
+DATA winoNext0<>+52(SB)/4, $0x00000002
+DATA winoNext0<>+56(SB)/4, $0x00000003
+DATA winoNext0<>+60(SB)/4, $0x00000010
+GLOBL winoNext0<>(SB), RODATA|NOPTR, $64
+
+DATA winoNext1<>+0(SB)/4, $0x00000004
+DATA winoNext1<>+4(SB)/4, $0x00000005
+DATA winoNext1<>+8(SB)/4, $0x00000006
+DATA winoNext1<>+12(SB)/4, $0x00000007
+DATA winoNext1<>+16(SB)/4, $0x00000008
+DATA winoNext1<>+20(SB)/4, $0x00000009
+DATA winoNext1<>+24(SB)/4, $0x0000000a
+DATA winoNext1<>+28(SB)/4, $0x0000000b
+DATA winoNext1<>+32(SB)/4, $0x0000000c
+DATA winoNext1<>+36(SB)/4, $0x0000000d
+DATA winoNext1<>+40(SB)/4, $0x0000000e
+DATA winoNext1<>+44(SB)/4, $0x0000000f
+DATA winoNext1<>+48(SB)/4, $0x00000001
+DATA winoNext1<>+52(SB)/4, $0x00000002
+DATA winoNext1<>+56(SB)/4, $0x00000003
+DATA winoNext1<>+60(SB)/4, $0x00000011
+GLOBL winoNext1<>(SB), RODATA|NOPTR, $64
+
 // func winoInAVX512(p *float32)
 // Requires: AVX, AVX512F
 TEXT ·winoInAVX512(SB), NOSPLIT, $0-8
 	MOVQ         p+0(FP), AX
-	MOVQ         (AX), CX
-	MOVQ         8(AX), DX
-	MOVQ         16(AX), BX
-	MOVQ         24(AX), SI
-	MOVQ         40(AX), DI
-	LEAQ         (SI)(SI*2), R8
-	LEAQ         (DI)(DI*2), R9
-	LEAQ         (DI)(DI*4), R10
 	VBROADCASTSS winoInAVX512_4<>+0(SB), Z0
 	VBROADCASTSS winoInAVX512_2<>+0(SB), Z1
 
-vec:
-	MOVQ         CX, R11
-	MOVQ         CX, R12
-	ADDQ         32(AX), R12
-	VMOVUPS      (R11)(SI*2), Z2
-	VMOVUPS      (R11), Z3
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), BX
+	ADDQ (AX), BX
+	MOVQ 8(CX), SI
+	ADDQ (AX), SI
+	MOVQ 16(CX), DI
+	ADDQ (AX), DI
+	MOVQ 24(CX), R8
+	ADDQ (AX), R8
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R9
+	MOVQ $0x00000006, CX
+
+row:
+	VMOVUPS      (BX), Z2
+	VMOVUPS      (SI), Z3
+	VMOVUPS      (DI), Z4
+	VMOVUPS      (R8), Z5
+	VUNPCKLPS    Z3, Z2, Z6
+	VUNPCKLPS    Z5, Z4, Z7
+	VUNPCKHPS    Z3, Z2, Z2
+	VUNPCKHPS    Z5, Z4, Z3
+	VUNPCKLPD    Z7, Z6, Z4
+	VUNPCKHPD    Z7, Z6, Z5
+	VUNPCKLPD    Z3, Z2, Z6
+	VUNPCKHPD    Z3, Z2, Z2
+	VMOVUPS      16(BX), Z3
+	VMOVUPS      16(SI), Z7
+	VMOVUPS      16(DI), Z8
+	VMOVUPS      16(R8), Z9
+	VUNPCKLPS    Z7, Z3, Z3
+	VUNPCKLPS    Z9, Z8, Z7
+	VUNPCKLPD    Z7, Z3, Z8
+	VUNPCKHPD    Z7, Z3, Z3
+	VSUBPS       Z6, Z8, Z7
+	VSUBPS       Z5, Z2, Z9
+	VFNMADD231PS Z0, Z6, Z8
+	VSUBPS       Z6, Z4, Z4
+	VFMADD132PS  Z0, Z7, Z4
+	VMOVUPS      Z4, (DX)
 	VSUBPS       Z2, Z3, Z3
-	VMOVUPS      (R12), Z4
-	VSUBPS       Z2, Z4, Z4
-	VFMADD132PS  Z0, Z4, Z3
-	VMOVUPS      (R11)(R8*1), Z2
-	VMOVUPS      (R12)(SI*1), Z4
-	VSUBPS       Z2, Z4, Z4
-	VSUBPS       (R11)(SI*1), Z2, Z2
-	VFNMADD231PS Z0, Z2, Z4
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R11)(SI*2), Z2
-	VMOVUPS      (R11), Z5
-	VSUBPS       Z2, Z5, Z5
-	VMOVUPS      (R12), Z6
-	VSUBPS       Z2, Z6, Z6
-	VFMADD132PS  Z0, Z6, Z5
-	VMOVUPS      (R11)(R8*1), Z2
-	VMOVUPS      (R12)(SI*1), Z6
-	VSUBPS       Z2, Z6, Z6
-	VSUBPS       (R11)(SI*1), Z2, Z2
-	VFNMADD231PS Z0, Z2, Z6
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R11)(SI*2), Z2
-	VMOVUPS      (R11), Z7
-	VSUBPS       Z2, Z7, Z7
-	VMOVUPS      (R12), Z8
+	VFNMADD231PS Z0, Z5, Z2
+	VFNMADD231PS Z0, Z9, Z3
+	VMOVUPS      Z3, 320(DX)
+	VADDPS       Z2, Z8, Z3
+	VMOVUPS      Z3, 64(DX)
 	VSUBPS       Z2, Z8, Z8
-	VFMADD132PS  Z0, Z8, Z7
-	VMOVUPS      (R11)(R8*1), Z2
-	VMOVUPS      (R12)(SI*1), Z8
-	VSUBPS       Z2, Z8, Z8
-	VSUBPS       (R11)(SI*1), Z2, Z2
-	VFNMADD231PS Z0, Z2, Z8
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R11)(SI*2), Z2
-	VMOVUPS      (R11), Z9
-	VSUBPS       Z2, Z9, Z9
-	VMOVUPS      (R12), Z10
-	VSUBPS       Z2, Z10, Z10
-	VFMADD132PS  Z0, Z10, Z9
-	VMOVUPS      (R11)(R8*1), Z2
-	VMOVUPS      (R12)(SI*1), Z10
-	VSUBPS       Z2, Z10, Z10
-	VSUBPS       (R11)(SI*1), Z2, Z2
-	VFNMADD231PS Z0, Z2, Z10
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R11)(SI*2), Z2
-	VMOVUPS      (R11), Z11
-	VSUBPS       Z2, Z11, Z11
-	VMOVUPS      (R12), Z12
-	VSUBPS       Z2, Z12, Z12
-	VFMADD132PS  Z0, Z12, Z11
-	VMOVUPS      (R11)(R8*1), Z2
-	VMOVUPS      (R12)(SI*1), Z12
-	VSUBPS       Z2, Z12, Z12
-	VSUBPS       (R11)(SI*1), Z2, Z2
-	VFNMADD231PS Z0, Z2, Z12
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R11)(SI*2), Z2
-	VMOVUPS      (R11), Z13
-	VSUBPS       Z2, Z13, Z13
-	VMOVUPS      (R12), Z14
-	VSUBPS       Z2, Z14, Z14
-	VFMADD132PS  Z0, Z14, Z13
-	VMOVUPS      (R11)(R8*1), Z2
-	VMOVUPS      (R12)(SI*1), Z14
-	VSUBPS       Z2, Z14, Z14
-	VSUBPS       (R11)(SI*1), Z2, Z2
-	VFNMADD231PS Z0, Z2, Z14
-	MOVQ         DX, R11
-	VSUBPS       Z7, Z11, Z2
-	VSUBPS       Z5, Z9, Z15
-	VSUBPS       Z7, Z3, Z3
-	VFMADD132PS  Z0, Z2, Z3
-	VMOVUPS      Z3, (R11)
-	VSUBPS       Z9, Z13, Z13
-	VFNMADD231PS Z0, Z15, Z13
-	VMOVUPS      Z13, (R11)(R10*1)
-	VFNMADD231PS Z0, Z7, Z11
-	VFNMADD231PS Z0, Z5, Z9
-	VADDPS       Z9, Z11, Z3
-	VMOVUPS      Z3, (R11)(DI*1)
-	VSUBPS       Z9, Z11, Z3
-	VMOVUPS      Z3, (R11)(DI*2)
-	VMOVAPS      Z2, Z3
-	VFMADD231PS  Z1, Z15, Z3
-	VMOVUPS      Z3, (R11)(R9*1)
-	VFNMADD231PS Z1, Z15, Z2
-	VMOVUPS      Z2, (R11)(DI*4)
-	LEAQ         (DX)(R9*8), R11
-	LEAQ         (R11)(R9*2), R11
-	VSUBPS       Z8, Z12, Z2
-	VSUBPS       Z6, Z10, Z3
-	VSUBPS       Z8, Z4, Z4
-	VFMADD132PS  Z0, Z2, Z4
-	VMOVUPS      Z4, (R11)
-	VSUBPS       Z10, Z14, Z14
-	VFNMADD231PS Z0, Z3, Z14
-	VMOVUPS      Z14, (R11)(R10*1)
-	VFNMADD231PS Z0, Z8, Z12
-	VFNMADD231PS Z0, Z6, Z10
-	VADDPS       Z10, Z12, Z4
-	VMOVUPS      Z4, (R11)(DI*1)
-	VSUBPS       Z10, Z12, Z4
-	VMOVUPS      Z4, (R11)(DI*2)
-	VMOVAPS      Z2, Z4
-	VFMADD231PS  Z1, Z3, Z4
-	VMOVUPS      Z4, (R11)(R9*1)
-	VFNMADD231PS Z1, Z3, Z2
-	VMOVUPS      Z2, (R11)(DI*4)
-	MOVQ         CX, R11
-	MOVQ         CX, R12
-	ADDQ         32(AX), R12
-	VMOVUPS      (R12), Z2
-	VMOVUPS      (R11)(R8*1), Z3
-	VMOVUPS      (R11)(SI*2), Z4
-	VFNMADD231PS Z0, Z4, Z2
-	VMOVUPS      (R11)(SI*1), Z4
-	VFNMADD231PS Z0, Z4, Z3
-	VADDPS       Z3, Z2, Z4
-	VSUBPS       Z3, Z2, Z2
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Z3
-	VMOVUPS      (R11)(R8*1), Z5
-	VMOVUPS      (R11)(SI*2), Z6
-	VFNMADD231PS Z0, Z6, Z3
-	VMOVUPS      (R11)(SI*1), Z6
-	VFNMADD231PS Z0, Z6, Z5
-	VADDPS       Z5, Z3, Z6
-	VSUBPS       Z5, Z3, Z3
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Z5
-	VMOVUPS      (R11)(R8*1), Z7
-	VMOVUPS      (R11)(SI*2), Z8
-	VFNMADD231PS Z0, Z8, Z5
-	VMOVUPS      (R11)(SI*1), Z8
-	VFNMADD231PS Z0, Z8, Z7
-	VADDPS       Z7, Z5, Z8
-	VSUBPS       Z7, Z5, Z5
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Z7
-	VMOVUPS      (R11)(R8*1), Z9
-	VMOVUPS      (R11)(SI*2), Z10
-	VFNMADD231PS Z0, Z10, Z7
-	VMOVUPS      (R11)(SI*1), Z10
-	VFNMADD231PS Z0, Z10, Z9
-	VADDPS       Z9, Z7, Z10
-	VSUBPS       Z9, Z7, Z7
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Z9
-	VMOVUPS      (R11)(R8*1), Z11
-	VMOVUPS      (R11)(SI*2), Z12
-	VFNMADD231PS Z0, Z12, Z9
-	VMOVUPS      (R11)(SI*1), Z12
-	VFNMADD231PS Z0, Z12, Z11
-	VADDPS       Z11, Z9, Z12
-	VSUBPS       Z11, Z9, Z9
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Z11
-	VMOVUPS      (R11)(R8*1), Z13
-	VMOVUPS      (R11)(SI*2), Z14
-	VFNMADD231PS Z0, Z14, Z11
-	VMOVUPS      (R11)(SI*1), Z14
-	VFNMADD231PS Z0, Z14, Z13
-	VADDPS       Z13, Z11, Z14
-	VSUBPS       Z13, Z11, Z11
-	LEAQ         (DX)(R9*2), R11
-	VSUBPS       Z8, Z12, Z13
-	VSUBPS       Z6, Z10, Z15
-	VSUBPS       Z8, Z4, Z4
-	VFMADD132PS  Z0, Z13, Z4
-	VMOVUPS      Z4, (R11)
-	VSUBPS       Z10, Z14, Z14
-	VFNMADD231PS Z0, Z15, Z14
-	VMOVUPS      Z14, (R11)(R10*1)
-	VFNMADD231PS Z0, Z8, Z12
-	VFNMADD231PS Z0, Z6, Z10
-	VADDPS       Z10, Z12, Z4
-	VMOVUPS      Z4, (R11)(DI*1)
-	VSUBPS       Z10, Z12, Z4
-	VMOVUPS      Z4, (R11)(DI*2)
-	VMOVAPS      Z13, Z4
-	VFMADD231PS  Z1, Z15, Z4
-	VMOVUPS      Z4, (R11)(R9*1)
-	VFNMADD231PS Z1, Z15, Z13
-	VMOVUPS      Z13, (R11)(DI*4)
-	LEAQ         (DX)(R9*4), R11
-	VSUBPS       Z5, Z9, Z4
-	VSUBPS       Z3, Z7, Z6
-	VSUBPS       Z5, Z2, Z2
-	VFMADD132PS  Z0, Z4, Z2
-	VMOVUPS      Z2, (R11)
-	VSUBPS       Z7, Z11, Z11
-	VFNMADD231PS Z0, Z6, Z11
-	VMOVUPS      Z11, (R11)(R10*1)
-	VFNMADD231PS Z0, Z5, Z9
-	VFNMADD231PS Z0, Z3, Z7
-	VADDPS       Z7, Z9, Z2
-	VMOVUPS      Z2, (R11)(DI*1)
-	VSUBPS       Z7, Z9, Z2
-	VMOVUPS      Z2, (R11)(DI*2)
-	VMOVAPS      Z4, Z2
-	VFMADD231PS  Z1, Z6, Z2
-	VMOVUPS      Z2, (R11)(R9*1)
-	VFNMADD231PS Z1, Z6, Z4
-	VMOVUPS      Z4, (R11)(DI*4)
-	MOVQ         CX, R11
-	MOVQ         CX, R12
-	ADDQ         32(AX), R12
-	VMOVUPS      (R12), Z2
-	VMOVUPS      (R11)(R8*1), Z3
-	VSUBPS       (R11)(SI*2), Z2, Z2
-	VSUBPS       (R11)(SI*1), Z3, Z3
-	VMOVAPS      Z2, Z4
-	VFMADD231PS  Z1, Z3, Z4
-	VFNMADD231PS Z1, Z3, Z2
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Z3
-	VMOVUPS      (R11)(R8*1), Z5
-	VSUBPS       (R11)(SI*2), Z3, Z3
-	VSUBPS       (R11)(SI*1), Z5, Z5
-	VMOVAPS      Z3, Z6
-	VFMADD231PS  Z1, Z5, Z6
-	VFNMADD231PS Z1, Z5, Z3
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Z5
-	VMOVUPS      (R11)(R8*1), Z7
-	VSUBPS       (R11)(SI*2), Z5, Z5
-	VSUBPS       (R11)(SI*1), Z7, Z7
-	VMOVAPS      Z5, Z8
-	VFMADD231PS  Z1, Z7, Z8
-	VFNMADD231PS Z1, Z7, Z5
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Z7
-	VMOVUPS      (R11)(R8*1), Z9
-	VSUBPS       (R11)(SI*2), Z7, Z7
-	VSUBPS       (R11)(SI*1), Z9, Z9
-	VMOVAPS      Z7, Z10
-	VFMADD231PS  Z1, Z9, Z10
+	VMOVUPS      Z8, 128(DX)
+	VMOVAPS      Z7, Z2
+	VFMADD231PS  Z1, Z9, Z2
+	VMOVUPS      Z2, 192(DX)
 	VFNMADD231PS Z1, Z9, Z7
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Z9
-	VMOVUPS      (R11)(R8*1), Z11
-	VSUBPS       (R11)(SI*2), Z9, Z9
-	VSUBPS       (R11)(SI*1), Z11, Z11
-	VMOVAPS      Z9, Z12
-	VFMADD231PS  Z1, Z11, Z12
-	VFNMADD231PS Z1, Z11, Z9
-	LEAQ         (R11)(SI*4), R11
-	LEAQ         (R12)(SI*4), R12
-	VMOVUPS      (R12), Z11
-	VMOVUPS      (R11)(R8*1), Z13
-	VSUBPS       (R11)(SI*2), Z11, Z11
-	VSUBPS       (R11)(SI*1), Z13, Z13
-	VMOVAPS      Z11, Z14
-	VFMADD231PS  Z1, Z13, Z14
-	VFNMADD231PS Z1, Z13, Z11
-	LEAQ         (DX)(R9*4), R11
-	LEAQ         (R11)(R9*2), R11
-	VSUBPS       Z8, Z12, Z13
-	VSUBPS       Z6, Z10, Z15
-	VSUBPS       Z8, Z4, Z4
-	VFMADD132PS  Z0, Z13, Z4
-	VMOVUPS      Z4, (R11)
-	VSUBPS       Z10, Z14, Z14
-	VFNMADD231PS Z0, Z15, Z14
-	VMOVUPS      Z14, (R11)(R10*1)
-	VFNMADD231PS Z0, Z8, Z12
-	VFNMADD231PS Z0, Z6, Z10
-	VADDPS       Z10, Z12, Z4
-	VMOVUPS      Z4, (R11)(DI*1)
-	VSUBPS       Z10, Z12, Z4
-	VMOVUPS      Z4, (R11)(DI*2)
-	VMOVAPS      Z13, Z4
-	VFMADD231PS  Z1, Z15, Z4
-	VMOVUPS      Z4, (R11)(R9*1)
-	VFNMADD231PS Z1, Z15, Z13
-	VMOVUPS      Z13, (R11)(DI*4)
-	LEAQ         (DX)(R9*8), R11
-	VSUBPS       Z5, Z9, Z4
-	VSUBPS       Z3, Z7, Z6
-	VSUBPS       Z5, Z2, Z2
-	VFMADD132PS  Z0, Z4, Z2
-	VMOVUPS      Z2, (R11)
-	VSUBPS       Z7, Z11, Z11
-	VFNMADD231PS Z0, Z6, Z11
-	VMOVUPS      Z11, (R11)(R10*1)
-	VFNMADD231PS Z0, Z5, Z9
-	VFNMADD231PS Z0, Z3, Z7
-	VADDPS       Z7, Z9, Z2
-	VMOVUPS      Z2, (R11)(DI*1)
-	VSUBPS       Z7, Z9, Z2
-	VMOVUPS      Z2, (R11)(DI*2)
-	VMOVAPS      Z4, Z2
-	VFMADD231PS  Z1, Z6, Z2
-	VMOVUPS      Z2, (R11)(R9*1)
-	VFNMADD231PS Z1, Z6, Z4
-	VMOVUPS      Z4, (R11)(DI*4)
-	ADDQ         $0x00000040, CX
+	VMOVUPS      Z7, 256(DX)
+	ADDQ         R9, BX
+	ADDQ         R9, SI
+	ADDQ         R9, DI
+	ADDQ         R9, R8
+	ADDQ         $0x00000180, DX
+	DECQ         CX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x06, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), R9
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000006, BX
+
+column:
+	VMOVUPS      (DX), Z2
+	VMOVUPS      384(DX), Z3
+	VMOVUPS      768(DX), Z4
+	VMOVUPS      1152(DX), Z5
+	VMOVUPS      1536(DX), Z6
+	VMOVUPS      1920(DX), Z7
+	VSUBPS       Z4, Z6, Z8
+	VSUBPS       Z3, Z5, Z9
+	VFNMADD231PS Z0, Z4, Z6
+	VSUBPS       Z4, Z2, Z2
+	VFMADD132PS  Z0, Z8, Z2
+	VMOVUPS      Z2, (CX)
+	VSUBPS       Z5, Z7, Z7
+	VFNMADD231PS Z0, Z3, Z5
+	VFNMADD231PS Z0, Z9, Z7
+	VMOVUPS      Z7, (CX)(R9*1)
+	VADDPS       Z5, Z6, Z2
+	VMOVUPS      Z2, (CX)(SI*1)
+	VSUBPS       Z5, Z6, Z6
+	VMOVUPS      Z6, (CX)(SI*2)
+	VMOVAPS      Z8, Z2
+	VFMADD231PS  Z1, Z9, Z2
+	VMOVUPS      Z2, (CX)(R8*1)
+	VFNMADD231PS Z1, Z9, Z8
+	VMOVUPS      Z8, (CX)(SI*4)
+	ADDQ         DI, CX
 	ADDQ         $0x00000040, DX
 	DECQ         BX
-	JNZ          vec
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
 	VZEROUPPER
 	RET
 
@@ -17944,304 +22040,486 @@ DATA winoInAVX512_2<>+24(SB)/4, $0x40000000
 DATA winoInAVX512_2<>+28(SB)/4, $0x40000000
 GLOBL winoInAVX512_2<>(SB), RODATA|NOPTR, $32
 
+// func winoInUpAVX512(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoInUpAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	VBROADCASTSS winoInUpAVX512_4<>+0(SB), Z0
+	VBROADCASTSS winoInUpAVX512_5<>+0(SB), Z1
+	VMOVUPS      winoPairsmask66<>+0(SB), Z2
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), BX
+	ADDQ (AX), BX
+	MOVQ 8(CX), SI
+	ADDQ (AX), SI
+	MOVQ 16(CX), DI
+	ADDQ (AX), DI
+	MOVQ 24(CX), R8
+	ADDQ (AX), R8
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R9
+	MOVQ $0x00000004, CX
+
+row:
+	VMOVUPS      (BX), Z3
+	VPERMPD      Z3, Z2, Z3
+	VMOVUPS      (SI), Z4
+	VPERMPD      Z4, Z2, Z4
+	VMOVUPS      (DI), Z5
+	VPERMPD      Z5, Z2, Z5
+	VMOVUPS      (R8), Z6
+	VPERMPD      Z6, Z2, Z6
+	VUNPCKLPS    Z4, Z3, Z7
+	VUNPCKLPS    Z6, Z5, Z8
+	VUNPCKHPS    Z4, Z3, Z3
+	VUNPCKHPS    Z6, Z5, Z4
+	VUNPCKLPD    Z8, Z7, Z5
+	VUNPCKHPD    Z8, Z7, Z6
+	VUNPCKLPD    Z4, Z3, Z7
+	VUNPCKHPD    Z4, Z3, Z3
+	VFMADD132PS  Z0, Z7, Z5
+	VFNMADD231PS Z1, Z6, Z5
+	VMOVUPS      Z5, (DX)
+	VSUBPS       Z7, Z6, Z4
+	VMOVUPS      Z4, 128(DX)
+	VFNMADD231PS Z1, Z7, Z3
+	VFMADD231PS  Z0, Z6, Z3
+	VMOVUPS      Z3, 192(DX)
+	VFNMADD231PS Z0, Z6, Z7
+	VMOVUPS      Z7, 64(DX)
+	ADDQ         R9, BX
+	ADDQ         R9, SI
+	ADDQ         R9, DI
+	ADDQ         R9, R8
+	ADDQ         $0x00000100, DX
+	DECQ         CX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x04, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), DX
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000004, BX
+
+column:
+	VMOVUPS      (DX), Z3
+	VMOVUPS      256(DX), Z4
+	VMOVUPS      512(DX), Z5
+	VMOVUPS      768(DX), Z6
+	VFMADD132PS  Z0, Z5, Z3
+	VFNMADD231PS Z1, Z4, Z3
+	VMOVUPS      Z3, (CX)
+	VSUBPS       Z5, Z4, Z3
+	VMOVUPS      Z3, (CX)(SI*2)
+	VFNMADD231PS Z1, Z5, Z6
+	VFMADD231PS  Z0, Z4, Z6
+	VMOVUPS      Z6, (CX)(R8*1)
+	VFNMADD231PS Z0, Z4, Z5
+	VMOVUPS      Z5, (CX)(SI*1)
+	ADDQ         DI, CX
+	ADDQ         $0x00000040, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInUpAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoInUpAVX512_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInUpAVX512_5<>+0(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+4(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+8(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+12(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+16(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+20(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+24(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+28(SB)/4, $0x40a00000
+GLOBL winoInUpAVX512_5<>(SB), RODATA|NOPTR, $32
+
+DATA winoPairsmask66<>+0(SB)/8, $0x0000000000000000
+DATA winoPairsmask66<>+8(SB)/8, $0x0000000000000001
+DATA winoPairsmask66<>+16(SB)/8, $0x0000000000000001
+DATA winoPairsmask66<>+24(SB)/8, $0x0000000000000002
+DATA winoPairsmask66<>+32(SB)/8, $0x0000000000000002
+DATA winoPairsmask66<>+40(SB)/8, $0x0000000000000003
+DATA winoPairsmask66<>+48(SB)/8, $0x0000000000000003
+DATA winoPairsmask66<>+56(SB)/8, $0x0000000000000004
+GLOBL winoPairsmask66<>(SB), RODATA|NOPTR, $64
+
 // func winoOutAVX512(p *float32)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·winoOutAVX512(SB), NOSPLIT, $0-8
 	MOVQ         p+0(FP), AX
 	MOVQ         (AX), CX
 	MOVQ         8(AX), DX
-	MOVQ         16(AX), BX
-	MOVQ         24(AX), SI
-	MOVQ         40(AX), DI
-	LEAQ         (SI)(SI*2), R8
-	ADDQ         R8, R8
-	LEAQ         (R8)(R8*2), R9
-	LEAQ         (R8)(R8*4), R10
+	MOVQ         24(AX), BX
+	MOVQ         32(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         40(AX), R8
+	MOVQ         64(AX), R9
+	LEAQ         (R9)(R9*2), R10
+	ADDQ         R10, R10
+	LEAQ         (R10)(R10*2), R11
+	LEAQ         (R10)(R10*4), R12
 	VBROADCASTSS winoOutAVX512_2<>+0(SB), Z0
 	VBROADCASTSS winoOutAVX512_4<>+0(SB), Z1
 	VBROADCASTSS winoOutAVX512_8<>+0(SB), Z2
-	VMOVUPS      zipLow<>+0(SB), Z3
-	VMOVUPS      zipHigh<>+0(SB), Z4
-	VMOVUPS      zipLow2<>+0(SB), Z5
-	VMOVUPS      zipHigh2<>+0(SB), Z6
-	MOVQ         48(AX), R11
+	MOVQ         48(AX), R14
+	ADDQ         R14, R14
 
-vec:
-	MOVQ         CX, R12
-	VMOVUPS      (R12)(R8*1), Z7
-	VADDPS       (R12)(R8*2), Z7, Z7
-	VMOVUPS      (R12)(R9*1), Z8
-	VADDPS       (R12)(R8*4), Z8, Z8
-	VADDPS       Z8, Z7, Z9
-	VADDPS       (R12), Z9, Z9
-	VFMADD231PS  Z1, Z8, Z7
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Z8
-	VADDPS       (R12)(R8*2), Z8, Z8
-	VMOVUPS      (R12)(R9*1), Z10
-	VADDPS       (R12)(R8*4), Z10, Z10
+channel:
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Z3
+	VADDPS       (R13)(R10*2), Z3, Z3
+	VMOVUPS      (R13)(R11*1), Z4
+	VADDPS       (R13)(R10*4), Z4, Z4
+	VADDPS       Z4, Z3, Z5
+	VADDPS       (R13), Z5, Z5
+	VFMADD231PS  Z1, Z4, Z3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z4
+	VADDPS       (R13)(R10*2), Z4, Z4
+	VMOVUPS      (R13)(R11*1), Z6
+	VADDPS       (R13)(R10*4), Z6, Z6
+	VADDPS       Z6, Z4, Z7
+	VADDPS       (R13), Z7, Z7
+	VFMADD231PS  Z1, Z6, Z4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z6
+	VADDPS       (R13)(R10*2), Z6, Z6
+	VMOVUPS      (R13)(R11*1), Z8
+	VADDPS       (R13)(R10*4), Z8, Z8
+	VADDPS       Z8, Z6, Z9
+	VADDPS       (R13), Z9, Z9
+	VFMADD231PS  Z1, Z8, Z6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z8
+	VADDPS       (R13)(R10*2), Z8, Z8
+	VMOVUPS      (R13)(R11*1), Z10
+	VADDPS       (R13)(R10*4), Z10, Z10
 	VADDPS       Z10, Z8, Z11
-	VADDPS       (R12), Z11, Z11
+	VADDPS       (R13), Z11, Z11
 	VFMADD231PS  Z1, Z10, Z8
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Z10
-	VADDPS       (R12)(R8*2), Z10, Z10
-	VMOVUPS      (R12)(R9*1), Z12
-	VADDPS       (R12)(R8*4), Z12, Z12
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z10
+	VADDPS       (R13)(R10*2), Z10, Z10
+	VMOVUPS      (R13)(R11*1), Z12
+	VADDPS       (R13)(R10*4), Z12, Z12
 	VADDPS       Z12, Z10, Z13
-	VADDPS       (R12), Z13, Z13
+	VADDPS       (R13), Z13, Z13
 	VFMADD231PS  Z1, Z12, Z10
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Z12
-	VADDPS       (R12)(R8*2), Z12, Z12
-	VMOVUPS      (R12)(R9*1), Z14
-	VADDPS       (R12)(R8*4), Z14, Z14
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z12
+	VADDPS       (R13)(R10*2), Z12, Z12
+	VMOVUPS      (R13)(R11*1), Z14
+	VADDPS       (R13)(R10*4), Z14, Z14
 	VADDPS       Z14, Z12, Z15
-	VADDPS       (R12), Z15, Z15
+	VADDPS       (R13), Z15, Z15
 	VFMADD231PS  Z1, Z14, Z12
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Z14
-	VADDPS       (R12)(R8*2), Z14, Z14
-	VMOVUPS      (R12)(R9*1), Z16
-	VADDPS       (R12)(R8*4), Z16, Z16
-	VADDPS       Z16, Z14, Z17
-	VADDPS       (R12), Z17, Z17
-	VFMADD231PS  Z1, Z16, Z14
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Z16
-	VADDPS       (R12)(R8*2), Z16, Z16
-	VMOVUPS      (R12)(R9*1), Z18
-	VADDPS       (R12)(R8*4), Z18, Z18
-	VADDPS       Z18, Z16, Z19
-	VADDPS       (R12), Z19, Z19
-	VFMADD231PS  Z1, Z18, Z16
-	VADDPS       Z13, Z11, Z18
-	VADDPS       Z17, Z15, Z20
+	MOVQ         DX, R13
+	VADDPS       Z9, Z7, Z14
+	VADDPS       Z13, Z11, Z16
+	VSUBPS       Z9, Z7, Z7
 	VSUBPS       Z13, Z11, Z11
-	VSUBPS       Z17, Z15, Z15
-	VADDPS       Z18, Z9, Z9
-	VADDPS       Z20, Z9, Z9
-	VFMADD231PS  Z1, Z20, Z18
-	VMOVAPS      Z11, Z13
-	VFMADD231PS  Z0, Z15, Z13
-	VFMADD231PS  Z2, Z15, Z11
-	VADDPS       Z19, Z11, Z11
-	VBROADCASTSS 56(AX), Z15
-	VMAXPS       Z9, Z15, Z9
-	VMAXPS       Z13, Z15, Z13
-	VMAXPS       Z18, Z15, Z18
-	VMAXPS       Z11, Z15, Z11
-	VBROADCASTSS 60(AX), Z15
-	VMINPS       Z9, Z15, Z9
-	VMINPS       Z13, Z15, Z13
-	VMINPS       Z18, Z15, Z18
-	VMINPS       Z11, Z15, Z11
-	LEAQ         (DX), R13
-	PREFETCHT0   (R13)(R11*1)
-	PREFETCHT0   64(R13)(R11*1)
-	PREFETCHT0   128(R13)(R11*1)
-	PREFETCHT0   192(R13)(R11*1)
-	VMOVAPS      Z9, Z15
-	VMOVAPS      Z18, Z17
-	VPERMT2PS    Z13, Z3, Z15
-	VPERMT2PS    Z13, Z4, Z9
-	VPERMT2PS    Z11, Z3, Z17
-	VPERMT2PS    Z11, Z4, Z18
-	VMOVAPS      Z15, Z11
-	VPERMT2PS    Z17, Z5, Z11
-	VMOVUPS      Z11, (DX)
-	VPERMT2PS    Z17, Z6, Z15
-	VMOVUPS      Z15, 64(DX)
-	VMOVAPS      Z9, Z11
-	VPERMT2PS    Z18, Z5, Z11
-	VMOVUPS      Z11, 128(DX)
-	VPERMT2PS    Z18, Z6, Z9
-	VMOVUPS      Z9, 192(DX)
-	VADDPS       Z10, Z8, Z9
-	VADDPS       Z14, Z12, Z11
-	VSUBPS       Z10, Z8, Z8
-	VSUBPS       Z14, Z12, Z12
-	VADDPS       Z9, Z7, Z7
-	VADDPS       Z11, Z7, Z7
-	VFMADD231PS  Z1, Z11, Z9
-	VMOVAPS      Z8, Z10
-	VFMADD231PS  Z0, Z12, Z10
-	VFMADD231PS  Z2, Z12, Z8
-	VADDPS       Z16, Z8, Z8
-	VBROADCASTSS 56(AX), Z11
-	VMAXPS       Z7, Z11, Z7
-	VMAXPS       Z10, Z11, Z10
-	VMAXPS       Z9, Z11, Z9
-	VMAXPS       Z8, Z11, Z8
-	VBROADCASTSS 60(AX), Z11
-	VMINPS       Z7, Z11, Z7
-	VMINPS       Z10, Z11, Z10
-	VMINPS       Z9, Z11, Z9
-	VMINPS       Z8, Z11, Z8
-	LEAQ         (DX)(DI*2), R13
-	PREFETCHT0   (R13)(R11*1)
-	PREFETCHT0   64(R13)(R11*1)
-	PREFETCHT0   128(R13)(R11*1)
-	PREFETCHT0   192(R13)(R11*1)
-	VMOVAPS      Z7, Z11
-	VMOVAPS      Z9, Z12
-	VPERMT2PS    Z10, Z3, Z11
-	VPERMT2PS    Z10, Z4, Z7
-	VPERMT2PS    Z8, Z3, Z12
-	VPERMT2PS    Z8, Z4, Z9
-	VMOVAPS      Z11, Z8
-	VPERMT2PS    Z12, Z5, Z8
-	VMOVUPS      Z8, (DX)(DI*2)
-	VPERMT2PS    Z12, Z6, Z11
-	VMOVUPS      Z11, 64(DX)(DI*2)
-	VMOVAPS      Z7, Z8
-	VPERMT2PS    Z9, Z5, Z8
-	VMOVUPS      Z8, 128(DX)(DI*2)
-	VPERMT2PS    Z9, Z6, Z7
-	VMOVUPS      Z7, 192(DX)(DI*2)
-	MOVQ         CX, R12
-	VMOVUPS      (R12)(R8*1), Z7
-	VSUBPS       (R12)(R8*2), Z7, Z7
-	VMOVUPS      (R12)(R9*1), Z8
-	VSUBPS       (R12)(R8*4), Z8, Z8
+	VADDPS       Z14, Z5, Z5
+	VADDPS       Z16, Z5, Z5
+	VFMADD231PS  Z1, Z16, Z14
 	VMOVAPS      Z7, Z9
+	VFMADD231PS  Z0, Z11, Z9
+	VFMADD231PS  Z2, Z11, Z7
+	VADDPS       Z15, Z7, Z7
+	VBROADCASTSS (BX), Z11
+	VADDPS       Z11, Z5, Z5
+	VADDPS       Z11, Z9, Z9
+	VADDPS       Z11, Z14, Z14
+	VADDPS       Z11, Z7, Z7
+	CMPQ         80(AX), $0x00
+	JE           free1
+	VBROADCASTSS 72(AX), Z11
+	VMAXPS       Z5, Z11, Z5
+	VMAXPS       Z9, Z11, Z9
+	VMAXPS       Z14, Z11, Z14
+	VMAXPS       Z7, Z11, Z7
+	CMPQ         80(AX), $0x01
+	JE           free1
+	VBROADCASTSS 76(AX), Z11
+	VMINPS       Z5, Z11, Z5
+	VMINPS       Z9, Z11, Z9
+	VMINPS       Z14, Z11, Z14
+	VMINPS       Z7, Z11, Z7
+
+free1:
+	VUNPCKLPS    Z9, Z5, Z11
+	VUNPCKLPS    Z7, Z14, Z13
+	VUNPCKHPS    Z9, Z5, Z5
+	VUNPCKHPS    Z7, Z14, Z7
+	VUNPCKLPD    Z13, Z11, Z9
+	VUNPCKHPD    Z13, Z11, Z11
+	VUNPCKLPD    Z7, Z5, Z13
+	VUNPCKHPD    Z7, Z5, Z5
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z9, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z11, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z13, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (DX)(R8*2), R13
+	VADDPS       Z6, Z4, Z5
+	VADDPS       Z10, Z8, Z7
+	VSUBPS       Z6, Z4, Z4
+	VSUBPS       Z10, Z8, Z8
+	VADDPS       Z5, Z3, Z3
+	VADDPS       Z7, Z3, Z3
+	VFMADD231PS  Z1, Z7, Z5
+	VMOVAPS      Z4, Z6
+	VFMADD231PS  Z0, Z8, Z6
+	VFMADD231PS  Z2, Z8, Z4
+	VADDPS       Z12, Z4, Z4
+	VBROADCASTSS (BX), Z7
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z7, Z6, Z6
+	VADDPS       Z7, Z5, Z5
+	VADDPS       Z7, Z4, Z4
+	CMPQ         80(AX), $0x00
+	JE           free2
+	VBROADCASTSS 72(AX), Z7
+	VMAXPS       Z3, Z7, Z3
+	VMAXPS       Z6, Z7, Z6
+	VMAXPS       Z5, Z7, Z5
+	VMAXPS       Z4, Z7, Z4
+	CMPQ         80(AX), $0x01
+	JE           free2
+	VBROADCASTSS 76(AX), Z7
+	VMINPS       Z3, Z7, Z3
+	VMINPS       Z6, Z7, Z6
+	VMINPS       Z5, Z7, Z5
+	VMINPS       Z4, Z7, Z4
+
+free2:
+	VUNPCKLPS    Z6, Z3, Z7
+	VUNPCKLPS    Z4, Z5, Z8
+	VUNPCKHPS    Z6, Z3, Z3
+	VUNPCKHPS    Z4, Z5, Z4
+	VUNPCKLPD    Z8, Z7, Z5
+	VUNPCKHPD    Z8, Z7, Z6
+	VUNPCKLPD    Z4, Z3, Z7
+	VUNPCKHPD    Z4, Z3, Z3
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z6, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z7, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z3, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Z3
+	VSUBPS       (R13)(R10*2), Z3, Z3
+	VMOVUPS      (R13)(R11*1), Z4
+	VSUBPS       (R13)(R10*4), Z4, Z4
+	VMOVAPS      Z3, Z5
+	VFMADD231PS  Z0, Z4, Z5
+	VFMADD231PS  Z2, Z4, Z3
+	VADDPS       (R13)(R12*1), Z3, Z3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z4
+	VSUBPS       (R13)(R10*2), Z4, Z4
+	VMOVUPS      (R13)(R11*1), Z6
+	VSUBPS       (R13)(R10*4), Z6, Z6
+	VMOVAPS      Z4, Z7
+	VFMADD231PS  Z0, Z6, Z7
+	VFMADD231PS  Z2, Z6, Z4
+	VADDPS       (R13)(R12*1), Z4, Z4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z6
+	VSUBPS       (R13)(R10*2), Z6, Z6
+	VMOVUPS      (R13)(R11*1), Z8
+	VSUBPS       (R13)(R10*4), Z8, Z8
+	VMOVAPS      Z6, Z9
 	VFMADD231PS  Z0, Z8, Z9
-	VFMADD231PS  Z2, Z8, Z7
-	VADDPS       (R12)(R10*1), Z7, Z7
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Z8
-	VSUBPS       (R12)(R8*2), Z8, Z8
-	VMOVUPS      (R12)(R9*1), Z10
-	VSUBPS       (R12)(R8*4), Z10, Z10
+	VFMADD231PS  Z2, Z8, Z6
+	VADDPS       (R13)(R12*1), Z6, Z6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z8
+	VSUBPS       (R13)(R10*2), Z8, Z8
+	VMOVUPS      (R13)(R11*1), Z10
+	VSUBPS       (R13)(R10*4), Z10, Z10
 	VMOVAPS      Z8, Z11
 	VFMADD231PS  Z0, Z10, Z11
 	VFMADD231PS  Z2, Z10, Z8
-	VADDPS       (R12)(R10*1), Z8, Z8
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Z10
-	VSUBPS       (R12)(R8*2), Z10, Z10
-	VMOVUPS      (R12)(R9*1), Z12
-	VSUBPS       (R12)(R8*4), Z12, Z12
+	VADDPS       (R13)(R12*1), Z8, Z8
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z10
+	VSUBPS       (R13)(R10*2), Z10, Z10
+	VMOVUPS      (R13)(R11*1), Z12
+	VSUBPS       (R13)(R10*4), Z12, Z12
 	VMOVAPS      Z10, Z13
 	VFMADD231PS  Z0, Z12, Z13
 	VFMADD231PS  Z2, Z12, Z10
-	VADDPS       (R12)(R10*1), Z10, Z10
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Z12
-	VSUBPS       (R12)(R8*2), Z12, Z12
-	VMOVUPS      (R12)(R9*1), Z14
-	VSUBPS       (R12)(R8*4), Z14, Z14
+	VADDPS       (R13)(R12*1), Z10, Z10
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z12
+	VSUBPS       (R13)(R10*2), Z12, Z12
+	VMOVUPS      (R13)(R11*1), Z14
+	VSUBPS       (R13)(R10*4), Z14, Z14
 	VMOVAPS      Z12, Z15
 	VFMADD231PS  Z0, Z14, Z15
 	VFMADD231PS  Z2, Z14, Z12
-	VADDPS       (R12)(R10*1), Z12, Z12
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Z14
-	VSUBPS       (R12)(R8*2), Z14, Z14
-	VMOVUPS      (R12)(R9*1), Z16
-	VSUBPS       (R12)(R8*4), Z16, Z16
-	VMOVAPS      Z14, Z17
-	VFMADD231PS  Z0, Z16, Z17
-	VFMADD231PS  Z2, Z16, Z14
-	VADDPS       (R12)(R10*1), Z14, Z14
-	ADDQ         SI, R12
-	VMOVUPS      (R12)(R8*1), Z16
-	VSUBPS       (R12)(R8*2), Z16, Z16
-	VMOVUPS      (R12)(R9*1), Z18
-	VSUBPS       (R12)(R8*4), Z18, Z18
-	VMOVAPS      Z16, Z19
-	VFMADD231PS  Z0, Z18, Z19
-	VFMADD231PS  Z2, Z18, Z16
-	VADDPS       (R12)(R10*1), Z16, Z16
-	VADDPS       Z13, Z11, Z18
-	VADDPS       Z17, Z15, Z20
+	VADDPS       (R13)(R12*1), Z12, Z12
+	LEAQ         (DX)(R8*1), R13
+	VADDPS       Z9, Z7, Z14
+	VADDPS       Z13, Z11, Z16
+	VSUBPS       Z9, Z7, Z7
 	VSUBPS       Z13, Z11, Z11
-	VSUBPS       Z17, Z15, Z15
-	VADDPS       Z18, Z9, Z9
-	VADDPS       Z20, Z9, Z9
-	VFMADD231PS  Z1, Z20, Z18
-	VMOVAPS      Z11, Z13
-	VFMADD231PS  Z0, Z15, Z13
-	VFMADD231PS  Z2, Z15, Z11
-	VADDPS       Z19, Z11, Z11
-	VBROADCASTSS 56(AX), Z15
-	VMAXPS       Z9, Z15, Z9
-	VMAXPS       Z13, Z15, Z13
-	VMAXPS       Z18, Z15, Z18
-	VMAXPS       Z11, Z15, Z11
-	VBROADCASTSS 60(AX), Z15
-	VMINPS       Z9, Z15, Z9
-	VMINPS       Z13, Z15, Z13
-	VMINPS       Z18, Z15, Z18
-	VMINPS       Z11, Z15, Z11
-	LEAQ         (DX)(DI*1), R13
-	PREFETCHT0   (R13)(R11*1)
-	PREFETCHT0   64(R13)(R11*1)
-	PREFETCHT0   128(R13)(R11*1)
-	PREFETCHT0   192(R13)(R11*1)
-	VMOVAPS      Z9, Z15
-	VMOVAPS      Z18, Z17
-	VPERMT2PS    Z13, Z3, Z15
-	VPERMT2PS    Z13, Z4, Z9
-	VPERMT2PS    Z11, Z3, Z17
-	VPERMT2PS    Z11, Z4, Z18
-	VMOVAPS      Z15, Z11
-	VPERMT2PS    Z17, Z5, Z11
-	VMOVUPS      Z11, (DX)(DI*1)
-	VPERMT2PS    Z17, Z6, Z15
-	VMOVUPS      Z15, 64(DX)(DI*1)
-	VMOVAPS      Z9, Z11
-	VPERMT2PS    Z18, Z5, Z11
-	VMOVUPS      Z11, 128(DX)(DI*1)
-	VPERMT2PS    Z18, Z6, Z9
-	VMOVUPS      Z9, 192(DX)(DI*1)
-	LEAQ         (DX)(DI*1), R12
-	VADDPS       Z10, Z8, Z9
-	VADDPS       Z14, Z12, Z11
-	VSUBPS       Z10, Z8, Z8
-	VSUBPS       Z14, Z12, Z12
-	VADDPS       Z9, Z7, Z7
+	VADDPS       Z14, Z5, Z5
+	VADDPS       Z16, Z5, Z5
+	VFMADD231PS  Z1, Z16, Z14
+	VMOVAPS      Z7, Z9
+	VFMADD231PS  Z0, Z11, Z9
+	VFMADD231PS  Z2, Z11, Z7
+	VADDPS       Z15, Z7, Z7
+	VBROADCASTSS (BX), Z11
+	VADDPS       Z11, Z5, Z5
+	VADDPS       Z11, Z9, Z9
+	VADDPS       Z11, Z14, Z14
 	VADDPS       Z11, Z7, Z7
-	VFMADD231PS  Z1, Z11, Z9
-	VMOVAPS      Z8, Z10
-	VFMADD231PS  Z0, Z12, Z10
-	VFMADD231PS  Z2, Z12, Z8
-	VADDPS       Z16, Z8, Z8
-	VBROADCASTSS 56(AX), Z11
-	VMAXPS       Z7, Z11, Z7
-	VMAXPS       Z10, Z11, Z10
+	CMPQ         80(AX), $0x00
+	JE           free3
+	VBROADCASTSS 72(AX), Z11
+	VMAXPS       Z5, Z11, Z5
 	VMAXPS       Z9, Z11, Z9
-	VMAXPS       Z8, Z11, Z8
-	VBROADCASTSS 60(AX), Z11
-	VMINPS       Z7, Z11, Z7
-	VMINPS       Z10, Z11, Z10
+	VMAXPS       Z14, Z11, Z14
+	VMAXPS       Z7, Z11, Z7
+	CMPQ         80(AX), $0x01
+	JE           free3
+	VBROADCASTSS 76(AX), Z11
+	VMINPS       Z5, Z11, Z5
 	VMINPS       Z9, Z11, Z9
-	VMINPS       Z8, Z11, Z8
-	LEAQ         (R12)(DI*2), R13
-	PREFETCHT0   (R13)(R11*1)
-	PREFETCHT0   64(R13)(R11*1)
-	PREFETCHT0   128(R13)(R11*1)
-	PREFETCHT0   192(R13)(R11*1)
-	VMOVAPS      Z7, Z11
-	VMOVAPS      Z9, Z12
-	VPERMT2PS    Z10, Z3, Z11
-	VPERMT2PS    Z10, Z4, Z7
-	VPERMT2PS    Z8, Z3, Z12
-	VPERMT2PS    Z8, Z4, Z9
-	VMOVAPS      Z11, Z8
-	VPERMT2PS    Z12, Z5, Z8
-	VMOVUPS      Z8, (R12)(DI*2)
-	VPERMT2PS    Z12, Z6, Z11
-	VMOVUPS      Z11, 64(R12)(DI*2)
-	VMOVAPS      Z7, Z8
-	VPERMT2PS    Z9, Z5, Z8
-	VMOVUPS      Z8, 128(R12)(DI*2)
-	VPERMT2PS    Z9, Z6, Z7
-	VMOVUPS      Z7, 192(R12)(DI*2)
-	ADDQ         $0x00000040, CX
-	ADDQ         $0x00000100, DX
-	DECQ         BX
-	JNZ          vec
+	VMINPS       Z14, Z11, Z14
+	VMINPS       Z7, Z11, Z7
+
+free3:
+	VUNPCKLPS    Z9, Z5, Z11
+	VUNPCKLPS    Z7, Z14, Z13
+	VUNPCKHPS    Z9, Z5, Z5
+	VUNPCKHPS    Z7, Z14, Z7
+	VUNPCKLPD    Z13, Z11, Z9
+	VUNPCKHPD    Z13, Z11, Z11
+	VUNPCKLPD    Z7, Z5, Z13
+	VUNPCKHPD    Z7, Z5, Z5
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z9, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z11, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z13, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (R13)(R8*2), R13
+	VADDPS       Z6, Z4, Z5
+	VADDPS       Z10, Z8, Z7
+	VSUBPS       Z6, Z4, Z4
+	VSUBPS       Z10, Z8, Z8
+	VADDPS       Z5, Z3, Z3
+	VADDPS       Z7, Z3, Z3
+	VFMADD231PS  Z1, Z7, Z5
+	VMOVAPS      Z4, Z6
+	VFMADD231PS  Z0, Z8, Z6
+	VFMADD231PS  Z2, Z8, Z4
+	VADDPS       Z12, Z4, Z4
+	VBROADCASTSS (BX), Z7
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z7, Z6, Z6
+	VADDPS       Z7, Z5, Z5
+	VADDPS       Z7, Z4, Z4
+	CMPQ         80(AX), $0x00
+	JE           free4
+	VBROADCASTSS 72(AX), Z7
+	VMAXPS       Z3, Z7, Z3
+	VMAXPS       Z6, Z7, Z6
+	VMAXPS       Z5, Z7, Z5
+	VMAXPS       Z4, Z7, Z4
+	CMPQ         80(AX), $0x01
+	JE           free4
+	VBROADCASTSS 76(AX), Z7
+	VMINPS       Z3, Z7, Z3
+	VMINPS       Z6, Z7, Z6
+	VMINPS       Z5, Z7, Z5
+	VMINPS       Z4, Z7, Z4
+
+free4:
+	VUNPCKLPS  Z6, Z3, Z7
+	VUNPCKLPS  Z4, Z5, Z8
+	VUNPCKHPS  Z6, Z3, Z3
+	VUNPCKHPS  Z4, Z5, Z4
+	VUNPCKLPD  Z8, Z7, Z5
+	VUNPCKHPD  Z8, Z7, Z6
+	VUNPCKLPD  Z4, Z3, Z7
+	VUNPCKHPD  Z4, Z3, Z3
+	MOVQ       (DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Z5, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       8(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Z6, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       16(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Z7, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       24(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Z3, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	ADDQ       56(AX), CX
+	ADDQ       48(AX), DX
+	ADDQ       $0x04, BX
+	DECQ       SI
+	JNZ        channel
 	VZEROUPPER
 	RET
 
@@ -18275,170 +22553,8121 @@ DATA winoOutAVX512_8<>+24(SB)/4, $0x41000000
 DATA winoOutAVX512_8<>+28(SB)/4, $0x41000000
 GLOBL winoOutAVX512_8<>(SB), RODATA|NOPTR, $32
 
-DATA zipLow<>+0(SB)/4, $0x00000000
-DATA zipLow<>+4(SB)/4, $0x00000010
-DATA zipLow<>+8(SB)/4, $0x00000001
-DATA zipLow<>+12(SB)/4, $0x00000011
-DATA zipLow<>+16(SB)/4, $0x00000002
-DATA zipLow<>+20(SB)/4, $0x00000012
-DATA zipLow<>+24(SB)/4, $0x00000003
-DATA zipLow<>+28(SB)/4, $0x00000013
-DATA zipLow<>+32(SB)/4, $0x00000004
-DATA zipLow<>+36(SB)/4, $0x00000014
-DATA zipLow<>+40(SB)/4, $0x00000005
-DATA zipLow<>+44(SB)/4, $0x00000015
-DATA zipLow<>+48(SB)/4, $0x00000006
-DATA zipLow<>+52(SB)/4, $0x00000016
-DATA zipLow<>+56(SB)/4, $0x00000007
-DATA zipLow<>+60(SB)/4, $0x00000017
-GLOBL zipLow<>(SB), RODATA|NOPTR, $64
+// func winoInEdgeAVX512(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoInEdgeAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	VBROADCASTSS winoInEdgeAVX512_4<>+0(SB), Z0
+	VBROADCASTSS winoInEdgeAVX512_2<>+0(SB), Z1
 
-DATA zipHigh<>+0(SB)/4, $0x00000008
-DATA zipHigh<>+4(SB)/4, $0x00000018
-DATA zipHigh<>+8(SB)/4, $0x00000009
-DATA zipHigh<>+12(SB)/4, $0x00000019
-DATA zipHigh<>+16(SB)/4, $0x0000000a
-DATA zipHigh<>+20(SB)/4, $0x0000001a
-DATA zipHigh<>+24(SB)/4, $0x0000000b
-DATA zipHigh<>+28(SB)/4, $0x0000001b
-DATA zipHigh<>+32(SB)/4, $0x0000000c
-DATA zipHigh<>+36(SB)/4, $0x0000001c
-DATA zipHigh<>+40(SB)/4, $0x0000000d
-DATA zipHigh<>+44(SB)/4, $0x0000001d
-DATA zipHigh<>+48(SB)/4, $0x0000000e
-DATA zipHigh<>+52(SB)/4, $0x0000001e
-DATA zipHigh<>+56(SB)/4, $0x0000000f
-DATA zipHigh<>+60(SB)/4, $0x0000001f
-GLOBL zipHigh<>(SB), RODATA|NOPTR, $64
-
-DATA zipLow2<>+0(SB)/4, $0x00000000
-DATA zipLow2<>+4(SB)/4, $0x00000001
-DATA zipLow2<>+8(SB)/4, $0x00000010
-DATA zipLow2<>+12(SB)/4, $0x00000011
-DATA zipLow2<>+16(SB)/4, $0x00000002
-DATA zipLow2<>+20(SB)/4, $0x00000003
-DATA zipLow2<>+24(SB)/4, $0x00000012
-DATA zipLow2<>+28(SB)/4, $0x00000013
-DATA zipLow2<>+32(SB)/4, $0x00000004
-DATA zipLow2<>+36(SB)/4, $0x00000005
-DATA zipLow2<>+40(SB)/4, $0x00000014
-DATA zipLow2<>+44(SB)/4, $0x00000015
-DATA zipLow2<>+48(SB)/4, $0x00000006
-DATA zipLow2<>+52(SB)/4, $0x00000007
-DATA zipLow2<>+56(SB)/4, $0x00000016
-DATA zipLow2<>+60(SB)/4, $0x00000017
-GLOBL zipLow2<>(SB), RODATA|NOPTR, $64
-
-DATA zipHigh2<>+0(SB)/4, $0x00000008
-DATA zipHigh2<>+4(SB)/4, $0x00000009
-DATA zipHigh2<>+8(SB)/4, $0x00000018
-DATA zipHigh2<>+12(SB)/4, $0x00000019
-DATA zipHigh2<>+16(SB)/4, $0x0000000a
-DATA zipHigh2<>+20(SB)/4, $0x0000000b
-DATA zipHigh2<>+24(SB)/4, $0x0000001a
-DATA zipHigh2<>+28(SB)/4, $0x0000001b
-DATA zipHigh2<>+32(SB)/4, $0x0000000c
-DATA zipHigh2<>+36(SB)/4, $0x0000000d
-DATA zipHigh2<>+40(SB)/4, $0x0000001c
-DATA zipHigh2<>+44(SB)/4, $0x0000001d
-DATA zipHigh2<>+48(SB)/4, $0x0000000e
-DATA zipHigh2<>+52(SB)/4, $0x0000000f
-DATA zipHigh2<>+56(SB)/4, $0x0000001e
-DATA zipHigh2<>+60(SB)/4, $0x0000001f
-GLOBL zipHigh2<>(SB), RODATA|NOPTR, $64
-
-// func unzip4AVX512(p *float32)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·unzip4AVX512(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	MOVQ    (AX), CX
-	MOVQ    8(AX), DX
-	MOVQ    16(AX), BX
-	MOVQ    32(AX), SI
-	LEAQ    (SI)(SI*2), DI
-	LEAQ    (SI)(SI*4), R8
-	MOVQ    56(AX), R9
-	VMOVUPS unzipEven<>+0(SB), Z0
-	VMOVUPS unzipOdd<>+0(SB), Z1
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), SI
+	ADDQ (AX), SI
+	MOVQ 8(CX), DI
+	ADDQ (AX), DI
+	MOVQ 16(CX), R8
+	ADDQ (AX), R8
+	MOVQ 24(CX), R9
+	ADDQ (AX), R9
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R10
+	MOVQ $0x00000006, BX
 
 row:
-	MOVQ 24(AX), R12
-	MOVQ CX, R10
-	MOVQ DX, R11
+	KMOVW        (CX), K1
+	VMOVUPS.Z    (SI), K1, Z2
+	KMOVW        8(CX), K1
+	VMOVUPS.Z    (DI), K1, Z3
+	KMOVW        16(CX), K1
+	VMOVUPS.Z    (R8), K1, Z4
+	KMOVW        24(CX), K1
+	VMOVUPS.Z    (R9), K1, Z5
+	VUNPCKLPS    Z3, Z2, Z6
+	VUNPCKLPS    Z5, Z4, Z7
+	VUNPCKHPS    Z3, Z2, Z2
+	VUNPCKHPS    Z5, Z4, Z3
+	VUNPCKLPD    Z7, Z6, Z4
+	VUNPCKHPD    Z7, Z6, Z5
+	VUNPCKLPD    Z3, Z2, Z6
+	VUNPCKHPD    Z3, Z2, Z2
+	KMOVW        4(CX), K1
+	VMOVUPS.Z    16(SI), K1, Z3
+	KMOVW        12(CX), K1
+	VMOVUPS.Z    16(DI), K1, Z7
+	KMOVW        20(CX), K1
+	VMOVUPS.Z    16(R8), K1, Z8
+	KMOVW        28(CX), K1
+	VMOVUPS.Z    16(R9), K1, Z9
+	VUNPCKLPS    Z7, Z3, Z3
+	VUNPCKLPS    Z9, Z8, Z7
+	VUNPCKLPD    Z7, Z3, Z8
+	VUNPCKHPD    Z7, Z3, Z3
+	VSUBPS       Z6, Z8, Z7
+	VSUBPS       Z5, Z2, Z9
+	VFNMADD231PS Z0, Z6, Z8
+	VSUBPS       Z6, Z4, Z4
+	VFMADD132PS  Z0, Z7, Z4
+	VMOVUPS      Z4, (DX)
+	VSUBPS       Z2, Z3, Z3
+	VFNMADD231PS Z0, Z5, Z2
+	VFNMADD231PS Z0, Z9, Z3
+	VMOVUPS      Z3, 320(DX)
+	VADDPS       Z2, Z8, Z3
+	VMOVUPS      Z3, 64(DX)
+	VSUBPS       Z2, Z8, Z8
+	VMOVUPS      Z8, 128(DX)
+	VMOVAPS      Z7, Z2
+	VFMADD231PS  Z1, Z9, Z2
+	VMOVUPS      Z2, 192(DX)
+	VFNMADD231PS Z1, Z9, Z7
+	VMOVUPS      Z7, 256(DX)
+	ADDQ         R10, SI
+	ADDQ         R10, DI
+	ADDQ         R10, R8
+	ADDQ         R10, R9
+	ADDQ         $0x20, CX
+	ADDQ         $0x00000180, DX
+	DECQ         BX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x06, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), R9
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000006, BX
 
-unit:
-	PREFETCHT0 (R11)(R9*1)
-	PREFETCHT0 64(R11)(R9*1)
-	PREFETCHT0 128(R11)(R9*1)
-	PREFETCHT0 192(R11)(R9*1)
-	VMOVUPS    (R11), Z2
-	VMOVUPS    64(R11), Z3
-	VMOVAPS    Z2, Z4
-	VPERMT2PS  Z3, Z0, Z2
-	VPERMT2PS  Z3, Z1, Z4
-	VMOVUPS    128(R11), Z3
-	VMOVUPS    192(R11), Z5
-	VMOVAPS    Z3, Z6
-	VPERMT2PS  Z5, Z0, Z3
-	VPERMT2PS  Z5, Z1, Z6
-	VMOVAPS    Z2, Z5
-	VMOVAPS    Z4, Z7
-	VPERMT2PS  Z3, Z0, Z2
-	VPERMT2PS  Z6, Z0, Z4
-	VPERMT2PS  Z3, Z1, Z5
-	VPERMT2PS  Z6, Z1, Z7
-	VMOVUPS    Z2, (R10)
-	VMOVUPS    Z4, (R10)(SI*1)
-	VMOVUPS    Z5, (R10)(SI*2)
-	VMOVUPS    Z7, (R10)(DI*1)
-	VMOVUPS    Z2, -4(R10)(SI*4)
-	VMOVUPS    Z4, -4(R10)(R8*1)
-	ADDQ       $0x00000100, R11
-	ADDQ       $0x00000040, R10
-	DECQ       R12
-	JNZ        unit
-	ADDQ       40(AX), CX
-	ADDQ       48(AX), DX
-	DECQ       BX
-	JNZ        row
+column:
+	VMOVUPS      (DX), Z2
+	VMOVUPS      384(DX), Z3
+	VMOVUPS      768(DX), Z4
+	VMOVUPS      1152(DX), Z5
+	VMOVUPS      1536(DX), Z6
+	VMOVUPS      1920(DX), Z7
+	VSUBPS       Z4, Z6, Z8
+	VSUBPS       Z3, Z5, Z9
+	VFNMADD231PS Z0, Z4, Z6
+	VSUBPS       Z4, Z2, Z2
+	VFMADD132PS  Z0, Z8, Z2
+	VMOVUPS      Z2, (CX)
+	VSUBPS       Z5, Z7, Z7
+	VFNMADD231PS Z0, Z3, Z5
+	VFNMADD231PS Z0, Z9, Z7
+	VMOVUPS      Z7, (CX)(R9*1)
+	VADDPS       Z5, Z6, Z2
+	VMOVUPS      Z2, (CX)(SI*1)
+	VSUBPS       Z5, Z6, Z6
+	VMOVUPS      Z6, (CX)(SI*2)
+	VMOVAPS      Z8, Z2
+	VFMADD231PS  Z1, Z9, Z2
+	VMOVUPS      Z2, (CX)(R8*1)
+	VFNMADD231PS Z1, Z9, Z8
+	VMOVUPS      Z8, (CX)(SI*4)
+	ADDQ         DI, CX
+	ADDQ         $0x00000040, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
 	VZEROUPPER
 	RET
 
-DATA unzipEven<>+0(SB)/4, $0x00000000
-DATA unzipEven<>+4(SB)/4, $0x00000002
-DATA unzipEven<>+8(SB)/4, $0x00000004
-DATA unzipEven<>+12(SB)/4, $0x00000006
-DATA unzipEven<>+16(SB)/4, $0x00000008
-DATA unzipEven<>+20(SB)/4, $0x0000000a
-DATA unzipEven<>+24(SB)/4, $0x0000000c
-DATA unzipEven<>+28(SB)/4, $0x0000000e
-DATA unzipEven<>+32(SB)/4, $0x00000010
-DATA unzipEven<>+36(SB)/4, $0x00000012
-DATA unzipEven<>+40(SB)/4, $0x00000014
-DATA unzipEven<>+44(SB)/4, $0x00000016
-DATA unzipEven<>+48(SB)/4, $0x00000018
-DATA unzipEven<>+52(SB)/4, $0x0000001a
-DATA unzipEven<>+56(SB)/4, $0x0000001c
-DATA unzipEven<>+60(SB)/4, $0x0000001e
-GLOBL unzipEven<>(SB), RODATA|NOPTR, $64
+DATA winoInEdgeAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoInEdgeAVX512_4<>(SB), RODATA|NOPTR, $32
 
-DATA unzipOdd<>+0(SB)/4, $0x00000001
-DATA unzipOdd<>+4(SB)/4, $0x00000003
-DATA unzipOdd<>+8(SB)/4, $0x00000005
-DATA unzipOdd<>+12(SB)/4, $0x00000007
-DATA unzipOdd<>+16(SB)/4, $0x00000009
-DATA unzipOdd<>+20(SB)/4, $0x0000000b
-DATA unzipOdd<>+24(SB)/4, $0x0000000d
-DATA unzipOdd<>+28(SB)/4, $0x0000000f
-DATA unzipOdd<>+32(SB)/4, $0x00000011
-DATA unzipOdd<>+36(SB)/4, $0x00000013
-DATA unzipOdd<>+40(SB)/4, $0x00000015
-DATA unzipOdd<>+44(SB)/4, $0x00000017
-DATA unzipOdd<>+48(SB)/4, $0x00000019
-DATA unzipOdd<>+52(SB)/4, $0x0000001b
-DATA unzipOdd<>+56(SB)/4, $0x0000001d
-DATA unzipOdd<>+60(SB)/4, $0x0000001f
-GLOBL unzipOdd<>(SB), RODATA|NOPTR, $64
+DATA winoInEdgeAVX512_2<>+0(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+4(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+8(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+12(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+16(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+20(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+24(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+28(SB)/4, $0x40000000
+GLOBL winoInEdgeAVX512_2<>(SB), RODATA|NOPTR, $32
+
+// func winoInUpEdgeAVX512(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoInUpEdgeAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	VBROADCASTSS winoInUpEdgeAVX512_4<>+0(SB), Z0
+	VBROADCASTSS winoInUpEdgeAVX512_5<>+0(SB), Z1
+	VMOVUPS      winoPairsmask67<>+0(SB), Z2
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), SI
+	ADDQ (AX), SI
+	MOVQ 8(CX), DI
+	ADDQ (AX), DI
+	MOVQ 16(CX), R8
+	ADDQ (AX), R8
+	MOVQ 24(CX), R9
+	ADDQ (AX), R9
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R10
+	MOVQ $0x00000004, BX
+
+row:
+	KMOVW        (CX), K1
+	VMOVUPS.Z    (SI), K1, Z3
+	VPERMPD      Z3, Z2, Z3
+	KMOVW        8(CX), K1
+	VMOVUPS.Z    (DI), K1, Z4
+	VPERMPD      Z4, Z2, Z4
+	KMOVW        16(CX), K1
+	VMOVUPS.Z    (R8), K1, Z5
+	VPERMPD      Z5, Z2, Z5
+	KMOVW        24(CX), K1
+	VMOVUPS.Z    (R9), K1, Z6
+	VPERMPD      Z6, Z2, Z6
+	VUNPCKLPS    Z4, Z3, Z7
+	VUNPCKLPS    Z6, Z5, Z8
+	VUNPCKHPS    Z4, Z3, Z3
+	VUNPCKHPS    Z6, Z5, Z4
+	VUNPCKLPD    Z8, Z7, Z5
+	VUNPCKHPD    Z8, Z7, Z6
+	VUNPCKLPD    Z4, Z3, Z7
+	VUNPCKHPD    Z4, Z3, Z3
+	VFMADD132PS  Z0, Z7, Z5
+	VFNMADD231PS Z1, Z6, Z5
+	VMOVUPS      Z5, (DX)
+	VSUBPS       Z7, Z6, Z4
+	VMOVUPS      Z4, 128(DX)
+	VFNMADD231PS Z1, Z7, Z3
+	VFMADD231PS  Z0, Z6, Z3
+	VMOVUPS      Z3, 192(DX)
+	VFNMADD231PS Z0, Z6, Z7
+	VMOVUPS      Z7, 64(DX)
+	ADDQ         R10, SI
+	ADDQ         R10, DI
+	ADDQ         R10, R8
+	ADDQ         R10, R9
+	ADDQ         $0x20, CX
+	ADDQ         $0x00000100, DX
+	DECQ         BX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x04, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), DX
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000004, BX
+
+column:
+	VMOVUPS      (DX), Z3
+	VMOVUPS      256(DX), Z4
+	VMOVUPS      512(DX), Z5
+	VMOVUPS      768(DX), Z6
+	VFMADD132PS  Z0, Z5, Z3
+	VFNMADD231PS Z1, Z4, Z3
+	VMOVUPS      Z3, (CX)
+	VSUBPS       Z5, Z4, Z3
+	VMOVUPS      Z3, (CX)(SI*2)
+	VFNMADD231PS Z1, Z5, Z6
+	VFMADD231PS  Z0, Z4, Z6
+	VMOVUPS      Z6, (CX)(R8*1)
+	VFNMADD231PS Z0, Z4, Z5
+	VMOVUPS      Z5, (CX)(SI*1)
+	ADDQ         DI, CX
+	ADDQ         $0x00000040, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInUpEdgeAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoInUpEdgeAVX512_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInUpEdgeAVX512_5<>+0(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+4(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+8(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+12(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+16(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+20(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+24(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+28(SB)/4, $0x40a00000
+GLOBL winoInUpEdgeAVX512_5<>(SB), RODATA|NOPTR, $32
+
+DATA winoPairsmask67<>+0(SB)/8, $0x0000000000000000
+DATA winoPairsmask67<>+8(SB)/8, $0x0000000000000001
+DATA winoPairsmask67<>+16(SB)/8, $0x0000000000000001
+DATA winoPairsmask67<>+24(SB)/8, $0x0000000000000002
+DATA winoPairsmask67<>+32(SB)/8, $0x0000000000000002
+DATA winoPairsmask67<>+40(SB)/8, $0x0000000000000003
+DATA winoPairsmask67<>+48(SB)/8, $0x0000000000000003
+DATA winoPairsmask67<>+56(SB)/8, $0x0000000000000004
+GLOBL winoPairsmask67<>(SB), RODATA|NOPTR, $64
+
+// func winoOutEdgeAVX512(p *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·winoOutEdgeAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         8(AX), DX
+	MOVQ         24(AX), BX
+	MOVQ         32(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         40(AX), R8
+	MOVQ         64(AX), R9
+	LEAQ         (R9)(R9*2), R10
+	ADDQ         R10, R10
+	LEAQ         (R10)(R10*2), R11
+	LEAQ         (R10)(R10*4), R12
+	VBROADCASTSS winoOutEdgeAVX512_2<>+0(SB), Z0
+	VBROADCASTSS winoOutEdgeAVX512_4<>+0(SB), Z1
+	VBROADCASTSS winoOutEdgeAVX512_8<>+0(SB), Z2
+	MOVQ         48(AX), R14
+	ADDQ         R14, R14
+
+channel:
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Z3
+	VADDPS       (R13)(R10*2), Z3, Z3
+	VMOVUPS      (R13)(R11*1), Z4
+	VADDPS       (R13)(R10*4), Z4, Z4
+	VADDPS       Z4, Z3, Z5
+	VADDPS       (R13), Z5, Z5
+	VFMADD231PS  Z1, Z4, Z3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z4
+	VADDPS       (R13)(R10*2), Z4, Z4
+	VMOVUPS      (R13)(R11*1), Z6
+	VADDPS       (R13)(R10*4), Z6, Z6
+	VADDPS       Z6, Z4, Z7
+	VADDPS       (R13), Z7, Z7
+	VFMADD231PS  Z1, Z6, Z4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z6
+	VADDPS       (R13)(R10*2), Z6, Z6
+	VMOVUPS      (R13)(R11*1), Z8
+	VADDPS       (R13)(R10*4), Z8, Z8
+	VADDPS       Z8, Z6, Z9
+	VADDPS       (R13), Z9, Z9
+	VFMADD231PS  Z1, Z8, Z6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z8
+	VADDPS       (R13)(R10*2), Z8, Z8
+	VMOVUPS      (R13)(R11*1), Z10
+	VADDPS       (R13)(R10*4), Z10, Z10
+	VADDPS       Z10, Z8, Z11
+	VADDPS       (R13), Z11, Z11
+	VFMADD231PS  Z1, Z10, Z8
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z10
+	VADDPS       (R13)(R10*2), Z10, Z10
+	VMOVUPS      (R13)(R11*1), Z12
+	VADDPS       (R13)(R10*4), Z12, Z12
+	VADDPS       Z12, Z10, Z13
+	VADDPS       (R13), Z13, Z13
+	VFMADD231PS  Z1, Z12, Z10
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z12
+	VADDPS       (R13)(R10*2), Z12, Z12
+	VMOVUPS      (R13)(R11*1), Z14
+	VADDPS       (R13)(R10*4), Z14, Z14
+	VADDPS       Z14, Z12, Z15
+	VADDPS       (R13), Z15, Z15
+	VFMADD231PS  Z1, Z14, Z12
+	MOVQ         DX, R13
+	VADDPS       Z9, Z7, Z14
+	VADDPS       Z13, Z11, Z16
+	VSUBPS       Z9, Z7, Z7
+	VSUBPS       Z13, Z11, Z11
+	VADDPS       Z14, Z5, Z5
+	VADDPS       Z16, Z5, Z5
+	VFMADD231PS  Z1, Z16, Z14
+	VMOVAPS      Z7, Z9
+	VFMADD231PS  Z0, Z11, Z9
+	VFMADD231PS  Z2, Z11, Z7
+	VADDPS       Z15, Z7, Z7
+	VBROADCASTSS (BX), Z11
+	VADDPS       Z11, Z5, Z5
+	VADDPS       Z11, Z9, Z9
+	VADDPS       Z11, Z14, Z14
+	VADDPS       Z11, Z7, Z7
+	CMPQ         80(AX), $0x00
+	JE           free1
+	VBROADCASTSS 72(AX), Z11
+	VMAXPS       Z5, Z11, Z5
+	VMAXPS       Z9, Z11, Z9
+	VMAXPS       Z14, Z11, Z14
+	VMAXPS       Z7, Z11, Z7
+	CMPQ         80(AX), $0x01
+	JE           free1
+	VBROADCASTSS 76(AX), Z11
+	VMINPS       Z5, Z11, Z5
+	VMINPS       Z9, Z11, Z9
+	VMINPS       Z14, Z11, Z14
+	VMINPS       Z7, Z11, Z7
+
+free1:
+	VUNPCKLPS    Z9, Z5, Z11
+	VUNPCKLPS    Z7, Z14, Z13
+	VUNPCKHPS    Z9, Z5, Z5
+	VUNPCKHPS    Z7, Z14, Z7
+	VUNPCKLPD    Z13, Z11, Z9
+	VUNPCKHPD    Z13, Z11, Z11
+	VUNPCKLPD    Z7, Z5, Z13
+	VUNPCKHPD    Z7, Z5, Z5
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	KMOVW        32(DI), K1
+	VMOVUPS      Z9, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	KMOVW        36(DI), K1
+	VMOVUPS      Z11, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	KMOVW        40(DI), K1
+	VMOVUPS      Z13, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	KMOVW        44(DI), K1
+	VMOVUPS      Z5, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (DX)(R8*2), R13
+	VADDPS       Z6, Z4, Z5
+	VADDPS       Z10, Z8, Z7
+	VSUBPS       Z6, Z4, Z4
+	VSUBPS       Z10, Z8, Z8
+	VADDPS       Z5, Z3, Z3
+	VADDPS       Z7, Z3, Z3
+	VFMADD231PS  Z1, Z7, Z5
+	VMOVAPS      Z4, Z6
+	VFMADD231PS  Z0, Z8, Z6
+	VFMADD231PS  Z2, Z8, Z4
+	VADDPS       Z12, Z4, Z4
+	VBROADCASTSS (BX), Z7
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z7, Z6, Z6
+	VADDPS       Z7, Z5, Z5
+	VADDPS       Z7, Z4, Z4
+	CMPQ         80(AX), $0x00
+	JE           free2
+	VBROADCASTSS 72(AX), Z7
+	VMAXPS       Z3, Z7, Z3
+	VMAXPS       Z6, Z7, Z6
+	VMAXPS       Z5, Z7, Z5
+	VMAXPS       Z4, Z7, Z4
+	CMPQ         80(AX), $0x01
+	JE           free2
+	VBROADCASTSS 76(AX), Z7
+	VMINPS       Z3, Z7, Z3
+	VMINPS       Z6, Z7, Z6
+	VMINPS       Z5, Z7, Z5
+	VMINPS       Z4, Z7, Z4
+
+free2:
+	VUNPCKLPS    Z6, Z3, Z7
+	VUNPCKLPS    Z4, Z5, Z8
+	VUNPCKHPS    Z6, Z3, Z3
+	VUNPCKHPS    Z4, Z5, Z4
+	VUNPCKLPD    Z8, Z7, Z5
+	VUNPCKHPD    Z8, Z7, Z6
+	VUNPCKLPD    Z4, Z3, Z7
+	VUNPCKHPD    Z4, Z3, Z3
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	KMOVW        64(DI), K1
+	VMOVUPS      Z5, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	KMOVW        68(DI), K1
+	VMOVUPS      Z6, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	KMOVW        72(DI), K1
+	VMOVUPS      Z7, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	KMOVW        76(DI), K1
+	VMOVUPS      Z3, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Z3
+	VSUBPS       (R13)(R10*2), Z3, Z3
+	VMOVUPS      (R13)(R11*1), Z4
+	VSUBPS       (R13)(R10*4), Z4, Z4
+	VMOVAPS      Z3, Z5
+	VFMADD231PS  Z0, Z4, Z5
+	VFMADD231PS  Z2, Z4, Z3
+	VADDPS       (R13)(R12*1), Z3, Z3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z4
+	VSUBPS       (R13)(R10*2), Z4, Z4
+	VMOVUPS      (R13)(R11*1), Z6
+	VSUBPS       (R13)(R10*4), Z6, Z6
+	VMOVAPS      Z4, Z7
+	VFMADD231PS  Z0, Z6, Z7
+	VFMADD231PS  Z2, Z6, Z4
+	VADDPS       (R13)(R12*1), Z4, Z4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z6
+	VSUBPS       (R13)(R10*2), Z6, Z6
+	VMOVUPS      (R13)(R11*1), Z8
+	VSUBPS       (R13)(R10*4), Z8, Z8
+	VMOVAPS      Z6, Z9
+	VFMADD231PS  Z0, Z8, Z9
+	VFMADD231PS  Z2, Z8, Z6
+	VADDPS       (R13)(R12*1), Z6, Z6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z8
+	VSUBPS       (R13)(R10*2), Z8, Z8
+	VMOVUPS      (R13)(R11*1), Z10
+	VSUBPS       (R13)(R10*4), Z10, Z10
+	VMOVAPS      Z8, Z11
+	VFMADD231PS  Z0, Z10, Z11
+	VFMADD231PS  Z2, Z10, Z8
+	VADDPS       (R13)(R12*1), Z8, Z8
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z10
+	VSUBPS       (R13)(R10*2), Z10, Z10
+	VMOVUPS      (R13)(R11*1), Z12
+	VSUBPS       (R13)(R10*4), Z12, Z12
+	VMOVAPS      Z10, Z13
+	VFMADD231PS  Z0, Z12, Z13
+	VFMADD231PS  Z2, Z12, Z10
+	VADDPS       (R13)(R12*1), Z10, Z10
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z12
+	VSUBPS       (R13)(R10*2), Z12, Z12
+	VMOVUPS      (R13)(R11*1), Z14
+	VSUBPS       (R13)(R10*4), Z14, Z14
+	VMOVAPS      Z12, Z15
+	VFMADD231PS  Z0, Z14, Z15
+	VFMADD231PS  Z2, Z14, Z12
+	VADDPS       (R13)(R12*1), Z12, Z12
+	LEAQ         (DX)(R8*1), R13
+	VADDPS       Z9, Z7, Z14
+	VADDPS       Z13, Z11, Z16
+	VSUBPS       Z9, Z7, Z7
+	VSUBPS       Z13, Z11, Z11
+	VADDPS       Z14, Z5, Z5
+	VADDPS       Z16, Z5, Z5
+	VFMADD231PS  Z1, Z16, Z14
+	VMOVAPS      Z7, Z9
+	VFMADD231PS  Z0, Z11, Z9
+	VFMADD231PS  Z2, Z11, Z7
+	VADDPS       Z15, Z7, Z7
+	VBROADCASTSS (BX), Z11
+	VADDPS       Z11, Z5, Z5
+	VADDPS       Z11, Z9, Z9
+	VADDPS       Z11, Z14, Z14
+	VADDPS       Z11, Z7, Z7
+	CMPQ         80(AX), $0x00
+	JE           free3
+	VBROADCASTSS 72(AX), Z11
+	VMAXPS       Z5, Z11, Z5
+	VMAXPS       Z9, Z11, Z9
+	VMAXPS       Z14, Z11, Z14
+	VMAXPS       Z7, Z11, Z7
+	CMPQ         80(AX), $0x01
+	JE           free3
+	VBROADCASTSS 76(AX), Z11
+	VMINPS       Z5, Z11, Z5
+	VMINPS       Z9, Z11, Z9
+	VMINPS       Z14, Z11, Z14
+	VMINPS       Z7, Z11, Z7
+
+free3:
+	VUNPCKLPS    Z9, Z5, Z11
+	VUNPCKLPS    Z7, Z14, Z13
+	VUNPCKHPS    Z9, Z5, Z5
+	VUNPCKHPS    Z7, Z14, Z7
+	VUNPCKLPD    Z13, Z11, Z9
+	VUNPCKHPD    Z13, Z11, Z11
+	VUNPCKLPD    Z7, Z5, Z13
+	VUNPCKHPD    Z7, Z5, Z5
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	KMOVW        48(DI), K1
+	VMOVUPS      Z9, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	KMOVW        52(DI), K1
+	VMOVUPS      Z11, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	KMOVW        56(DI), K1
+	VMOVUPS      Z13, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	KMOVW        60(DI), K1
+	VMOVUPS      Z5, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (R13)(R8*2), R13
+	VADDPS       Z6, Z4, Z5
+	VADDPS       Z10, Z8, Z7
+	VSUBPS       Z6, Z4, Z4
+	VSUBPS       Z10, Z8, Z8
+	VADDPS       Z5, Z3, Z3
+	VADDPS       Z7, Z3, Z3
+	VFMADD231PS  Z1, Z7, Z5
+	VMOVAPS      Z4, Z6
+	VFMADD231PS  Z0, Z8, Z6
+	VFMADD231PS  Z2, Z8, Z4
+	VADDPS       Z12, Z4, Z4
+	VBROADCASTSS (BX), Z7
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z7, Z6, Z6
+	VADDPS       Z7, Z5, Z5
+	VADDPS       Z7, Z4, Z4
+	CMPQ         80(AX), $0x00
+	JE           free4
+	VBROADCASTSS 72(AX), Z7
+	VMAXPS       Z3, Z7, Z3
+	VMAXPS       Z6, Z7, Z6
+	VMAXPS       Z5, Z7, Z5
+	VMAXPS       Z4, Z7, Z4
+	CMPQ         80(AX), $0x01
+	JE           free4
+	VBROADCASTSS 76(AX), Z7
+	VMINPS       Z3, Z7, Z3
+	VMINPS       Z6, Z7, Z6
+	VMINPS       Z5, Z7, Z5
+	VMINPS       Z4, Z7, Z4
+
+free4:
+	VUNPCKLPS  Z6, Z3, Z7
+	VUNPCKLPS  Z4, Z5, Z8
+	VUNPCKHPS  Z6, Z3, Z3
+	VUNPCKHPS  Z4, Z5, Z4
+	VUNPCKLPD  Z8, Z7, Z5
+	VUNPCKHPD  Z8, Z7, Z6
+	VUNPCKLPD  Z4, Z3, Z7
+	VUNPCKHPD  Z4, Z3, Z3
+	MOVQ       (DI), R15
+	ADDQ       R13, R15
+	KMOVW      80(DI), K1
+	VMOVUPS    Z5, K1, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       8(DI), R15
+	ADDQ       R13, R15
+	KMOVW      84(DI), K1
+	VMOVUPS    Z6, K1, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       16(DI), R15
+	ADDQ       R13, R15
+	KMOVW      88(DI), K1
+	VMOVUPS    Z7, K1, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       24(DI), R15
+	ADDQ       R13, R15
+	KMOVW      92(DI), K1
+	VMOVUPS    Z3, K1, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	ADDQ       56(AX), CX
+	ADDQ       48(AX), DX
+	ADDQ       $0x04, BX
+	DECQ       SI
+	JNZ        channel
+	VZEROUPPER
+	RET
+
+DATA winoOutEdgeAVX512_2<>+0(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+4(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+8(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+12(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+16(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+20(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+24(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+28(SB)/4, $0x40000000
+GLOBL winoOutEdgeAVX512_2<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutEdgeAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoOutEdgeAVX512_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutEdgeAVX512_8<>+0(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+4(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+8(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+12(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+16(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+20(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+24(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+28(SB)/4, $0x41000000
+GLOBL winoOutEdgeAVX512_8<>(SB), RODATA|NOPTR, $32
+
+// func winoMulAVX512_1x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_1x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Z1
+	VFMADD231PS  (R9), Z1, Z0
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Z1
+	VFMADD231PS  (R9), Z1, Z0
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Z0, (R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_1x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_1x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Z2
+	VFMADD231PS  (R9), Z2, Z0
+	VFMADD231PS  64(R9), Z2, Z1
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Z2
+	VFMADD231PS  (R9), Z2, Z0
+	VFMADD231PS  64(R9), Z2, Z1
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_1x3(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_1x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Z3
+	VFMADD231PS  (R9), Z3, Z0
+	VFMADD231PS  64(R9), Z3, Z1
+	VFMADD231PS  128(R9), Z3, Z2
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Z3
+	VFMADD231PS  (R9), Z3, Z0
+	VFMADD231PS  64(R9), Z3, Z1
+	VFMADD231PS  128(R9), Z3, Z2
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_1x4(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_1x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Z4
+	VFMADD231PS  (R9), Z4, Z0
+	VFMADD231PS  64(R9), Z4, Z1
+	VFMADD231PS  128(R9), Z4, Z2
+	VFMADD231PS  192(R9), Z4, Z3
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Z4
+	VFMADD231PS  (R9), Z4, Z0
+	VFMADD231PS  64(R9), Z4, Z1
+	VFMADD231PS  128(R9), Z4, Z2
+	VFMADD231PS  192(R9), Z4, Z3
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_1x5(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_1x5(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Z5
+	VFMADD231PS  (R9), Z5, Z0
+	VFMADD231PS  64(R9), Z5, Z1
+	VFMADD231PS  128(R9), Z5, Z2
+	VFMADD231PS  192(R9), Z5, Z3
+	VFMADD231PS  256(R9), Z5, Z4
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Z5
+	VFMADD231PS  (R9), Z5, Z0
+	VFMADD231PS  64(R9), Z5, Z1
+	VFMADD231PS  128(R9), Z5, Z2
+	VFMADD231PS  192(R9), Z5, Z3
+	VFMADD231PS  256(R9), Z5, Z4
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_1x6(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_1x6(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Z6
+	VFMADD231PS  (R9), Z6, Z0
+	VFMADD231PS  64(R9), Z6, Z1
+	VFMADD231PS  128(R9), Z6, Z2
+	VFMADD231PS  192(R9), Z6, Z3
+	VFMADD231PS  256(R9), Z6, Z4
+	VFMADD231PS  320(R9), Z6, Z5
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Z6
+	VFMADD231PS  (R9), Z6, Z0
+	VFMADD231PS  64(R9), Z6, Z1
+	VFMADD231PS  128(R9), Z6, Z2
+	VFMADD231PS  192(R9), Z6, Z3
+	VFMADD231PS  256(R9), Z6, Z4
+	VFMADD231PS  320(R9), Z6, Z5
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_1x7(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_1x7(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Z7
+	VFMADD231PS  (R9), Z7, Z0
+	VFMADD231PS  64(R9), Z7, Z1
+	VFMADD231PS  128(R9), Z7, Z2
+	VFMADD231PS  192(R9), Z7, Z3
+	VFMADD231PS  256(R9), Z7, Z4
+	VFMADD231PS  320(R9), Z7, Z5
+	VFMADD231PS  384(R9), Z7, Z6
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Z7
+	VFMADD231PS  (R9), Z7, Z0
+	VFMADD231PS  64(R9), Z7, Z1
+	VFMADD231PS  128(R9), Z7, Z2
+	VFMADD231PS  192(R9), Z7, Z3
+	VFMADD231PS  256(R9), Z7, Z4
+	VFMADD231PS  320(R9), Z7, Z5
+	VFMADD231PS  384(R9), Z7, Z6
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	VMOVUPS Z6, 384(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_1x8(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_1x8(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	MOVQ   8(SI), R10
+	TESTQ  R10, R10
+	JZ     done0
+	MOVQ   (SI), R9
+	ADDQ   CX, R9
+
+step0:
+	VBROADCASTSS (DX), Z8
+	VFMADD231PS  (R9), Z8, Z0
+	VFMADD231PS  64(R9), Z8, Z1
+	VFMADD231PS  128(R9), Z8, Z2
+	VFMADD231PS  192(R9), Z8, Z3
+	VFMADD231PS  256(R9), Z8, Z4
+	VFMADD231PS  320(R9), Z8, Z5
+	VFMADD231PS  384(R9), Z8, Z6
+	VFMADD231PS  448(R9), Z8, Z7
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R10
+	TESTQ R10, R10
+	JZ    done1
+	MOVQ  16(SI), R9
+	ADDQ  CX, R9
+
+step1:
+	VBROADCASTSS (DX), Z8
+	VFMADD231PS  (R9), Z8, Z0
+	VFMADD231PS  64(R9), Z8, Z1
+	VFMADD231PS  128(R9), Z8, Z2
+	VFMADD231PS  192(R9), Z8, Z3
+	VFMADD231PS  256(R9), Z8, Z4
+	VFMADD231PS  320(R9), Z8, Z5
+	VFMADD231PS  384(R9), Z8, Z6
+	VFMADD231PS  448(R9), Z8, Z7
+	ADDQ         R8, R9
+	ADDQ         $0x04, DX
+	DECQ         R10
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	VMOVUPS Z6, 384(R9)
+	VMOVUPS Z7, 448(R9)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_2x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_2x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z2
+	VFMADD231PS.BCST (DX), Z2, Z0
+	VFMADD231PS.BCST 4(DX), Z2, Z1
+	ADDQ             R8, R10
+	ADDQ             $0x08, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z2
+	VFMADD231PS.BCST (DX), Z2, Z0
+	VFMADD231PS.BCST 4(DX), Z2, Z1
+	ADDQ             R8, R10
+	ADDQ             $0x08, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_2x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_2x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z4
+	VMOVUPS      64(R10), Z5
+	VBROADCASTSS (DX), Z6
+	VFMADD231PS  Z6, Z4, Z0
+	VFMADD231PS  Z6, Z5, Z1
+	VBROADCASTSS 4(DX), Z6
+	VFMADD231PS  Z6, Z4, Z2
+	VFMADD231PS  Z6, Z5, Z3
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z4
+	VMOVUPS      64(R10), Z5
+	VBROADCASTSS (DX), Z6
+	VFMADD231PS  Z6, Z4, Z0
+	VFMADD231PS  Z6, Z5, Z1
+	VBROADCASTSS 4(DX), Z6
+	VFMADD231PS  Z6, Z4, Z2
+	VFMADD231PS  Z6, Z5, Z3
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_2x3(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_2x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z6
+	VBROADCASTSS 4(DX), Z7
+	VMOVUPS      (R10), Z8
+	VFMADD231PS  Z8, Z6, Z0
+	VFMADD231PS  Z8, Z7, Z3
+	VMOVUPS      64(R10), Z8
+	VFMADD231PS  Z8, Z6, Z1
+	VFMADD231PS  Z8, Z7, Z4
+	VMOVUPS      128(R10), Z8
+	VFMADD231PS  Z8, Z6, Z2
+	VFMADD231PS  Z8, Z7, Z5
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z6
+	VBROADCASTSS 4(DX), Z7
+	VMOVUPS      (R10), Z8
+	VFMADD231PS  Z8, Z6, Z0
+	VFMADD231PS  Z8, Z7, Z3
+	VMOVUPS      64(R10), Z8
+	VFMADD231PS  Z8, Z6, Z1
+	VFMADD231PS  Z8, Z7, Z4
+	VMOVUPS      128(R10), Z8
+	VFMADD231PS  Z8, Z6, Z2
+	VFMADD231PS  Z8, Z7, Z5
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z5, 128(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_2x4(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_2x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z8
+	VBROADCASTSS 4(DX), Z9
+	VMOVUPS      (R10), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z4
+	VMOVUPS      64(R10), Z10
+	VFMADD231PS  Z10, Z8, Z1
+	VFMADD231PS  Z10, Z9, Z5
+	VMOVUPS      128(R10), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z6
+	VMOVUPS      192(R10), Z10
+	VFMADD231PS  Z10, Z8, Z3
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z8
+	VBROADCASTSS 4(DX), Z9
+	VMOVUPS      (R10), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z4
+	VMOVUPS      64(R10), Z10
+	VFMADD231PS  Z10, Z8, Z1
+	VFMADD231PS  Z10, Z9, Z5
+	VMOVUPS      128(R10), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z6
+	VMOVUPS      192(R10), Z10
+	VFMADD231PS  Z10, Z8, Z3
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	VMOVUPS Z6, 128(R10)
+	VMOVUPS Z7, 192(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_2x5(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_2x5(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z10
+	VBROADCASTSS 4(DX), Z11
+	VMOVUPS      (R10), Z12
+	VFMADD231PS  Z12, Z10, Z0
+	VFMADD231PS  Z12, Z11, Z5
+	VMOVUPS      64(R10), Z12
+	VFMADD231PS  Z12, Z10, Z1
+	VFMADD231PS  Z12, Z11, Z6
+	VMOVUPS      128(R10), Z12
+	VFMADD231PS  Z12, Z10, Z2
+	VFMADD231PS  Z12, Z11, Z7
+	VMOVUPS      192(R10), Z12
+	VFMADD231PS  Z12, Z10, Z3
+	VFMADD231PS  Z12, Z11, Z8
+	VMOVUPS      256(R10), Z12
+	VFMADD231PS  Z12, Z10, Z4
+	VFMADD231PS  Z12, Z11, Z9
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z10
+	VBROADCASTSS 4(DX), Z11
+	VMOVUPS      (R10), Z12
+	VFMADD231PS  Z12, Z10, Z0
+	VFMADD231PS  Z12, Z11, Z5
+	VMOVUPS      64(R10), Z12
+	VFMADD231PS  Z12, Z10, Z1
+	VFMADD231PS  Z12, Z11, Z6
+	VMOVUPS      128(R10), Z12
+	VFMADD231PS  Z12, Z10, Z2
+	VFMADD231PS  Z12, Z11, Z7
+	VMOVUPS      192(R10), Z12
+	VFMADD231PS  Z12, Z10, Z3
+	VFMADD231PS  Z12, Z11, Z8
+	VMOVUPS      256(R10), Z12
+	VFMADD231PS  Z12, Z10, Z4
+	VFMADD231PS  Z12, Z11, Z9
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	VMOVUPS Z4, 256(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	VMOVUPS Z6, 64(R10)
+	VMOVUPS Z7, 128(R10)
+	VMOVUPS Z8, 192(R10)
+	VMOVUPS Z9, 256(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_2x6(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_2x6(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z12
+	VBROADCASTSS 4(DX), Z13
+	VMOVUPS      (R10), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z6
+	VMOVUPS      64(R10), Z14
+	VFMADD231PS  Z14, Z12, Z1
+	VFMADD231PS  Z14, Z13, Z7
+	VMOVUPS      128(R10), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z8
+	VMOVUPS      192(R10), Z14
+	VFMADD231PS  Z14, Z12, Z3
+	VFMADD231PS  Z14, Z13, Z9
+	VMOVUPS      256(R10), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z10
+	VMOVUPS      320(R10), Z14
+	VFMADD231PS  Z14, Z12, Z5
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z12
+	VBROADCASTSS 4(DX), Z13
+	VMOVUPS      (R10), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z6
+	VMOVUPS      64(R10), Z14
+	VFMADD231PS  Z14, Z12, Z1
+	VFMADD231PS  Z14, Z13, Z7
+	VMOVUPS      128(R10), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z8
+	VMOVUPS      192(R10), Z14
+	VFMADD231PS  Z14, Z12, Z3
+	VFMADD231PS  Z14, Z13, Z9
+	VMOVUPS      256(R10), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z10
+	VMOVUPS      320(R10), Z14
+	VFMADD231PS  Z14, Z12, Z5
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	VMOVUPS Z4, 256(R10)
+	VMOVUPS Z5, 320(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	VMOVUPS Z8, 128(R10)
+	VMOVUPS Z9, 192(R10)
+	VMOVUPS Z10, 256(R10)
+	VMOVUPS Z11, 320(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_2x7(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_2x7(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z14
+	VBROADCASTSS 4(DX), Z15
+	VMOVUPS      (R10), Z16
+	VFMADD231PS  Z16, Z14, Z0
+	VFMADD231PS  Z16, Z15, Z7
+	VMOVUPS      64(R10), Z16
+	VFMADD231PS  Z16, Z14, Z1
+	VFMADD231PS  Z16, Z15, Z8
+	VMOVUPS      128(R10), Z16
+	VFMADD231PS  Z16, Z14, Z2
+	VFMADD231PS  Z16, Z15, Z9
+	VMOVUPS      192(R10), Z16
+	VFMADD231PS  Z16, Z14, Z3
+	VFMADD231PS  Z16, Z15, Z10
+	VMOVUPS      256(R10), Z16
+	VFMADD231PS  Z16, Z14, Z4
+	VFMADD231PS  Z16, Z15, Z11
+	VMOVUPS      320(R10), Z16
+	VFMADD231PS  Z16, Z14, Z5
+	VFMADD231PS  Z16, Z15, Z12
+	VMOVUPS      384(R10), Z16
+	VFMADD231PS  Z16, Z14, Z6
+	VFMADD231PS  Z16, Z15, Z13
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z14
+	VBROADCASTSS 4(DX), Z15
+	VMOVUPS      (R10), Z16
+	VFMADD231PS  Z16, Z14, Z0
+	VFMADD231PS  Z16, Z15, Z7
+	VMOVUPS      64(R10), Z16
+	VFMADD231PS  Z16, Z14, Z1
+	VFMADD231PS  Z16, Z15, Z8
+	VMOVUPS      128(R10), Z16
+	VFMADD231PS  Z16, Z14, Z2
+	VFMADD231PS  Z16, Z15, Z9
+	VMOVUPS      192(R10), Z16
+	VFMADD231PS  Z16, Z14, Z3
+	VFMADD231PS  Z16, Z15, Z10
+	VMOVUPS      256(R10), Z16
+	VFMADD231PS  Z16, Z14, Z4
+	VFMADD231PS  Z16, Z15, Z11
+	VMOVUPS      320(R10), Z16
+	VFMADD231PS  Z16, Z14, Z5
+	VFMADD231PS  Z16, Z15, Z12
+	VMOVUPS      384(R10), Z16
+	VFMADD231PS  Z16, Z14, Z6
+	VFMADD231PS  Z16, Z15, Z13
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	VMOVUPS Z4, 256(R10)
+	VMOVUPS Z5, 320(R10)
+	VMOVUPS Z6, 384(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	VMOVUPS Z8, 64(R10)
+	VMOVUPS Z9, 128(R10)
+	VMOVUPS Z10, 192(R10)
+	VMOVUPS Z11, 256(R10)
+	VMOVUPS Z12, 320(R10)
+	VMOVUPS Z13, 384(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_2x8(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_2x8(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z16
+	VBROADCASTSS 4(DX), Z17
+	VMOVUPS      (R10), Z18
+	VFMADD231PS  Z18, Z16, Z0
+	VFMADD231PS  Z18, Z17, Z8
+	VMOVUPS      64(R10), Z18
+	VFMADD231PS  Z18, Z16, Z1
+	VFMADD231PS  Z18, Z17, Z9
+	VMOVUPS      128(R10), Z18
+	VFMADD231PS  Z18, Z16, Z2
+	VFMADD231PS  Z18, Z17, Z10
+	VMOVUPS      192(R10), Z18
+	VFMADD231PS  Z18, Z16, Z3
+	VFMADD231PS  Z18, Z17, Z11
+	VMOVUPS      256(R10), Z18
+	VFMADD231PS  Z18, Z16, Z4
+	VFMADD231PS  Z18, Z17, Z12
+	VMOVUPS      320(R10), Z18
+	VFMADD231PS  Z18, Z16, Z5
+	VFMADD231PS  Z18, Z17, Z13
+	VMOVUPS      384(R10), Z18
+	VFMADD231PS  Z18, Z16, Z6
+	VFMADD231PS  Z18, Z17, Z14
+	VMOVUPS      448(R10), Z18
+	VFMADD231PS  Z18, Z16, Z7
+	VFMADD231PS  Z18, Z17, Z15
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z16
+	VBROADCASTSS 4(DX), Z17
+	VMOVUPS      (R10), Z18
+	VFMADD231PS  Z18, Z16, Z0
+	VFMADD231PS  Z18, Z17, Z8
+	VMOVUPS      64(R10), Z18
+	VFMADD231PS  Z18, Z16, Z1
+	VFMADD231PS  Z18, Z17, Z9
+	VMOVUPS      128(R10), Z18
+	VFMADD231PS  Z18, Z16, Z2
+	VFMADD231PS  Z18, Z17, Z10
+	VMOVUPS      192(R10), Z18
+	VFMADD231PS  Z18, Z16, Z3
+	VFMADD231PS  Z18, Z17, Z11
+	VMOVUPS      256(R10), Z18
+	VFMADD231PS  Z18, Z16, Z4
+	VFMADD231PS  Z18, Z17, Z12
+	VMOVUPS      320(R10), Z18
+	VFMADD231PS  Z18, Z16, Z5
+	VFMADD231PS  Z18, Z17, Z13
+	VMOVUPS      384(R10), Z18
+	VFMADD231PS  Z18, Z16, Z6
+	VFMADD231PS  Z18, Z17, Z14
+	VMOVUPS      448(R10), Z18
+	VFMADD231PS  Z18, Z16, Z7
+	VFMADD231PS  Z18, Z17, Z15
+	ADDQ         R8, R10
+	ADDQ         $0x08, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	VMOVUPS Z4, 256(R10)
+	VMOVUPS Z5, 320(R10)
+	VMOVUPS Z6, 384(R10)
+	VMOVUPS Z7, 448(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	VMOVUPS Z10, 128(R10)
+	VMOVUPS Z11, 192(R10)
+	VMOVUPS Z12, 256(R10)
+	VMOVUPS Z13, 320(R10)
+	VMOVUPS Z14, 384(R10)
+	VMOVUPS Z15, 448(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_3x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_3x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z3
+	VFMADD231PS.BCST (DX), Z3, Z0
+	VFMADD231PS.BCST 4(DX), Z3, Z1
+	VFMADD231PS.BCST 8(DX), Z3, Z2
+	ADDQ             R8, R10
+	ADDQ             $0x0c, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z3
+	VFMADD231PS.BCST (DX), Z3, Z0
+	VFMADD231PS.BCST 4(DX), Z3, Z1
+	VFMADD231PS.BCST 8(DX), Z3, Z2
+	ADDQ             R8, R10
+	ADDQ             $0x0c, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_3x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_3x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z6
+	VMOVUPS      64(R10), Z7
+	VBROADCASTSS (DX), Z8
+	VFMADD231PS  Z8, Z6, Z0
+	VFMADD231PS  Z8, Z7, Z1
+	VBROADCASTSS 4(DX), Z8
+	VFMADD231PS  Z8, Z6, Z2
+	VFMADD231PS  Z8, Z7, Z3
+	VBROADCASTSS 8(DX), Z8
+	VFMADD231PS  Z8, Z6, Z4
+	VFMADD231PS  Z8, Z7, Z5
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z6
+	VMOVUPS      64(R10), Z7
+	VBROADCASTSS (DX), Z8
+	VFMADD231PS  Z8, Z6, Z0
+	VFMADD231PS  Z8, Z7, Z1
+	VBROADCASTSS 4(DX), Z8
+	VFMADD231PS  Z8, Z6, Z2
+	VFMADD231PS  Z8, Z7, Z3
+	VBROADCASTSS 8(DX), Z8
+	VFMADD231PS  Z8, Z6, Z4
+	VFMADD231PS  Z8, Z7, Z5
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_3x3(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_3x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z9
+	VMOVUPS      64(R10), Z10
+	VMOVUPS      128(R10), Z11
+	VBROADCASTSS (DX), Z12
+	VFMADD231PS  Z12, Z9, Z0
+	VFMADD231PS  Z12, Z10, Z1
+	VFMADD231PS  Z12, Z11, Z2
+	VBROADCASTSS 4(DX), Z12
+	VFMADD231PS  Z12, Z9, Z3
+	VFMADD231PS  Z12, Z10, Z4
+	VFMADD231PS  Z12, Z11, Z5
+	VBROADCASTSS 8(DX), Z12
+	VFMADD231PS  Z12, Z9, Z6
+	VFMADD231PS  Z12, Z10, Z7
+	VFMADD231PS  Z12, Z11, Z8
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z9
+	VMOVUPS      64(R10), Z10
+	VMOVUPS      128(R10), Z11
+	VBROADCASTSS (DX), Z12
+	VFMADD231PS  Z12, Z9, Z0
+	VFMADD231PS  Z12, Z10, Z1
+	VFMADD231PS  Z12, Z11, Z2
+	VBROADCASTSS 4(DX), Z12
+	VFMADD231PS  Z12, Z9, Z3
+	VFMADD231PS  Z12, Z10, Z4
+	VFMADD231PS  Z12, Z11, Z5
+	VBROADCASTSS 8(DX), Z12
+	VFMADD231PS  Z12, Z9, Z6
+	VFMADD231PS  Z12, Z10, Z7
+	VFMADD231PS  Z12, Z11, Z8
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z5, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	VMOVUPS Z8, 128(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_3x4(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_3x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z12
+	VBROADCASTSS 4(DX), Z13
+	VBROADCASTSS 8(DX), Z14
+	VMOVUPS      (R10), Z15
+	VFMADD231PS  Z15, Z12, Z0
+	VFMADD231PS  Z15, Z13, Z4
+	VFMADD231PS  Z15, Z14, Z8
+	VMOVUPS      64(R10), Z15
+	VFMADD231PS  Z15, Z12, Z1
+	VFMADD231PS  Z15, Z13, Z5
+	VFMADD231PS  Z15, Z14, Z9
+	VMOVUPS      128(R10), Z15
+	VFMADD231PS  Z15, Z12, Z2
+	VFMADD231PS  Z15, Z13, Z6
+	VFMADD231PS  Z15, Z14, Z10
+	VMOVUPS      192(R10), Z15
+	VFMADD231PS  Z15, Z12, Z3
+	VFMADD231PS  Z15, Z13, Z7
+	VFMADD231PS  Z15, Z14, Z11
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z12
+	VBROADCASTSS 4(DX), Z13
+	VBROADCASTSS 8(DX), Z14
+	VMOVUPS      (R10), Z15
+	VFMADD231PS  Z15, Z12, Z0
+	VFMADD231PS  Z15, Z13, Z4
+	VFMADD231PS  Z15, Z14, Z8
+	VMOVUPS      64(R10), Z15
+	VFMADD231PS  Z15, Z12, Z1
+	VFMADD231PS  Z15, Z13, Z5
+	VFMADD231PS  Z15, Z14, Z9
+	VMOVUPS      128(R10), Z15
+	VFMADD231PS  Z15, Z12, Z2
+	VFMADD231PS  Z15, Z13, Z6
+	VFMADD231PS  Z15, Z14, Z10
+	VMOVUPS      192(R10), Z15
+	VFMADD231PS  Z15, Z12, Z3
+	VFMADD231PS  Z15, Z13, Z7
+	VFMADD231PS  Z15, Z14, Z11
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	VMOVUPS Z6, 128(R10)
+	VMOVUPS Z7, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	VMOVUPS Z10, 128(R10)
+	VMOVUPS Z11, 192(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_3x5(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_3x5(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z15
+	VBROADCASTSS 4(DX), Z16
+	VBROADCASTSS 8(DX), Z17
+	VMOVUPS      (R10), Z18
+	VFMADD231PS  Z18, Z15, Z0
+	VFMADD231PS  Z18, Z16, Z5
+	VFMADD231PS  Z18, Z17, Z10
+	VMOVUPS      64(R10), Z18
+	VFMADD231PS  Z18, Z15, Z1
+	VFMADD231PS  Z18, Z16, Z6
+	VFMADD231PS  Z18, Z17, Z11
+	VMOVUPS      128(R10), Z18
+	VFMADD231PS  Z18, Z15, Z2
+	VFMADD231PS  Z18, Z16, Z7
+	VFMADD231PS  Z18, Z17, Z12
+	VMOVUPS      192(R10), Z18
+	VFMADD231PS  Z18, Z15, Z3
+	VFMADD231PS  Z18, Z16, Z8
+	VFMADD231PS  Z18, Z17, Z13
+	VMOVUPS      256(R10), Z18
+	VFMADD231PS  Z18, Z15, Z4
+	VFMADD231PS  Z18, Z16, Z9
+	VFMADD231PS  Z18, Z17, Z14
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z15
+	VBROADCASTSS 4(DX), Z16
+	VBROADCASTSS 8(DX), Z17
+	VMOVUPS      (R10), Z18
+	VFMADD231PS  Z18, Z15, Z0
+	VFMADD231PS  Z18, Z16, Z5
+	VFMADD231PS  Z18, Z17, Z10
+	VMOVUPS      64(R10), Z18
+	VFMADD231PS  Z18, Z15, Z1
+	VFMADD231PS  Z18, Z16, Z6
+	VFMADD231PS  Z18, Z17, Z11
+	VMOVUPS      128(R10), Z18
+	VFMADD231PS  Z18, Z15, Z2
+	VFMADD231PS  Z18, Z16, Z7
+	VFMADD231PS  Z18, Z17, Z12
+	VMOVUPS      192(R10), Z18
+	VFMADD231PS  Z18, Z15, Z3
+	VFMADD231PS  Z18, Z16, Z8
+	VFMADD231PS  Z18, Z17, Z13
+	VMOVUPS      256(R10), Z18
+	VFMADD231PS  Z18, Z15, Z4
+	VFMADD231PS  Z18, Z16, Z9
+	VFMADD231PS  Z18, Z17, Z14
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	VMOVUPS Z4, 256(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	VMOVUPS Z6, 64(R10)
+	VMOVUPS Z7, 128(R10)
+	VMOVUPS Z8, 192(R10)
+	VMOVUPS Z9, 256(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	VMOVUPS Z11, 64(R10)
+	VMOVUPS Z12, 128(R10)
+	VMOVUPS Z13, 192(R10)
+	VMOVUPS Z14, 256(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_3x6(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_3x6(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z18
+	VBROADCASTSS 4(DX), Z19
+	VBROADCASTSS 8(DX), Z20
+	VMOVUPS      (R10), Z21
+	VFMADD231PS  Z21, Z18, Z0
+	VFMADD231PS  Z21, Z19, Z6
+	VFMADD231PS  Z21, Z20, Z12
+	VMOVUPS      64(R10), Z21
+	VFMADD231PS  Z21, Z18, Z1
+	VFMADD231PS  Z21, Z19, Z7
+	VFMADD231PS  Z21, Z20, Z13
+	VMOVUPS      128(R10), Z21
+	VFMADD231PS  Z21, Z18, Z2
+	VFMADD231PS  Z21, Z19, Z8
+	VFMADD231PS  Z21, Z20, Z14
+	VMOVUPS      192(R10), Z21
+	VFMADD231PS  Z21, Z18, Z3
+	VFMADD231PS  Z21, Z19, Z9
+	VFMADD231PS  Z21, Z20, Z15
+	VMOVUPS      256(R10), Z21
+	VFMADD231PS  Z21, Z18, Z4
+	VFMADD231PS  Z21, Z19, Z10
+	VFMADD231PS  Z21, Z20, Z16
+	VMOVUPS      320(R10), Z21
+	VFMADD231PS  Z21, Z18, Z5
+	VFMADD231PS  Z21, Z19, Z11
+	VFMADD231PS  Z21, Z20, Z17
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z18
+	VBROADCASTSS 4(DX), Z19
+	VBROADCASTSS 8(DX), Z20
+	VMOVUPS      (R10), Z21
+	VFMADD231PS  Z21, Z18, Z0
+	VFMADD231PS  Z21, Z19, Z6
+	VFMADD231PS  Z21, Z20, Z12
+	VMOVUPS      64(R10), Z21
+	VFMADD231PS  Z21, Z18, Z1
+	VFMADD231PS  Z21, Z19, Z7
+	VFMADD231PS  Z21, Z20, Z13
+	VMOVUPS      128(R10), Z21
+	VFMADD231PS  Z21, Z18, Z2
+	VFMADD231PS  Z21, Z19, Z8
+	VFMADD231PS  Z21, Z20, Z14
+	VMOVUPS      192(R10), Z21
+	VFMADD231PS  Z21, Z18, Z3
+	VFMADD231PS  Z21, Z19, Z9
+	VFMADD231PS  Z21, Z20, Z15
+	VMOVUPS      256(R10), Z21
+	VFMADD231PS  Z21, Z18, Z4
+	VFMADD231PS  Z21, Z19, Z10
+	VFMADD231PS  Z21, Z20, Z16
+	VMOVUPS      320(R10), Z21
+	VFMADD231PS  Z21, Z18, Z5
+	VFMADD231PS  Z21, Z19, Z11
+	VFMADD231PS  Z21, Z20, Z17
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	VMOVUPS Z4, 256(R10)
+	VMOVUPS Z5, 320(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	VMOVUPS Z8, 128(R10)
+	VMOVUPS Z9, 192(R10)
+	VMOVUPS Z10, 256(R10)
+	VMOVUPS Z11, 320(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	VMOVUPS Z14, 128(R10)
+	VMOVUPS Z15, 192(R10)
+	VMOVUPS Z16, 256(R10)
+	VMOVUPS Z17, 320(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_3x7(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_3x7(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z21
+	VBROADCASTSS 4(DX), Z22
+	VBROADCASTSS 8(DX), Z23
+	VMOVUPS      (R10), Z24
+	VFMADD231PS  Z24, Z21, Z0
+	VFMADD231PS  Z24, Z22, Z7
+	VFMADD231PS  Z24, Z23, Z14
+	VMOVUPS      64(R10), Z24
+	VFMADD231PS  Z24, Z21, Z1
+	VFMADD231PS  Z24, Z22, Z8
+	VFMADD231PS  Z24, Z23, Z15
+	VMOVUPS      128(R10), Z24
+	VFMADD231PS  Z24, Z21, Z2
+	VFMADD231PS  Z24, Z22, Z9
+	VFMADD231PS  Z24, Z23, Z16
+	VMOVUPS      192(R10), Z24
+	VFMADD231PS  Z24, Z21, Z3
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z17
+	VMOVUPS      256(R10), Z24
+	VFMADD231PS  Z24, Z21, Z4
+	VFMADD231PS  Z24, Z22, Z11
+	VFMADD231PS  Z24, Z23, Z18
+	VMOVUPS      320(R10), Z24
+	VFMADD231PS  Z24, Z21, Z5
+	VFMADD231PS  Z24, Z22, Z12
+	VFMADD231PS  Z24, Z23, Z19
+	VMOVUPS      384(R10), Z24
+	VFMADD231PS  Z24, Z21, Z6
+	VFMADD231PS  Z24, Z22, Z13
+	VFMADD231PS  Z24, Z23, Z20
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z21
+	VBROADCASTSS 4(DX), Z22
+	VBROADCASTSS 8(DX), Z23
+	VMOVUPS      (R10), Z24
+	VFMADD231PS  Z24, Z21, Z0
+	VFMADD231PS  Z24, Z22, Z7
+	VFMADD231PS  Z24, Z23, Z14
+	VMOVUPS      64(R10), Z24
+	VFMADD231PS  Z24, Z21, Z1
+	VFMADD231PS  Z24, Z22, Z8
+	VFMADD231PS  Z24, Z23, Z15
+	VMOVUPS      128(R10), Z24
+	VFMADD231PS  Z24, Z21, Z2
+	VFMADD231PS  Z24, Z22, Z9
+	VFMADD231PS  Z24, Z23, Z16
+	VMOVUPS      192(R10), Z24
+	VFMADD231PS  Z24, Z21, Z3
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z17
+	VMOVUPS      256(R10), Z24
+	VFMADD231PS  Z24, Z21, Z4
+	VFMADD231PS  Z24, Z22, Z11
+	VFMADD231PS  Z24, Z23, Z18
+	VMOVUPS      320(R10), Z24
+	VFMADD231PS  Z24, Z21, Z5
+	VFMADD231PS  Z24, Z22, Z12
+	VFMADD231PS  Z24, Z23, Z19
+	VMOVUPS      384(R10), Z24
+	VFMADD231PS  Z24, Z21, Z6
+	VFMADD231PS  Z24, Z22, Z13
+	VFMADD231PS  Z24, Z23, Z20
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	VMOVUPS Z4, 256(R10)
+	VMOVUPS Z5, 320(R10)
+	VMOVUPS Z6, 384(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	VMOVUPS Z8, 64(R10)
+	VMOVUPS Z9, 128(R10)
+	VMOVUPS Z10, 192(R10)
+	VMOVUPS Z11, 256(R10)
+	VMOVUPS Z12, 320(R10)
+	VMOVUPS Z13, 384(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	VMOVUPS Z15, 64(R10)
+	VMOVUPS Z16, 128(R10)
+	VMOVUPS Z17, 192(R10)
+	VMOVUPS Z18, 256(R10)
+	VMOVUPS Z19, 320(R10)
+	VMOVUPS Z20, 384(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_3x8(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_3x8(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	VXORPS X21, X21, X21
+	VXORPS X22, X22, X22
+	VXORPS X23, X23, X23
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z24
+	VBROADCASTSS 4(DX), Z25
+	VBROADCASTSS 8(DX), Z26
+	VMOVUPS      (R10), Z27
+	VFMADD231PS  Z27, Z24, Z0
+	VFMADD231PS  Z27, Z25, Z8
+	VFMADD231PS  Z27, Z26, Z16
+	VMOVUPS      64(R10), Z27
+	VFMADD231PS  Z27, Z24, Z1
+	VFMADD231PS  Z27, Z25, Z9
+	VFMADD231PS  Z27, Z26, Z17
+	VMOVUPS      128(R10), Z27
+	VFMADD231PS  Z27, Z24, Z2
+	VFMADD231PS  Z27, Z25, Z10
+	VFMADD231PS  Z27, Z26, Z18
+	VMOVUPS      192(R10), Z27
+	VFMADD231PS  Z27, Z24, Z3
+	VFMADD231PS  Z27, Z25, Z11
+	VFMADD231PS  Z27, Z26, Z19
+	VMOVUPS      256(R10), Z27
+	VFMADD231PS  Z27, Z24, Z4
+	VFMADD231PS  Z27, Z25, Z12
+	VFMADD231PS  Z27, Z26, Z20
+	VMOVUPS      320(R10), Z27
+	VFMADD231PS  Z27, Z24, Z5
+	VFMADD231PS  Z27, Z25, Z13
+	VFMADD231PS  Z27, Z26, Z21
+	VMOVUPS      384(R10), Z27
+	VFMADD231PS  Z27, Z24, Z6
+	VFMADD231PS  Z27, Z25, Z14
+	VFMADD231PS  Z27, Z26, Z22
+	VMOVUPS      448(R10), Z27
+	VFMADD231PS  Z27, Z24, Z7
+	VFMADD231PS  Z27, Z25, Z15
+	VFMADD231PS  Z27, Z26, Z23
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z24
+	VBROADCASTSS 4(DX), Z25
+	VBROADCASTSS 8(DX), Z26
+	VMOVUPS      (R10), Z27
+	VFMADD231PS  Z27, Z24, Z0
+	VFMADD231PS  Z27, Z25, Z8
+	VFMADD231PS  Z27, Z26, Z16
+	VMOVUPS      64(R10), Z27
+	VFMADD231PS  Z27, Z24, Z1
+	VFMADD231PS  Z27, Z25, Z9
+	VFMADD231PS  Z27, Z26, Z17
+	VMOVUPS      128(R10), Z27
+	VFMADD231PS  Z27, Z24, Z2
+	VFMADD231PS  Z27, Z25, Z10
+	VFMADD231PS  Z27, Z26, Z18
+	VMOVUPS      192(R10), Z27
+	VFMADD231PS  Z27, Z24, Z3
+	VFMADD231PS  Z27, Z25, Z11
+	VFMADD231PS  Z27, Z26, Z19
+	VMOVUPS      256(R10), Z27
+	VFMADD231PS  Z27, Z24, Z4
+	VFMADD231PS  Z27, Z25, Z12
+	VFMADD231PS  Z27, Z26, Z20
+	VMOVUPS      320(R10), Z27
+	VFMADD231PS  Z27, Z24, Z5
+	VFMADD231PS  Z27, Z25, Z13
+	VFMADD231PS  Z27, Z26, Z21
+	VMOVUPS      384(R10), Z27
+	VFMADD231PS  Z27, Z24, Z6
+	VFMADD231PS  Z27, Z25, Z14
+	VFMADD231PS  Z27, Z26, Z22
+	VMOVUPS      448(R10), Z27
+	VFMADD231PS  Z27, Z24, Z7
+	VFMADD231PS  Z27, Z25, Z15
+	VFMADD231PS  Z27, Z26, Z23
+	ADDQ         R8, R10
+	ADDQ         $0x0c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	VMOVUPS Z4, 256(R10)
+	VMOVUPS Z5, 320(R10)
+	VMOVUPS Z6, 384(R10)
+	VMOVUPS Z7, 448(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	VMOVUPS Z10, 128(R10)
+	VMOVUPS Z11, 192(R10)
+	VMOVUPS Z12, 256(R10)
+	VMOVUPS Z13, 320(R10)
+	VMOVUPS Z14, 384(R10)
+	VMOVUPS Z15, 448(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	VMOVUPS Z17, 64(R10)
+	VMOVUPS Z18, 128(R10)
+	VMOVUPS Z19, 192(R10)
+	VMOVUPS Z20, 256(R10)
+	VMOVUPS Z21, 320(R10)
+	VMOVUPS Z22, 384(R10)
+	VMOVUPS Z23, 448(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_4x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_4x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z4
+	VFMADD231PS.BCST (DX), Z4, Z0
+	VFMADD231PS.BCST 4(DX), Z4, Z1
+	VFMADD231PS.BCST 8(DX), Z4, Z2
+	VFMADD231PS.BCST 12(DX), Z4, Z3
+	ADDQ             R8, R10
+	ADDQ             $0x10, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z4
+	VFMADD231PS.BCST (DX), Z4, Z0
+	VFMADD231PS.BCST 4(DX), Z4, Z1
+	VFMADD231PS.BCST 8(DX), Z4, Z2
+	VFMADD231PS.BCST 12(DX), Z4, Z3
+	ADDQ             R8, R10
+	ADDQ             $0x10, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_4x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_4x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z8
+	VMOVUPS      64(R10), Z9
+	VBROADCASTSS (DX), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS 4(DX), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	VBROADCASTSS 8(DX), Z10
+	VFMADD231PS  Z10, Z8, Z4
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS 12(DX), Z10
+	VFMADD231PS  Z10, Z8, Z6
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z8
+	VMOVUPS      64(R10), Z9
+	VBROADCASTSS (DX), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS 4(DX), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	VBROADCASTSS 8(DX), Z10
+	VFMADD231PS  Z10, Z8, Z4
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS 12(DX), Z10
+	VFMADD231PS  Z10, Z8, Z6
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_4x3(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_4x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z12
+	VMOVUPS      64(R10), Z13
+	VMOVUPS      128(R10), Z14
+	VBROADCASTSS (DX), Z15
+	VFMADD231PS  Z15, Z12, Z0
+	VFMADD231PS  Z15, Z13, Z1
+	VFMADD231PS  Z15, Z14, Z2
+	VBROADCASTSS 4(DX), Z15
+	VFMADD231PS  Z15, Z12, Z3
+	VFMADD231PS  Z15, Z13, Z4
+	VFMADD231PS  Z15, Z14, Z5
+	VBROADCASTSS 8(DX), Z15
+	VFMADD231PS  Z15, Z12, Z6
+	VFMADD231PS  Z15, Z13, Z7
+	VFMADD231PS  Z15, Z14, Z8
+	VBROADCASTSS 12(DX), Z15
+	VFMADD231PS  Z15, Z12, Z9
+	VFMADD231PS  Z15, Z13, Z10
+	VFMADD231PS  Z15, Z14, Z11
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z12
+	VMOVUPS      64(R10), Z13
+	VMOVUPS      128(R10), Z14
+	VBROADCASTSS (DX), Z15
+	VFMADD231PS  Z15, Z12, Z0
+	VFMADD231PS  Z15, Z13, Z1
+	VFMADD231PS  Z15, Z14, Z2
+	VBROADCASTSS 4(DX), Z15
+	VFMADD231PS  Z15, Z12, Z3
+	VFMADD231PS  Z15, Z13, Z4
+	VFMADD231PS  Z15, Z14, Z5
+	VBROADCASTSS 8(DX), Z15
+	VFMADD231PS  Z15, Z12, Z6
+	VFMADD231PS  Z15, Z13, Z7
+	VFMADD231PS  Z15, Z14, Z8
+	VBROADCASTSS 12(DX), Z15
+	VFMADD231PS  Z15, Z12, Z9
+	VFMADD231PS  Z15, Z13, Z10
+	VFMADD231PS  Z15, Z14, Z11
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z5, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	VMOVUPS Z8, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	VMOVUPS Z10, 64(R10)
+	VMOVUPS Z11, 128(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_4x4(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_4x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z16
+	VMOVUPS      64(R10), Z17
+	VMOVUPS      128(R10), Z18
+	VMOVUPS      192(R10), Z19
+	VBROADCASTSS (DX), Z20
+	VFMADD231PS  Z20, Z16, Z0
+	VFMADD231PS  Z20, Z17, Z1
+	VFMADD231PS  Z20, Z18, Z2
+	VFMADD231PS  Z20, Z19, Z3
+	VBROADCASTSS 4(DX), Z20
+	VFMADD231PS  Z20, Z16, Z4
+	VFMADD231PS  Z20, Z17, Z5
+	VFMADD231PS  Z20, Z18, Z6
+	VFMADD231PS  Z20, Z19, Z7
+	VBROADCASTSS 8(DX), Z20
+	VFMADD231PS  Z20, Z16, Z8
+	VFMADD231PS  Z20, Z17, Z9
+	VFMADD231PS  Z20, Z18, Z10
+	VFMADD231PS  Z20, Z19, Z11
+	VBROADCASTSS 12(DX), Z20
+	VFMADD231PS  Z20, Z16, Z12
+	VFMADD231PS  Z20, Z17, Z13
+	VFMADD231PS  Z20, Z18, Z14
+	VFMADD231PS  Z20, Z19, Z15
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z16
+	VMOVUPS      64(R10), Z17
+	VMOVUPS      128(R10), Z18
+	VMOVUPS      192(R10), Z19
+	VBROADCASTSS (DX), Z20
+	VFMADD231PS  Z20, Z16, Z0
+	VFMADD231PS  Z20, Z17, Z1
+	VFMADD231PS  Z20, Z18, Z2
+	VFMADD231PS  Z20, Z19, Z3
+	VBROADCASTSS 4(DX), Z20
+	VFMADD231PS  Z20, Z16, Z4
+	VFMADD231PS  Z20, Z17, Z5
+	VFMADD231PS  Z20, Z18, Z6
+	VFMADD231PS  Z20, Z19, Z7
+	VBROADCASTSS 8(DX), Z20
+	VFMADD231PS  Z20, Z16, Z8
+	VFMADD231PS  Z20, Z17, Z9
+	VFMADD231PS  Z20, Z18, Z10
+	VFMADD231PS  Z20, Z19, Z11
+	VBROADCASTSS 12(DX), Z20
+	VFMADD231PS  Z20, Z16, Z12
+	VFMADD231PS  Z20, Z17, Z13
+	VFMADD231PS  Z20, Z18, Z14
+	VFMADD231PS  Z20, Z19, Z15
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	VMOVUPS Z6, 128(R10)
+	VMOVUPS Z7, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	VMOVUPS Z10, 128(R10)
+	VMOVUPS Z11, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	VMOVUPS Z14, 128(R10)
+	VMOVUPS Z15, 192(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_4x5(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_4x5(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z20
+	VBROADCASTSS 4(DX), Z21
+	VBROADCASTSS 8(DX), Z22
+	VBROADCASTSS 12(DX), Z23
+	VMOVUPS      (R10), Z24
+	VFMADD231PS  Z24, Z20, Z0
+	VFMADD231PS  Z24, Z21, Z5
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z15
+	VMOVUPS      64(R10), Z24
+	VFMADD231PS  Z24, Z20, Z1
+	VFMADD231PS  Z24, Z21, Z6
+	VFMADD231PS  Z24, Z22, Z11
+	VFMADD231PS  Z24, Z23, Z16
+	VMOVUPS      128(R10), Z24
+	VFMADD231PS  Z24, Z20, Z2
+	VFMADD231PS  Z24, Z21, Z7
+	VFMADD231PS  Z24, Z22, Z12
+	VFMADD231PS  Z24, Z23, Z17
+	VMOVUPS      192(R10), Z24
+	VFMADD231PS  Z24, Z20, Z3
+	VFMADD231PS  Z24, Z21, Z8
+	VFMADD231PS  Z24, Z22, Z13
+	VFMADD231PS  Z24, Z23, Z18
+	VMOVUPS      256(R10), Z24
+	VFMADD231PS  Z24, Z20, Z4
+	VFMADD231PS  Z24, Z21, Z9
+	VFMADD231PS  Z24, Z22, Z14
+	VFMADD231PS  Z24, Z23, Z19
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z20
+	VBROADCASTSS 4(DX), Z21
+	VBROADCASTSS 8(DX), Z22
+	VBROADCASTSS 12(DX), Z23
+	VMOVUPS      (R10), Z24
+	VFMADD231PS  Z24, Z20, Z0
+	VFMADD231PS  Z24, Z21, Z5
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z15
+	VMOVUPS      64(R10), Z24
+	VFMADD231PS  Z24, Z20, Z1
+	VFMADD231PS  Z24, Z21, Z6
+	VFMADD231PS  Z24, Z22, Z11
+	VFMADD231PS  Z24, Z23, Z16
+	VMOVUPS      128(R10), Z24
+	VFMADD231PS  Z24, Z20, Z2
+	VFMADD231PS  Z24, Z21, Z7
+	VFMADD231PS  Z24, Z22, Z12
+	VFMADD231PS  Z24, Z23, Z17
+	VMOVUPS      192(R10), Z24
+	VFMADD231PS  Z24, Z20, Z3
+	VFMADD231PS  Z24, Z21, Z8
+	VFMADD231PS  Z24, Z22, Z13
+	VFMADD231PS  Z24, Z23, Z18
+	VMOVUPS      256(R10), Z24
+	VFMADD231PS  Z24, Z20, Z4
+	VFMADD231PS  Z24, Z21, Z9
+	VFMADD231PS  Z24, Z22, Z14
+	VFMADD231PS  Z24, Z23, Z19
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	VMOVUPS Z4, 256(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	VMOVUPS Z6, 64(R10)
+	VMOVUPS Z7, 128(R10)
+	VMOVUPS Z8, 192(R10)
+	VMOVUPS Z9, 256(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	VMOVUPS Z11, 64(R10)
+	VMOVUPS Z12, 128(R10)
+	VMOVUPS Z13, 192(R10)
+	VMOVUPS Z14, 256(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	VMOVUPS Z16, 64(R10)
+	VMOVUPS Z17, 128(R10)
+	VMOVUPS Z18, 192(R10)
+	VMOVUPS Z19, 256(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_4x6(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_4x6(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	VXORPS X21, X21, X21
+	VXORPS X22, X22, X22
+	VXORPS X23, X23, X23
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VBROADCASTSS (DX), Z24
+	VBROADCASTSS 4(DX), Z25
+	VBROADCASTSS 8(DX), Z26
+	VBROADCASTSS 12(DX), Z27
+	VMOVUPS      (R10), Z28
+	VFMADD231PS  Z28, Z24, Z0
+	VFMADD231PS  Z28, Z25, Z6
+	VFMADD231PS  Z28, Z26, Z12
+	VFMADD231PS  Z28, Z27, Z18
+	VMOVUPS      64(R10), Z28
+	VFMADD231PS  Z28, Z24, Z1
+	VFMADD231PS  Z28, Z25, Z7
+	VFMADD231PS  Z28, Z26, Z13
+	VFMADD231PS  Z28, Z27, Z19
+	VMOVUPS      128(R10), Z28
+	VFMADD231PS  Z28, Z24, Z2
+	VFMADD231PS  Z28, Z25, Z8
+	VFMADD231PS  Z28, Z26, Z14
+	VFMADD231PS  Z28, Z27, Z20
+	VMOVUPS      192(R10), Z28
+	VFMADD231PS  Z28, Z24, Z3
+	VFMADD231PS  Z28, Z25, Z9
+	VFMADD231PS  Z28, Z26, Z15
+	VFMADD231PS  Z28, Z27, Z21
+	VMOVUPS      256(R10), Z28
+	VFMADD231PS  Z28, Z24, Z4
+	VFMADD231PS  Z28, Z25, Z10
+	VFMADD231PS  Z28, Z26, Z16
+	VFMADD231PS  Z28, Z27, Z22
+	VMOVUPS      320(R10), Z28
+	VFMADD231PS  Z28, Z24, Z5
+	VFMADD231PS  Z28, Z25, Z11
+	VFMADD231PS  Z28, Z26, Z17
+	VFMADD231PS  Z28, Z27, Z23
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VBROADCASTSS (DX), Z24
+	VBROADCASTSS 4(DX), Z25
+	VBROADCASTSS 8(DX), Z26
+	VBROADCASTSS 12(DX), Z27
+	VMOVUPS      (R10), Z28
+	VFMADD231PS  Z28, Z24, Z0
+	VFMADD231PS  Z28, Z25, Z6
+	VFMADD231PS  Z28, Z26, Z12
+	VFMADD231PS  Z28, Z27, Z18
+	VMOVUPS      64(R10), Z28
+	VFMADD231PS  Z28, Z24, Z1
+	VFMADD231PS  Z28, Z25, Z7
+	VFMADD231PS  Z28, Z26, Z13
+	VFMADD231PS  Z28, Z27, Z19
+	VMOVUPS      128(R10), Z28
+	VFMADD231PS  Z28, Z24, Z2
+	VFMADD231PS  Z28, Z25, Z8
+	VFMADD231PS  Z28, Z26, Z14
+	VFMADD231PS  Z28, Z27, Z20
+	VMOVUPS      192(R10), Z28
+	VFMADD231PS  Z28, Z24, Z3
+	VFMADD231PS  Z28, Z25, Z9
+	VFMADD231PS  Z28, Z26, Z15
+	VFMADD231PS  Z28, Z27, Z21
+	VMOVUPS      256(R10), Z28
+	VFMADD231PS  Z28, Z24, Z4
+	VFMADD231PS  Z28, Z25, Z10
+	VFMADD231PS  Z28, Z26, Z16
+	VFMADD231PS  Z28, Z27, Z22
+	VMOVUPS      320(R10), Z28
+	VFMADD231PS  Z28, Z24, Z5
+	VFMADD231PS  Z28, Z25, Z11
+	VFMADD231PS  Z28, Z26, Z17
+	VFMADD231PS  Z28, Z27, Z23
+	ADDQ         R8, R10
+	ADDQ         $0x10, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	VMOVUPS Z4, 256(R10)
+	VMOVUPS Z5, 320(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	VMOVUPS Z8, 128(R10)
+	VMOVUPS Z9, 192(R10)
+	VMOVUPS Z10, 256(R10)
+	VMOVUPS Z11, 320(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	VMOVUPS Z14, 128(R10)
+	VMOVUPS Z15, 192(R10)
+	VMOVUPS Z16, 256(R10)
+	VMOVUPS Z17, 320(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	VMOVUPS Z19, 64(R10)
+	VMOVUPS Z20, 128(R10)
+	VMOVUPS Z21, 192(R10)
+	VMOVUPS Z22, 256(R10)
+	VMOVUPS Z23, 320(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_5x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_5x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z5
+	VFMADD231PS.BCST (DX), Z5, Z0
+	VFMADD231PS.BCST 4(DX), Z5, Z1
+	VFMADD231PS.BCST 8(DX), Z5, Z2
+	VFMADD231PS.BCST 12(DX), Z5, Z3
+	VFMADD231PS.BCST 16(DX), Z5, Z4
+	ADDQ             R8, R10
+	ADDQ             $0x14, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z5
+	VFMADD231PS.BCST (DX), Z5, Z0
+	VFMADD231PS.BCST 4(DX), Z5, Z1
+	VFMADD231PS.BCST 8(DX), Z5, Z2
+	VFMADD231PS.BCST 12(DX), Z5, Z3
+	VFMADD231PS.BCST 16(DX), Z5, Z4
+	ADDQ             R8, R10
+	ADDQ             $0x14, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_5x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_5x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z10
+	VMOVUPS      64(R10), Z11
+	VBROADCASTSS (DX), Z12
+	VFMADD231PS  Z12, Z10, Z0
+	VFMADD231PS  Z12, Z11, Z1
+	VBROADCASTSS 4(DX), Z12
+	VFMADD231PS  Z12, Z10, Z2
+	VFMADD231PS  Z12, Z11, Z3
+	VBROADCASTSS 8(DX), Z12
+	VFMADD231PS  Z12, Z10, Z4
+	VFMADD231PS  Z12, Z11, Z5
+	VBROADCASTSS 12(DX), Z12
+	VFMADD231PS  Z12, Z10, Z6
+	VFMADD231PS  Z12, Z11, Z7
+	VBROADCASTSS 16(DX), Z12
+	VFMADD231PS  Z12, Z10, Z8
+	VFMADD231PS  Z12, Z11, Z9
+	ADDQ         R8, R10
+	ADDQ         $0x14, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z10
+	VMOVUPS      64(R10), Z11
+	VBROADCASTSS (DX), Z12
+	VFMADD231PS  Z12, Z10, Z0
+	VFMADD231PS  Z12, Z11, Z1
+	VBROADCASTSS 4(DX), Z12
+	VFMADD231PS  Z12, Z10, Z2
+	VFMADD231PS  Z12, Z11, Z3
+	VBROADCASTSS 8(DX), Z12
+	VFMADD231PS  Z12, Z10, Z4
+	VFMADD231PS  Z12, Z11, Z5
+	VBROADCASTSS 12(DX), Z12
+	VFMADD231PS  Z12, Z10, Z6
+	VFMADD231PS  Z12, Z11, Z7
+	VBROADCASTSS 16(DX), Z12
+	VFMADD231PS  Z12, Z10, Z8
+	VFMADD231PS  Z12, Z11, Z9
+	ADDQ         R8, R10
+	ADDQ         $0x14, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_5x3(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_5x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z15
+	VMOVUPS      64(R10), Z16
+	VMOVUPS      128(R10), Z17
+	VBROADCASTSS (DX), Z18
+	VFMADD231PS  Z18, Z15, Z0
+	VFMADD231PS  Z18, Z16, Z1
+	VFMADD231PS  Z18, Z17, Z2
+	VBROADCASTSS 4(DX), Z18
+	VFMADD231PS  Z18, Z15, Z3
+	VFMADD231PS  Z18, Z16, Z4
+	VFMADD231PS  Z18, Z17, Z5
+	VBROADCASTSS 8(DX), Z18
+	VFMADD231PS  Z18, Z15, Z6
+	VFMADD231PS  Z18, Z16, Z7
+	VFMADD231PS  Z18, Z17, Z8
+	VBROADCASTSS 12(DX), Z18
+	VFMADD231PS  Z18, Z15, Z9
+	VFMADD231PS  Z18, Z16, Z10
+	VFMADD231PS  Z18, Z17, Z11
+	VBROADCASTSS 16(DX), Z18
+	VFMADD231PS  Z18, Z15, Z12
+	VFMADD231PS  Z18, Z16, Z13
+	VFMADD231PS  Z18, Z17, Z14
+	ADDQ         R8, R10
+	ADDQ         $0x14, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z15
+	VMOVUPS      64(R10), Z16
+	VMOVUPS      128(R10), Z17
+	VBROADCASTSS (DX), Z18
+	VFMADD231PS  Z18, Z15, Z0
+	VFMADD231PS  Z18, Z16, Z1
+	VFMADD231PS  Z18, Z17, Z2
+	VBROADCASTSS 4(DX), Z18
+	VFMADD231PS  Z18, Z15, Z3
+	VFMADD231PS  Z18, Z16, Z4
+	VFMADD231PS  Z18, Z17, Z5
+	VBROADCASTSS 8(DX), Z18
+	VFMADD231PS  Z18, Z15, Z6
+	VFMADD231PS  Z18, Z16, Z7
+	VFMADD231PS  Z18, Z17, Z8
+	VBROADCASTSS 12(DX), Z18
+	VFMADD231PS  Z18, Z15, Z9
+	VFMADD231PS  Z18, Z16, Z10
+	VFMADD231PS  Z18, Z17, Z11
+	VBROADCASTSS 16(DX), Z18
+	VFMADD231PS  Z18, Z15, Z12
+	VFMADD231PS  Z18, Z16, Z13
+	VFMADD231PS  Z18, Z17, Z14
+	ADDQ         R8, R10
+	ADDQ         $0x14, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z5, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	VMOVUPS Z8, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	VMOVUPS Z10, 64(R10)
+	VMOVUPS Z11, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	VMOVUPS Z14, 128(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_5x4(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_5x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VMOVUPS      128(R10), Z22
+	VMOVUPS      192(R10), Z23
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z24, Z20, Z0
+	VFMADD231PS  Z24, Z21, Z1
+	VFMADD231PS  Z24, Z22, Z2
+	VFMADD231PS  Z24, Z23, Z3
+	VBROADCASTSS 4(DX), Z24
+	VFMADD231PS  Z24, Z20, Z4
+	VFMADD231PS  Z24, Z21, Z5
+	VFMADD231PS  Z24, Z22, Z6
+	VFMADD231PS  Z24, Z23, Z7
+	VBROADCASTSS 8(DX), Z24
+	VFMADD231PS  Z24, Z20, Z8
+	VFMADD231PS  Z24, Z21, Z9
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z11
+	VBROADCASTSS 12(DX), Z24
+	VFMADD231PS  Z24, Z20, Z12
+	VFMADD231PS  Z24, Z21, Z13
+	VFMADD231PS  Z24, Z22, Z14
+	VFMADD231PS  Z24, Z23, Z15
+	VBROADCASTSS 16(DX), Z24
+	VFMADD231PS  Z24, Z20, Z16
+	VFMADD231PS  Z24, Z21, Z17
+	VFMADD231PS  Z24, Z22, Z18
+	VFMADD231PS  Z24, Z23, Z19
+	ADDQ         R8, R10
+	ADDQ         $0x14, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VMOVUPS      128(R10), Z22
+	VMOVUPS      192(R10), Z23
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z24, Z20, Z0
+	VFMADD231PS  Z24, Z21, Z1
+	VFMADD231PS  Z24, Z22, Z2
+	VFMADD231PS  Z24, Z23, Z3
+	VBROADCASTSS 4(DX), Z24
+	VFMADD231PS  Z24, Z20, Z4
+	VFMADD231PS  Z24, Z21, Z5
+	VFMADD231PS  Z24, Z22, Z6
+	VFMADD231PS  Z24, Z23, Z7
+	VBROADCASTSS 8(DX), Z24
+	VFMADD231PS  Z24, Z20, Z8
+	VFMADD231PS  Z24, Z21, Z9
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z11
+	VBROADCASTSS 12(DX), Z24
+	VFMADD231PS  Z24, Z20, Z12
+	VFMADD231PS  Z24, Z21, Z13
+	VFMADD231PS  Z24, Z22, Z14
+	VFMADD231PS  Z24, Z23, Z15
+	VBROADCASTSS 16(DX), Z24
+	VFMADD231PS  Z24, Z20, Z16
+	VFMADD231PS  Z24, Z21, Z17
+	VFMADD231PS  Z24, Z22, Z18
+	VFMADD231PS  Z24, Z23, Z19
+	ADDQ         R8, R10
+	ADDQ         $0x14, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	VMOVUPS Z6, 128(R10)
+	VMOVUPS Z7, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	VMOVUPS Z10, 128(R10)
+	VMOVUPS Z11, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	VMOVUPS Z14, 128(R10)
+	VMOVUPS Z15, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	VMOVUPS Z17, 64(R10)
+	VMOVUPS Z18, 128(R10)
+	VMOVUPS Z19, 192(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_6x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_6x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z6
+	VFMADD231PS.BCST (DX), Z6, Z0
+	VFMADD231PS.BCST 4(DX), Z6, Z1
+	VFMADD231PS.BCST 8(DX), Z6, Z2
+	VFMADD231PS.BCST 12(DX), Z6, Z3
+	VFMADD231PS.BCST 16(DX), Z6, Z4
+	VFMADD231PS.BCST 20(DX), Z6, Z5
+	ADDQ             R8, R10
+	ADDQ             $0x18, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z6
+	VFMADD231PS.BCST (DX), Z6, Z0
+	VFMADD231PS.BCST 4(DX), Z6, Z1
+	VFMADD231PS.BCST 8(DX), Z6, Z2
+	VFMADD231PS.BCST 12(DX), Z6, Z3
+	VFMADD231PS.BCST 16(DX), Z6, Z4
+	VFMADD231PS.BCST 20(DX), Z6, Z5
+	ADDQ             R8, R10
+	ADDQ             $0x18, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_6x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_6x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z12
+	VMOVUPS      64(R10), Z13
+	VBROADCASTSS (DX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS 4(DX), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS 8(DX), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	VBROADCASTSS 12(DX), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS 16(DX), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS 20(DX), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         R8, R10
+	ADDQ         $0x18, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z12
+	VMOVUPS      64(R10), Z13
+	VBROADCASTSS (DX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS 4(DX), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS 8(DX), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	VBROADCASTSS 12(DX), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS 16(DX), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS 20(DX), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         R8, R10
+	ADDQ         $0x18, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	VMOVUPS Z11, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_6x3(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_6x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z18
+	VMOVUPS      64(R10), Z19
+	VMOVUPS      128(R10), Z20
+	VBROADCASTSS (DX), Z21
+	VFMADD231PS  Z21, Z18, Z0
+	VFMADD231PS  Z21, Z19, Z1
+	VFMADD231PS  Z21, Z20, Z2
+	VBROADCASTSS 4(DX), Z21
+	VFMADD231PS  Z21, Z18, Z3
+	VFMADD231PS  Z21, Z19, Z4
+	VFMADD231PS  Z21, Z20, Z5
+	VBROADCASTSS 8(DX), Z21
+	VFMADD231PS  Z21, Z18, Z6
+	VFMADD231PS  Z21, Z19, Z7
+	VFMADD231PS  Z21, Z20, Z8
+	VBROADCASTSS 12(DX), Z21
+	VFMADD231PS  Z21, Z18, Z9
+	VFMADD231PS  Z21, Z19, Z10
+	VFMADD231PS  Z21, Z20, Z11
+	VBROADCASTSS 16(DX), Z21
+	VFMADD231PS  Z21, Z18, Z12
+	VFMADD231PS  Z21, Z19, Z13
+	VFMADD231PS  Z21, Z20, Z14
+	VBROADCASTSS 20(DX), Z21
+	VFMADD231PS  Z21, Z18, Z15
+	VFMADD231PS  Z21, Z19, Z16
+	VFMADD231PS  Z21, Z20, Z17
+	ADDQ         R8, R10
+	ADDQ         $0x18, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z18
+	VMOVUPS      64(R10), Z19
+	VMOVUPS      128(R10), Z20
+	VBROADCASTSS (DX), Z21
+	VFMADD231PS  Z21, Z18, Z0
+	VFMADD231PS  Z21, Z19, Z1
+	VFMADD231PS  Z21, Z20, Z2
+	VBROADCASTSS 4(DX), Z21
+	VFMADD231PS  Z21, Z18, Z3
+	VFMADD231PS  Z21, Z19, Z4
+	VFMADD231PS  Z21, Z20, Z5
+	VBROADCASTSS 8(DX), Z21
+	VFMADD231PS  Z21, Z18, Z6
+	VFMADD231PS  Z21, Z19, Z7
+	VFMADD231PS  Z21, Z20, Z8
+	VBROADCASTSS 12(DX), Z21
+	VFMADD231PS  Z21, Z18, Z9
+	VFMADD231PS  Z21, Z19, Z10
+	VFMADD231PS  Z21, Z20, Z11
+	VBROADCASTSS 16(DX), Z21
+	VFMADD231PS  Z21, Z18, Z12
+	VFMADD231PS  Z21, Z19, Z13
+	VFMADD231PS  Z21, Z20, Z14
+	VBROADCASTSS 20(DX), Z21
+	VFMADD231PS  Z21, Z18, Z15
+	VFMADD231PS  Z21, Z19, Z16
+	VFMADD231PS  Z21, Z20, Z17
+	ADDQ         R8, R10
+	ADDQ         $0x18, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z5, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	VMOVUPS Z8, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	VMOVUPS Z10, 64(R10)
+	VMOVUPS Z11, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	VMOVUPS Z14, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	VMOVUPS Z16, 64(R10)
+	VMOVUPS Z17, 128(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_6x4(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_6x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	VXORPS X21, X21, X21
+	VXORPS X22, X22, X22
+	VXORPS X23, X23, X23
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VMOVUPS      128(R10), Z26
+	VMOVUPS      192(R10), Z27
+	VBROADCASTSS (DX), Z28
+	VFMADD231PS  Z28, Z24, Z0
+	VFMADD231PS  Z28, Z25, Z1
+	VFMADD231PS  Z28, Z26, Z2
+	VFMADD231PS  Z28, Z27, Z3
+	VBROADCASTSS 4(DX), Z28
+	VFMADD231PS  Z28, Z24, Z4
+	VFMADD231PS  Z28, Z25, Z5
+	VFMADD231PS  Z28, Z26, Z6
+	VFMADD231PS  Z28, Z27, Z7
+	VBROADCASTSS 8(DX), Z28
+	VFMADD231PS  Z28, Z24, Z8
+	VFMADD231PS  Z28, Z25, Z9
+	VFMADD231PS  Z28, Z26, Z10
+	VFMADD231PS  Z28, Z27, Z11
+	VBROADCASTSS 12(DX), Z28
+	VFMADD231PS  Z28, Z24, Z12
+	VFMADD231PS  Z28, Z25, Z13
+	VFMADD231PS  Z28, Z26, Z14
+	VFMADD231PS  Z28, Z27, Z15
+	VBROADCASTSS 16(DX), Z28
+	VFMADD231PS  Z28, Z24, Z16
+	VFMADD231PS  Z28, Z25, Z17
+	VFMADD231PS  Z28, Z26, Z18
+	VFMADD231PS  Z28, Z27, Z19
+	VBROADCASTSS 20(DX), Z28
+	VFMADD231PS  Z28, Z24, Z20
+	VFMADD231PS  Z28, Z25, Z21
+	VFMADD231PS  Z28, Z26, Z22
+	VFMADD231PS  Z28, Z27, Z23
+	ADDQ         R8, R10
+	ADDQ         $0x18, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VMOVUPS      128(R10), Z26
+	VMOVUPS      192(R10), Z27
+	VBROADCASTSS (DX), Z28
+	VFMADD231PS  Z28, Z24, Z0
+	VFMADD231PS  Z28, Z25, Z1
+	VFMADD231PS  Z28, Z26, Z2
+	VFMADD231PS  Z28, Z27, Z3
+	VBROADCASTSS 4(DX), Z28
+	VFMADD231PS  Z28, Z24, Z4
+	VFMADD231PS  Z28, Z25, Z5
+	VFMADD231PS  Z28, Z26, Z6
+	VFMADD231PS  Z28, Z27, Z7
+	VBROADCASTSS 8(DX), Z28
+	VFMADD231PS  Z28, Z24, Z8
+	VFMADD231PS  Z28, Z25, Z9
+	VFMADD231PS  Z28, Z26, Z10
+	VFMADD231PS  Z28, Z27, Z11
+	VBROADCASTSS 12(DX), Z28
+	VFMADD231PS  Z28, Z24, Z12
+	VFMADD231PS  Z28, Z25, Z13
+	VFMADD231PS  Z28, Z26, Z14
+	VFMADD231PS  Z28, Z27, Z15
+	VBROADCASTSS 16(DX), Z28
+	VFMADD231PS  Z28, Z24, Z16
+	VFMADD231PS  Z28, Z25, Z17
+	VFMADD231PS  Z28, Z26, Z18
+	VFMADD231PS  Z28, Z27, Z19
+	VBROADCASTSS 20(DX), Z28
+	VFMADD231PS  Z28, Z24, Z20
+	VFMADD231PS  Z28, Z25, Z21
+	VFMADD231PS  Z28, Z26, Z22
+	VFMADD231PS  Z28, Z27, Z23
+	ADDQ         R8, R10
+	ADDQ         $0x18, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z3, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	VMOVUPS Z6, 128(R10)
+	VMOVUPS Z7, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	VMOVUPS Z10, 128(R10)
+	VMOVUPS Z11, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	VMOVUPS Z14, 128(R10)
+	VMOVUPS Z15, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	VMOVUPS Z17, 64(R10)
+	VMOVUPS Z18, 128(R10)
+	VMOVUPS Z19, 192(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z20, (R10)
+	VMOVUPS Z21, 64(R10)
+	VMOVUPS Z22, 128(R10)
+	VMOVUPS Z23, 192(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_7x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_7x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z7
+	VFMADD231PS.BCST (DX), Z7, Z0
+	VFMADD231PS.BCST 4(DX), Z7, Z1
+	VFMADD231PS.BCST 8(DX), Z7, Z2
+	VFMADD231PS.BCST 12(DX), Z7, Z3
+	VFMADD231PS.BCST 16(DX), Z7, Z4
+	VFMADD231PS.BCST 20(DX), Z7, Z5
+	VFMADD231PS.BCST 24(DX), Z7, Z6
+	ADDQ             R8, R10
+	ADDQ             $0x1c, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z7
+	VFMADD231PS.BCST (DX), Z7, Z0
+	VFMADD231PS.BCST 4(DX), Z7, Z1
+	VFMADD231PS.BCST 8(DX), Z7, Z2
+	VFMADD231PS.BCST 12(DX), Z7, Z3
+	VFMADD231PS.BCST 16(DX), Z7, Z4
+	VFMADD231PS.BCST 20(DX), Z7, Z5
+	VFMADD231PS.BCST 24(DX), Z7, Z6
+	ADDQ             R8, R10
+	ADDQ             $0x1c, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_7x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_7x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z14
+	VMOVUPS      64(R10), Z15
+	VBROADCASTSS (DX), Z16
+	VFMADD231PS  Z16, Z14, Z0
+	VFMADD231PS  Z16, Z15, Z1
+	VBROADCASTSS 4(DX), Z16
+	VFMADD231PS  Z16, Z14, Z2
+	VFMADD231PS  Z16, Z15, Z3
+	VBROADCASTSS 8(DX), Z16
+	VFMADD231PS  Z16, Z14, Z4
+	VFMADD231PS  Z16, Z15, Z5
+	VBROADCASTSS 12(DX), Z16
+	VFMADD231PS  Z16, Z14, Z6
+	VFMADD231PS  Z16, Z15, Z7
+	VBROADCASTSS 16(DX), Z16
+	VFMADD231PS  Z16, Z14, Z8
+	VFMADD231PS  Z16, Z15, Z9
+	VBROADCASTSS 20(DX), Z16
+	VFMADD231PS  Z16, Z14, Z10
+	VFMADD231PS  Z16, Z15, Z11
+	VBROADCASTSS 24(DX), Z16
+	VFMADD231PS  Z16, Z14, Z12
+	VFMADD231PS  Z16, Z15, Z13
+	ADDQ         R8, R10
+	ADDQ         $0x1c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z14
+	VMOVUPS      64(R10), Z15
+	VBROADCASTSS (DX), Z16
+	VFMADD231PS  Z16, Z14, Z0
+	VFMADD231PS  Z16, Z15, Z1
+	VBROADCASTSS 4(DX), Z16
+	VFMADD231PS  Z16, Z14, Z2
+	VFMADD231PS  Z16, Z15, Z3
+	VBROADCASTSS 8(DX), Z16
+	VFMADD231PS  Z16, Z14, Z4
+	VFMADD231PS  Z16, Z15, Z5
+	VBROADCASTSS 12(DX), Z16
+	VFMADD231PS  Z16, Z14, Z6
+	VFMADD231PS  Z16, Z15, Z7
+	VBROADCASTSS 16(DX), Z16
+	VFMADD231PS  Z16, Z14, Z8
+	VFMADD231PS  Z16, Z15, Z9
+	VBROADCASTSS 20(DX), Z16
+	VFMADD231PS  Z16, Z14, Z10
+	VFMADD231PS  Z16, Z15, Z11
+	VBROADCASTSS 24(DX), Z16
+	VFMADD231PS  Z16, Z14, Z12
+	VFMADD231PS  Z16, Z15, Z13
+	ADDQ         R8, R10
+	ADDQ         $0x1c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	VMOVUPS Z11, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_7x3(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_7x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z21
+	VMOVUPS      64(R10), Z22
+	VMOVUPS      128(R10), Z23
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z24, Z21, Z0
+	VFMADD231PS  Z24, Z22, Z1
+	VFMADD231PS  Z24, Z23, Z2
+	VBROADCASTSS 4(DX), Z24
+	VFMADD231PS  Z24, Z21, Z3
+	VFMADD231PS  Z24, Z22, Z4
+	VFMADD231PS  Z24, Z23, Z5
+	VBROADCASTSS 8(DX), Z24
+	VFMADD231PS  Z24, Z21, Z6
+	VFMADD231PS  Z24, Z22, Z7
+	VFMADD231PS  Z24, Z23, Z8
+	VBROADCASTSS 12(DX), Z24
+	VFMADD231PS  Z24, Z21, Z9
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z11
+	VBROADCASTSS 16(DX), Z24
+	VFMADD231PS  Z24, Z21, Z12
+	VFMADD231PS  Z24, Z22, Z13
+	VFMADD231PS  Z24, Z23, Z14
+	VBROADCASTSS 20(DX), Z24
+	VFMADD231PS  Z24, Z21, Z15
+	VFMADD231PS  Z24, Z22, Z16
+	VFMADD231PS  Z24, Z23, Z17
+	VBROADCASTSS 24(DX), Z24
+	VFMADD231PS  Z24, Z21, Z18
+	VFMADD231PS  Z24, Z22, Z19
+	VFMADD231PS  Z24, Z23, Z20
+	ADDQ         R8, R10
+	ADDQ         $0x1c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z21
+	VMOVUPS      64(R10), Z22
+	VMOVUPS      128(R10), Z23
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z24, Z21, Z0
+	VFMADD231PS  Z24, Z22, Z1
+	VFMADD231PS  Z24, Z23, Z2
+	VBROADCASTSS 4(DX), Z24
+	VFMADD231PS  Z24, Z21, Z3
+	VFMADD231PS  Z24, Z22, Z4
+	VFMADD231PS  Z24, Z23, Z5
+	VBROADCASTSS 8(DX), Z24
+	VFMADD231PS  Z24, Z21, Z6
+	VFMADD231PS  Z24, Z22, Z7
+	VFMADD231PS  Z24, Z23, Z8
+	VBROADCASTSS 12(DX), Z24
+	VFMADD231PS  Z24, Z21, Z9
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z11
+	VBROADCASTSS 16(DX), Z24
+	VFMADD231PS  Z24, Z21, Z12
+	VFMADD231PS  Z24, Z22, Z13
+	VFMADD231PS  Z24, Z23, Z14
+	VBROADCASTSS 20(DX), Z24
+	VFMADD231PS  Z24, Z21, Z15
+	VFMADD231PS  Z24, Z22, Z16
+	VFMADD231PS  Z24, Z23, Z17
+	VBROADCASTSS 24(DX), Z24
+	VFMADD231PS  Z24, Z21, Z18
+	VFMADD231PS  Z24, Z22, Z19
+	VFMADD231PS  Z24, Z23, Z20
+	ADDQ         R8, R10
+	ADDQ         $0x1c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z5, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	VMOVUPS Z8, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	VMOVUPS Z10, 64(R10)
+	VMOVUPS Z11, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	VMOVUPS Z14, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	VMOVUPS Z16, 64(R10)
+	VMOVUPS Z17, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	VMOVUPS Z19, 64(R10)
+	VMOVUPS Z20, 128(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_8x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_8x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z8
+	VFMADD231PS.BCST (DX), Z8, Z0
+	VFMADD231PS.BCST 4(DX), Z8, Z1
+	VFMADD231PS.BCST 8(DX), Z8, Z2
+	VFMADD231PS.BCST 12(DX), Z8, Z3
+	VFMADD231PS.BCST 16(DX), Z8, Z4
+	VFMADD231PS.BCST 20(DX), Z8, Z5
+	VFMADD231PS.BCST 24(DX), Z8, Z6
+	VFMADD231PS.BCST 28(DX), Z8, Z7
+	ADDQ             R8, R10
+	ADDQ             $0x20, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z8
+	VFMADD231PS.BCST (DX), Z8, Z0
+	VFMADD231PS.BCST 4(DX), Z8, Z1
+	VFMADD231PS.BCST 8(DX), Z8, Z2
+	VFMADD231PS.BCST 12(DX), Z8, Z3
+	VFMADD231PS.BCST 16(DX), Z8, Z4
+	VFMADD231PS.BCST 20(DX), Z8, Z5
+	VFMADD231PS.BCST 24(DX), Z8, Z6
+	VFMADD231PS.BCST 28(DX), Z8, Z7
+	ADDQ             R8, R10
+	ADDQ             $0x20, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_8x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_8x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z16
+	VMOVUPS      64(R10), Z17
+	VBROADCASTSS (DX), Z18
+	VFMADD231PS  Z18, Z16, Z0
+	VFMADD231PS  Z18, Z17, Z1
+	VBROADCASTSS 4(DX), Z18
+	VFMADD231PS  Z18, Z16, Z2
+	VFMADD231PS  Z18, Z17, Z3
+	VBROADCASTSS 8(DX), Z18
+	VFMADD231PS  Z18, Z16, Z4
+	VFMADD231PS  Z18, Z17, Z5
+	VBROADCASTSS 12(DX), Z18
+	VFMADD231PS  Z18, Z16, Z6
+	VFMADD231PS  Z18, Z17, Z7
+	VBROADCASTSS 16(DX), Z18
+	VFMADD231PS  Z18, Z16, Z8
+	VFMADD231PS  Z18, Z17, Z9
+	VBROADCASTSS 20(DX), Z18
+	VFMADD231PS  Z18, Z16, Z10
+	VFMADD231PS  Z18, Z17, Z11
+	VBROADCASTSS 24(DX), Z18
+	VFMADD231PS  Z18, Z16, Z12
+	VFMADD231PS  Z18, Z17, Z13
+	VBROADCASTSS 28(DX), Z18
+	VFMADD231PS  Z18, Z16, Z14
+	VFMADD231PS  Z18, Z17, Z15
+	ADDQ         R8, R10
+	ADDQ         $0x20, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z16
+	VMOVUPS      64(R10), Z17
+	VBROADCASTSS (DX), Z18
+	VFMADD231PS  Z18, Z16, Z0
+	VFMADD231PS  Z18, Z17, Z1
+	VBROADCASTSS 4(DX), Z18
+	VFMADD231PS  Z18, Z16, Z2
+	VFMADD231PS  Z18, Z17, Z3
+	VBROADCASTSS 8(DX), Z18
+	VFMADD231PS  Z18, Z16, Z4
+	VFMADD231PS  Z18, Z17, Z5
+	VBROADCASTSS 12(DX), Z18
+	VFMADD231PS  Z18, Z16, Z6
+	VFMADD231PS  Z18, Z17, Z7
+	VBROADCASTSS 16(DX), Z18
+	VFMADD231PS  Z18, Z16, Z8
+	VFMADD231PS  Z18, Z17, Z9
+	VBROADCASTSS 20(DX), Z18
+	VFMADD231PS  Z18, Z16, Z10
+	VFMADD231PS  Z18, Z17, Z11
+	VBROADCASTSS 24(DX), Z18
+	VFMADD231PS  Z18, Z16, Z12
+	VFMADD231PS  Z18, Z17, Z13
+	VBROADCASTSS 28(DX), Z18
+	VFMADD231PS  Z18, Z16, Z14
+	VFMADD231PS  Z18, Z17, Z15
+	ADDQ         R8, R10
+	ADDQ         $0x20, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	VMOVUPS Z11, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	VMOVUPS Z15, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_8x3(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_8x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	VXORPS X21, X21, X21
+	VXORPS X22, X22, X22
+	VXORPS X23, X23, X23
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VMOVUPS      128(R10), Z26
+	VBROADCASTSS (DX), Z27
+	VFMADD231PS  Z27, Z24, Z0
+	VFMADD231PS  Z27, Z25, Z1
+	VFMADD231PS  Z27, Z26, Z2
+	VBROADCASTSS 4(DX), Z27
+	VFMADD231PS  Z27, Z24, Z3
+	VFMADD231PS  Z27, Z25, Z4
+	VFMADD231PS  Z27, Z26, Z5
+	VBROADCASTSS 8(DX), Z27
+	VFMADD231PS  Z27, Z24, Z6
+	VFMADD231PS  Z27, Z25, Z7
+	VFMADD231PS  Z27, Z26, Z8
+	VBROADCASTSS 12(DX), Z27
+	VFMADD231PS  Z27, Z24, Z9
+	VFMADD231PS  Z27, Z25, Z10
+	VFMADD231PS  Z27, Z26, Z11
+	VBROADCASTSS 16(DX), Z27
+	VFMADD231PS  Z27, Z24, Z12
+	VFMADD231PS  Z27, Z25, Z13
+	VFMADD231PS  Z27, Z26, Z14
+	VBROADCASTSS 20(DX), Z27
+	VFMADD231PS  Z27, Z24, Z15
+	VFMADD231PS  Z27, Z25, Z16
+	VFMADD231PS  Z27, Z26, Z17
+	VBROADCASTSS 24(DX), Z27
+	VFMADD231PS  Z27, Z24, Z18
+	VFMADD231PS  Z27, Z25, Z19
+	VFMADD231PS  Z27, Z26, Z20
+	VBROADCASTSS 28(DX), Z27
+	VFMADD231PS  Z27, Z24, Z21
+	VFMADD231PS  Z27, Z25, Z22
+	VFMADD231PS  Z27, Z26, Z23
+	ADDQ         R8, R10
+	ADDQ         $0x20, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VMOVUPS      128(R10), Z26
+	VBROADCASTSS (DX), Z27
+	VFMADD231PS  Z27, Z24, Z0
+	VFMADD231PS  Z27, Z25, Z1
+	VFMADD231PS  Z27, Z26, Z2
+	VBROADCASTSS 4(DX), Z27
+	VFMADD231PS  Z27, Z24, Z3
+	VFMADD231PS  Z27, Z25, Z4
+	VFMADD231PS  Z27, Z26, Z5
+	VBROADCASTSS 8(DX), Z27
+	VFMADD231PS  Z27, Z24, Z6
+	VFMADD231PS  Z27, Z25, Z7
+	VFMADD231PS  Z27, Z26, Z8
+	VBROADCASTSS 12(DX), Z27
+	VFMADD231PS  Z27, Z24, Z9
+	VFMADD231PS  Z27, Z25, Z10
+	VFMADD231PS  Z27, Z26, Z11
+	VBROADCASTSS 16(DX), Z27
+	VFMADD231PS  Z27, Z24, Z12
+	VFMADD231PS  Z27, Z25, Z13
+	VFMADD231PS  Z27, Z26, Z14
+	VBROADCASTSS 20(DX), Z27
+	VFMADD231PS  Z27, Z24, Z15
+	VFMADD231PS  Z27, Z25, Z16
+	VFMADD231PS  Z27, Z26, Z17
+	VBROADCASTSS 24(DX), Z27
+	VFMADD231PS  Z27, Z24, Z18
+	VFMADD231PS  Z27, Z25, Z19
+	VFMADD231PS  Z27, Z26, Z20
+	VBROADCASTSS 28(DX), Z27
+	VFMADD231PS  Z27, Z24, Z21
+	VFMADD231PS  Z27, Z25, Z22
+	VFMADD231PS  Z27, Z26, Z23
+	ADDQ         R8, R10
+	ADDQ         $0x20, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z5, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	VMOVUPS Z8, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	VMOVUPS Z10, 64(R10)
+	VMOVUPS Z11, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	VMOVUPS Z14, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	VMOVUPS Z16, 64(R10)
+	VMOVUPS Z17, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	VMOVUPS Z19, 64(R10)
+	VMOVUPS Z20, 128(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z21, (R10)
+	VMOVUPS Z22, 64(R10)
+	VMOVUPS Z23, 128(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_9x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_9x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z9
+	VFMADD231PS.BCST (DX), Z9, Z0
+	VFMADD231PS.BCST 4(DX), Z9, Z1
+	VFMADD231PS.BCST 8(DX), Z9, Z2
+	VFMADD231PS.BCST 12(DX), Z9, Z3
+	VFMADD231PS.BCST 16(DX), Z9, Z4
+	VFMADD231PS.BCST 20(DX), Z9, Z5
+	VFMADD231PS.BCST 24(DX), Z9, Z6
+	VFMADD231PS.BCST 28(DX), Z9, Z7
+	VFMADD231PS.BCST 32(DX), Z9, Z8
+	ADDQ             R8, R10
+	ADDQ             $0x24, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z9
+	VFMADD231PS.BCST (DX), Z9, Z0
+	VFMADD231PS.BCST 4(DX), Z9, Z1
+	VFMADD231PS.BCST 8(DX), Z9, Z2
+	VFMADD231PS.BCST 12(DX), Z9, Z3
+	VFMADD231PS.BCST 16(DX), Z9, Z4
+	VFMADD231PS.BCST 20(DX), Z9, Z5
+	VFMADD231PS.BCST 24(DX), Z9, Z6
+	VFMADD231PS.BCST 28(DX), Z9, Z7
+	VFMADD231PS.BCST 32(DX), Z9, Z8
+	ADDQ             R8, R10
+	ADDQ             $0x24, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_9x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_9x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z18
+	VMOVUPS      64(R10), Z19
+	VBROADCASTSS (DX), Z20
+	VFMADD231PS  Z20, Z18, Z0
+	VFMADD231PS  Z20, Z19, Z1
+	VBROADCASTSS 4(DX), Z20
+	VFMADD231PS  Z20, Z18, Z2
+	VFMADD231PS  Z20, Z19, Z3
+	VBROADCASTSS 8(DX), Z20
+	VFMADD231PS  Z20, Z18, Z4
+	VFMADD231PS  Z20, Z19, Z5
+	VBROADCASTSS 12(DX), Z20
+	VFMADD231PS  Z20, Z18, Z6
+	VFMADD231PS  Z20, Z19, Z7
+	VBROADCASTSS 16(DX), Z20
+	VFMADD231PS  Z20, Z18, Z8
+	VFMADD231PS  Z20, Z19, Z9
+	VBROADCASTSS 20(DX), Z20
+	VFMADD231PS  Z20, Z18, Z10
+	VFMADD231PS  Z20, Z19, Z11
+	VBROADCASTSS 24(DX), Z20
+	VFMADD231PS  Z20, Z18, Z12
+	VFMADD231PS  Z20, Z19, Z13
+	VBROADCASTSS 28(DX), Z20
+	VFMADD231PS  Z20, Z18, Z14
+	VFMADD231PS  Z20, Z19, Z15
+	VBROADCASTSS 32(DX), Z20
+	VFMADD231PS  Z20, Z18, Z16
+	VFMADD231PS  Z20, Z19, Z17
+	ADDQ         R8, R10
+	ADDQ         $0x24, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z18
+	VMOVUPS      64(R10), Z19
+	VBROADCASTSS (DX), Z20
+	VFMADD231PS  Z20, Z18, Z0
+	VFMADD231PS  Z20, Z19, Z1
+	VBROADCASTSS 4(DX), Z20
+	VFMADD231PS  Z20, Z18, Z2
+	VFMADD231PS  Z20, Z19, Z3
+	VBROADCASTSS 8(DX), Z20
+	VFMADD231PS  Z20, Z18, Z4
+	VFMADD231PS  Z20, Z19, Z5
+	VBROADCASTSS 12(DX), Z20
+	VFMADD231PS  Z20, Z18, Z6
+	VFMADD231PS  Z20, Z19, Z7
+	VBROADCASTSS 16(DX), Z20
+	VFMADD231PS  Z20, Z18, Z8
+	VFMADD231PS  Z20, Z19, Z9
+	VBROADCASTSS 20(DX), Z20
+	VFMADD231PS  Z20, Z18, Z10
+	VFMADD231PS  Z20, Z19, Z11
+	VBROADCASTSS 24(DX), Z20
+	VFMADD231PS  Z20, Z18, Z12
+	VFMADD231PS  Z20, Z19, Z13
+	VBROADCASTSS 28(DX), Z20
+	VFMADD231PS  Z20, Z18, Z14
+	VFMADD231PS  Z20, Z19, Z15
+	VBROADCASTSS 32(DX), Z20
+	VFMADD231PS  Z20, Z18, Z16
+	VFMADD231PS  Z20, Z19, Z17
+	ADDQ         R8, R10
+	ADDQ         $0x24, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	VMOVUPS Z11, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	VMOVUPS Z15, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	VMOVUPS Z17, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_10x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_10x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z10
+	VFMADD231PS.BCST (DX), Z10, Z0
+	VFMADD231PS.BCST 4(DX), Z10, Z1
+	VFMADD231PS.BCST 8(DX), Z10, Z2
+	VFMADD231PS.BCST 12(DX), Z10, Z3
+	VFMADD231PS.BCST 16(DX), Z10, Z4
+	VFMADD231PS.BCST 20(DX), Z10, Z5
+	VFMADD231PS.BCST 24(DX), Z10, Z6
+	VFMADD231PS.BCST 28(DX), Z10, Z7
+	VFMADD231PS.BCST 32(DX), Z10, Z8
+	VFMADD231PS.BCST 36(DX), Z10, Z9
+	ADDQ             R8, R10
+	ADDQ             $0x28, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z10
+	VFMADD231PS.BCST (DX), Z10, Z0
+	VFMADD231PS.BCST 4(DX), Z10, Z1
+	VFMADD231PS.BCST 8(DX), Z10, Z2
+	VFMADD231PS.BCST 12(DX), Z10, Z3
+	VFMADD231PS.BCST 16(DX), Z10, Z4
+	VFMADD231PS.BCST 20(DX), Z10, Z5
+	VFMADD231PS.BCST 24(DX), Z10, Z6
+	VFMADD231PS.BCST 28(DX), Z10, Z7
+	VFMADD231PS.BCST 32(DX), Z10, Z8
+	VFMADD231PS.BCST 36(DX), Z10, Z9
+	ADDQ             R8, R10
+	ADDQ             $0x28, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_10x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_10x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VBROADCASTSS (DX), Z22
+	VFMADD231PS  Z22, Z20, Z0
+	VFMADD231PS  Z22, Z21, Z1
+	VBROADCASTSS 4(DX), Z22
+	VFMADD231PS  Z22, Z20, Z2
+	VFMADD231PS  Z22, Z21, Z3
+	VBROADCASTSS 8(DX), Z22
+	VFMADD231PS  Z22, Z20, Z4
+	VFMADD231PS  Z22, Z21, Z5
+	VBROADCASTSS 12(DX), Z22
+	VFMADD231PS  Z22, Z20, Z6
+	VFMADD231PS  Z22, Z21, Z7
+	VBROADCASTSS 16(DX), Z22
+	VFMADD231PS  Z22, Z20, Z8
+	VFMADD231PS  Z22, Z21, Z9
+	VBROADCASTSS 20(DX), Z22
+	VFMADD231PS  Z22, Z20, Z10
+	VFMADD231PS  Z22, Z21, Z11
+	VBROADCASTSS 24(DX), Z22
+	VFMADD231PS  Z22, Z20, Z12
+	VFMADD231PS  Z22, Z21, Z13
+	VBROADCASTSS 28(DX), Z22
+	VFMADD231PS  Z22, Z20, Z14
+	VFMADD231PS  Z22, Z21, Z15
+	VBROADCASTSS 32(DX), Z22
+	VFMADD231PS  Z22, Z20, Z16
+	VFMADD231PS  Z22, Z21, Z17
+	VBROADCASTSS 36(DX), Z22
+	VFMADD231PS  Z22, Z20, Z18
+	VFMADD231PS  Z22, Z21, Z19
+	ADDQ         R8, R10
+	ADDQ         $0x28, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VBROADCASTSS (DX), Z22
+	VFMADD231PS  Z22, Z20, Z0
+	VFMADD231PS  Z22, Z21, Z1
+	VBROADCASTSS 4(DX), Z22
+	VFMADD231PS  Z22, Z20, Z2
+	VFMADD231PS  Z22, Z21, Z3
+	VBROADCASTSS 8(DX), Z22
+	VFMADD231PS  Z22, Z20, Z4
+	VFMADD231PS  Z22, Z21, Z5
+	VBROADCASTSS 12(DX), Z22
+	VFMADD231PS  Z22, Z20, Z6
+	VFMADD231PS  Z22, Z21, Z7
+	VBROADCASTSS 16(DX), Z22
+	VFMADD231PS  Z22, Z20, Z8
+	VFMADD231PS  Z22, Z21, Z9
+	VBROADCASTSS 20(DX), Z22
+	VFMADD231PS  Z22, Z20, Z10
+	VFMADD231PS  Z22, Z21, Z11
+	VBROADCASTSS 24(DX), Z22
+	VFMADD231PS  Z22, Z20, Z12
+	VFMADD231PS  Z22, Z21, Z13
+	VBROADCASTSS 28(DX), Z22
+	VFMADD231PS  Z22, Z20, Z14
+	VFMADD231PS  Z22, Z21, Z15
+	VBROADCASTSS 32(DX), Z22
+	VFMADD231PS  Z22, Z20, Z16
+	VFMADD231PS  Z22, Z21, Z17
+	VBROADCASTSS 36(DX), Z22
+	VFMADD231PS  Z22, Z20, Z18
+	VFMADD231PS  Z22, Z21, Z19
+	ADDQ         R8, R10
+	ADDQ         $0x28, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	VMOVUPS Z11, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	VMOVUPS Z15, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	VMOVUPS Z17, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	VMOVUPS Z19, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_11x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_11x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z11
+	VFMADD231PS.BCST (DX), Z11, Z0
+	VFMADD231PS.BCST 4(DX), Z11, Z1
+	VFMADD231PS.BCST 8(DX), Z11, Z2
+	VFMADD231PS.BCST 12(DX), Z11, Z3
+	VFMADD231PS.BCST 16(DX), Z11, Z4
+	VFMADD231PS.BCST 20(DX), Z11, Z5
+	VFMADD231PS.BCST 24(DX), Z11, Z6
+	VFMADD231PS.BCST 28(DX), Z11, Z7
+	VFMADD231PS.BCST 32(DX), Z11, Z8
+	VFMADD231PS.BCST 36(DX), Z11, Z9
+	VFMADD231PS.BCST 40(DX), Z11, Z10
+	ADDQ             R8, R10
+	ADDQ             $0x2c, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z11
+	VFMADD231PS.BCST (DX), Z11, Z0
+	VFMADD231PS.BCST 4(DX), Z11, Z1
+	VFMADD231PS.BCST 8(DX), Z11, Z2
+	VFMADD231PS.BCST 12(DX), Z11, Z3
+	VFMADD231PS.BCST 16(DX), Z11, Z4
+	VFMADD231PS.BCST 20(DX), Z11, Z5
+	VFMADD231PS.BCST 24(DX), Z11, Z6
+	VFMADD231PS.BCST 28(DX), Z11, Z7
+	VFMADD231PS.BCST 32(DX), Z11, Z8
+	VFMADD231PS.BCST 36(DX), Z11, Z9
+	VFMADD231PS.BCST 40(DX), Z11, Z10
+	ADDQ             R8, R10
+	ADDQ             $0x2c, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_11x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_11x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	VXORPS X21, X21, X21
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z22
+	VMOVUPS      64(R10), Z23
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z24, Z22, Z0
+	VFMADD231PS  Z24, Z23, Z1
+	VBROADCASTSS 4(DX), Z24
+	VFMADD231PS  Z24, Z22, Z2
+	VFMADD231PS  Z24, Z23, Z3
+	VBROADCASTSS 8(DX), Z24
+	VFMADD231PS  Z24, Z22, Z4
+	VFMADD231PS  Z24, Z23, Z5
+	VBROADCASTSS 12(DX), Z24
+	VFMADD231PS  Z24, Z22, Z6
+	VFMADD231PS  Z24, Z23, Z7
+	VBROADCASTSS 16(DX), Z24
+	VFMADD231PS  Z24, Z22, Z8
+	VFMADD231PS  Z24, Z23, Z9
+	VBROADCASTSS 20(DX), Z24
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z11
+	VBROADCASTSS 24(DX), Z24
+	VFMADD231PS  Z24, Z22, Z12
+	VFMADD231PS  Z24, Z23, Z13
+	VBROADCASTSS 28(DX), Z24
+	VFMADD231PS  Z24, Z22, Z14
+	VFMADD231PS  Z24, Z23, Z15
+	VBROADCASTSS 32(DX), Z24
+	VFMADD231PS  Z24, Z22, Z16
+	VFMADD231PS  Z24, Z23, Z17
+	VBROADCASTSS 36(DX), Z24
+	VFMADD231PS  Z24, Z22, Z18
+	VFMADD231PS  Z24, Z23, Z19
+	VBROADCASTSS 40(DX), Z24
+	VFMADD231PS  Z24, Z22, Z20
+	VFMADD231PS  Z24, Z23, Z21
+	ADDQ         R8, R10
+	ADDQ         $0x2c, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z22
+	VMOVUPS      64(R10), Z23
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z24, Z22, Z0
+	VFMADD231PS  Z24, Z23, Z1
+	VBROADCASTSS 4(DX), Z24
+	VFMADD231PS  Z24, Z22, Z2
+	VFMADD231PS  Z24, Z23, Z3
+	VBROADCASTSS 8(DX), Z24
+	VFMADD231PS  Z24, Z22, Z4
+	VFMADD231PS  Z24, Z23, Z5
+	VBROADCASTSS 12(DX), Z24
+	VFMADD231PS  Z24, Z22, Z6
+	VFMADD231PS  Z24, Z23, Z7
+	VBROADCASTSS 16(DX), Z24
+	VFMADD231PS  Z24, Z22, Z8
+	VFMADD231PS  Z24, Z23, Z9
+	VBROADCASTSS 20(DX), Z24
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z11
+	VBROADCASTSS 24(DX), Z24
+	VFMADD231PS  Z24, Z22, Z12
+	VFMADD231PS  Z24, Z23, Z13
+	VBROADCASTSS 28(DX), Z24
+	VFMADD231PS  Z24, Z22, Z14
+	VFMADD231PS  Z24, Z23, Z15
+	VBROADCASTSS 32(DX), Z24
+	VFMADD231PS  Z24, Z22, Z16
+	VFMADD231PS  Z24, Z23, Z17
+	VBROADCASTSS 36(DX), Z24
+	VFMADD231PS  Z24, Z22, Z18
+	VFMADD231PS  Z24, Z23, Z19
+	VBROADCASTSS 40(DX), Z24
+	VFMADD231PS  Z24, Z22, Z20
+	VFMADD231PS  Z24, Z23, Z21
+	ADDQ         R8, R10
+	ADDQ         $0x2c, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	VMOVUPS Z11, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	VMOVUPS Z15, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	VMOVUPS Z17, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	VMOVUPS Z19, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z20, (R10)
+	VMOVUPS Z21, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_12x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_12x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z12
+	VFMADD231PS.BCST (DX), Z12, Z0
+	VFMADD231PS.BCST 4(DX), Z12, Z1
+	VFMADD231PS.BCST 8(DX), Z12, Z2
+	VFMADD231PS.BCST 12(DX), Z12, Z3
+	VFMADD231PS.BCST 16(DX), Z12, Z4
+	VFMADD231PS.BCST 20(DX), Z12, Z5
+	VFMADD231PS.BCST 24(DX), Z12, Z6
+	VFMADD231PS.BCST 28(DX), Z12, Z7
+	VFMADD231PS.BCST 32(DX), Z12, Z8
+	VFMADD231PS.BCST 36(DX), Z12, Z9
+	VFMADD231PS.BCST 40(DX), Z12, Z10
+	VFMADD231PS.BCST 44(DX), Z12, Z11
+	ADDQ             R8, R10
+	ADDQ             $0x30, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z12
+	VFMADD231PS.BCST (DX), Z12, Z0
+	VFMADD231PS.BCST 4(DX), Z12, Z1
+	VFMADD231PS.BCST 8(DX), Z12, Z2
+	VFMADD231PS.BCST 12(DX), Z12, Z3
+	VFMADD231PS.BCST 16(DX), Z12, Z4
+	VFMADD231PS.BCST 20(DX), Z12, Z5
+	VFMADD231PS.BCST 24(DX), Z12, Z6
+	VFMADD231PS.BCST 28(DX), Z12, Z7
+	VFMADD231PS.BCST 32(DX), Z12, Z8
+	VFMADD231PS.BCST 36(DX), Z12, Z9
+	VFMADD231PS.BCST 40(DX), Z12, Z10
+	VFMADD231PS.BCST 44(DX), Z12, Z11
+	ADDQ             R8, R10
+	ADDQ             $0x30, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_12x2(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_12x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	VXORPS X21, X21, X21
+	VXORPS X22, X22, X22
+	VXORPS X23, X23, X23
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VBROADCASTSS (DX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS 4(DX), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS 8(DX), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS 12(DX), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS 16(DX), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS 20(DX), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS 24(DX), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS 28(DX), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	VBROADCASTSS 32(DX), Z26
+	VFMADD231PS  Z26, Z24, Z16
+	VFMADD231PS  Z26, Z25, Z17
+	VBROADCASTSS 36(DX), Z26
+	VFMADD231PS  Z26, Z24, Z18
+	VFMADD231PS  Z26, Z25, Z19
+	VBROADCASTSS 40(DX), Z26
+	VFMADD231PS  Z26, Z24, Z20
+	VFMADD231PS  Z26, Z25, Z21
+	VBROADCASTSS 44(DX), Z26
+	VFMADD231PS  Z26, Z24, Z22
+	VFMADD231PS  Z26, Z25, Z23
+	ADDQ         R8, R10
+	ADDQ         $0x30, DX
+	DECQ         R11
+	JNZ          step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VBROADCASTSS (DX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS 4(DX), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS 8(DX), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS 12(DX), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS 16(DX), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS 20(DX), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS 24(DX), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS 28(DX), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	VBROADCASTSS 32(DX), Z26
+	VFMADD231PS  Z26, Z24, Z16
+	VFMADD231PS  Z26, Z25, Z17
+	VBROADCASTSS 36(DX), Z26
+	VFMADD231PS  Z26, Z24, Z18
+	VFMADD231PS  Z26, Z25, Z19
+	VBROADCASTSS 40(DX), Z26
+	VFMADD231PS  Z26, Z24, Z20
+	VFMADD231PS  Z26, Z25, Z21
+	VBROADCASTSS 44(DX), Z26
+	VFMADD231PS  Z26, Z24, Z22
+	VFMADD231PS  Z26, Z25, Z23
+	ADDQ         R8, R10
+	ADDQ         $0x30, DX
+	DECQ         R11
+	JNZ          step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	VMOVUPS Z11, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	VMOVUPS Z15, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	VMOVUPS Z17, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	VMOVUPS Z19, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z20, (R10)
+	VMOVUPS Z21, 64(R10)
+	ADDQ    R9, R10
+	VMOVUPS Z22, (R10)
+	VMOVUPS Z23, 64(R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_13x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_13x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z13
+	VFMADD231PS.BCST (DX), Z13, Z0
+	VFMADD231PS.BCST 4(DX), Z13, Z1
+	VFMADD231PS.BCST 8(DX), Z13, Z2
+	VFMADD231PS.BCST 12(DX), Z13, Z3
+	VFMADD231PS.BCST 16(DX), Z13, Z4
+	VFMADD231PS.BCST 20(DX), Z13, Z5
+	VFMADD231PS.BCST 24(DX), Z13, Z6
+	VFMADD231PS.BCST 28(DX), Z13, Z7
+	VFMADD231PS.BCST 32(DX), Z13, Z8
+	VFMADD231PS.BCST 36(DX), Z13, Z9
+	VFMADD231PS.BCST 40(DX), Z13, Z10
+	VFMADD231PS.BCST 44(DX), Z13, Z11
+	VFMADD231PS.BCST 48(DX), Z13, Z12
+	ADDQ             R8, R10
+	ADDQ             $0x34, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z13
+	VFMADD231PS.BCST (DX), Z13, Z0
+	VFMADD231PS.BCST 4(DX), Z13, Z1
+	VFMADD231PS.BCST 8(DX), Z13, Z2
+	VFMADD231PS.BCST 12(DX), Z13, Z3
+	VFMADD231PS.BCST 16(DX), Z13, Z4
+	VFMADD231PS.BCST 20(DX), Z13, Z5
+	VFMADD231PS.BCST 24(DX), Z13, Z6
+	VFMADD231PS.BCST 28(DX), Z13, Z7
+	VFMADD231PS.BCST 32(DX), Z13, Z8
+	VFMADD231PS.BCST 36(DX), Z13, Z9
+	VFMADD231PS.BCST 40(DX), Z13, Z10
+	VFMADD231PS.BCST 44(DX), Z13, Z11
+	VFMADD231PS.BCST 48(DX), Z13, Z12
+	ADDQ             R8, R10
+	ADDQ             $0x34, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_14x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_14x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z14
+	VFMADD231PS.BCST (DX), Z14, Z0
+	VFMADD231PS.BCST 4(DX), Z14, Z1
+	VFMADD231PS.BCST 8(DX), Z14, Z2
+	VFMADD231PS.BCST 12(DX), Z14, Z3
+	VFMADD231PS.BCST 16(DX), Z14, Z4
+	VFMADD231PS.BCST 20(DX), Z14, Z5
+	VFMADD231PS.BCST 24(DX), Z14, Z6
+	VFMADD231PS.BCST 28(DX), Z14, Z7
+	VFMADD231PS.BCST 32(DX), Z14, Z8
+	VFMADD231PS.BCST 36(DX), Z14, Z9
+	VFMADD231PS.BCST 40(DX), Z14, Z10
+	VFMADD231PS.BCST 44(DX), Z14, Z11
+	VFMADD231PS.BCST 48(DX), Z14, Z12
+	VFMADD231PS.BCST 52(DX), Z14, Z13
+	ADDQ             R8, R10
+	ADDQ             $0x38, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z14
+	VFMADD231PS.BCST (DX), Z14, Z0
+	VFMADD231PS.BCST 4(DX), Z14, Z1
+	VFMADD231PS.BCST 8(DX), Z14, Z2
+	VFMADD231PS.BCST 12(DX), Z14, Z3
+	VFMADD231PS.BCST 16(DX), Z14, Z4
+	VFMADD231PS.BCST 20(DX), Z14, Z5
+	VFMADD231PS.BCST 24(DX), Z14, Z6
+	VFMADD231PS.BCST 28(DX), Z14, Z7
+	VFMADD231PS.BCST 32(DX), Z14, Z8
+	VFMADD231PS.BCST 36(DX), Z14, Z9
+	VFMADD231PS.BCST 40(DX), Z14, Z10
+	VFMADD231PS.BCST 44(DX), Z14, Z11
+	VFMADD231PS.BCST 48(DX), Z14, Z12
+	VFMADD231PS.BCST 52(DX), Z14, Z13
+	ADDQ             R8, R10
+	ADDQ             $0x38, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z13, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_15x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_15x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z15
+	VFMADD231PS.BCST (DX), Z15, Z0
+	VFMADD231PS.BCST 4(DX), Z15, Z1
+	VFMADD231PS.BCST 8(DX), Z15, Z2
+	VFMADD231PS.BCST 12(DX), Z15, Z3
+	VFMADD231PS.BCST 16(DX), Z15, Z4
+	VFMADD231PS.BCST 20(DX), Z15, Z5
+	VFMADD231PS.BCST 24(DX), Z15, Z6
+	VFMADD231PS.BCST 28(DX), Z15, Z7
+	VFMADD231PS.BCST 32(DX), Z15, Z8
+	VFMADD231PS.BCST 36(DX), Z15, Z9
+	VFMADD231PS.BCST 40(DX), Z15, Z10
+	VFMADD231PS.BCST 44(DX), Z15, Z11
+	VFMADD231PS.BCST 48(DX), Z15, Z12
+	VFMADD231PS.BCST 52(DX), Z15, Z13
+	VFMADD231PS.BCST 56(DX), Z15, Z14
+	ADDQ             R8, R10
+	ADDQ             $0x3c, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z15
+	VFMADD231PS.BCST (DX), Z15, Z0
+	VFMADD231PS.BCST 4(DX), Z15, Z1
+	VFMADD231PS.BCST 8(DX), Z15, Z2
+	VFMADD231PS.BCST 12(DX), Z15, Z3
+	VFMADD231PS.BCST 16(DX), Z15, Z4
+	VFMADD231PS.BCST 20(DX), Z15, Z5
+	VFMADD231PS.BCST 24(DX), Z15, Z6
+	VFMADD231PS.BCST 28(DX), Z15, Z7
+	VFMADD231PS.BCST 32(DX), Z15, Z8
+	VFMADD231PS.BCST 36(DX), Z15, Z9
+	VFMADD231PS.BCST 40(DX), Z15, Z10
+	VFMADD231PS.BCST 44(DX), Z15, Z11
+	VFMADD231PS.BCST 48(DX), Z15, Z12
+	VFMADD231PS.BCST 52(DX), Z15, Z13
+	VFMADD231PS.BCST 56(DX), Z15, Z14
+	ADDQ             R8, R10
+	ADDQ             $0x3c, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z13, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_16x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_16x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z16
+	VFMADD231PS.BCST (DX), Z16, Z0
+	VFMADD231PS.BCST 4(DX), Z16, Z1
+	VFMADD231PS.BCST 8(DX), Z16, Z2
+	VFMADD231PS.BCST 12(DX), Z16, Z3
+	VFMADD231PS.BCST 16(DX), Z16, Z4
+	VFMADD231PS.BCST 20(DX), Z16, Z5
+	VFMADD231PS.BCST 24(DX), Z16, Z6
+	VFMADD231PS.BCST 28(DX), Z16, Z7
+	VFMADD231PS.BCST 32(DX), Z16, Z8
+	VFMADD231PS.BCST 36(DX), Z16, Z9
+	VFMADD231PS.BCST 40(DX), Z16, Z10
+	VFMADD231PS.BCST 44(DX), Z16, Z11
+	VFMADD231PS.BCST 48(DX), Z16, Z12
+	VFMADD231PS.BCST 52(DX), Z16, Z13
+	VFMADD231PS.BCST 56(DX), Z16, Z14
+	VFMADD231PS.BCST 60(DX), Z16, Z15
+	ADDQ             R8, R10
+	ADDQ             $0x40, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z16
+	VFMADD231PS.BCST (DX), Z16, Z0
+	VFMADD231PS.BCST 4(DX), Z16, Z1
+	VFMADD231PS.BCST 8(DX), Z16, Z2
+	VFMADD231PS.BCST 12(DX), Z16, Z3
+	VFMADD231PS.BCST 16(DX), Z16, Z4
+	VFMADD231PS.BCST 20(DX), Z16, Z5
+	VFMADD231PS.BCST 24(DX), Z16, Z6
+	VFMADD231PS.BCST 28(DX), Z16, Z7
+	VFMADD231PS.BCST 32(DX), Z16, Z8
+	VFMADD231PS.BCST 36(DX), Z16, Z9
+	VFMADD231PS.BCST 40(DX), Z16, Z10
+	VFMADD231PS.BCST 44(DX), Z16, Z11
+	VFMADD231PS.BCST 48(DX), Z16, Z12
+	VFMADD231PS.BCST 52(DX), Z16, Z13
+	VFMADD231PS.BCST 56(DX), Z16, Z14
+	VFMADD231PS.BCST 60(DX), Z16, Z15
+	ADDQ             R8, R10
+	ADDQ             $0x40, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z13, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_17x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_17x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z17
+	VFMADD231PS.BCST (DX), Z17, Z0
+	VFMADD231PS.BCST 4(DX), Z17, Z1
+	VFMADD231PS.BCST 8(DX), Z17, Z2
+	VFMADD231PS.BCST 12(DX), Z17, Z3
+	VFMADD231PS.BCST 16(DX), Z17, Z4
+	VFMADD231PS.BCST 20(DX), Z17, Z5
+	VFMADD231PS.BCST 24(DX), Z17, Z6
+	VFMADD231PS.BCST 28(DX), Z17, Z7
+	VFMADD231PS.BCST 32(DX), Z17, Z8
+	VFMADD231PS.BCST 36(DX), Z17, Z9
+	VFMADD231PS.BCST 40(DX), Z17, Z10
+	VFMADD231PS.BCST 44(DX), Z17, Z11
+	VFMADD231PS.BCST 48(DX), Z17, Z12
+	VFMADD231PS.BCST 52(DX), Z17, Z13
+	VFMADD231PS.BCST 56(DX), Z17, Z14
+	VFMADD231PS.BCST 60(DX), Z17, Z15
+	VFMADD231PS.BCST 64(DX), Z17, Z16
+	ADDQ             R8, R10
+	ADDQ             $0x44, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z17
+	VFMADD231PS.BCST (DX), Z17, Z0
+	VFMADD231PS.BCST 4(DX), Z17, Z1
+	VFMADD231PS.BCST 8(DX), Z17, Z2
+	VFMADD231PS.BCST 12(DX), Z17, Z3
+	VFMADD231PS.BCST 16(DX), Z17, Z4
+	VFMADD231PS.BCST 20(DX), Z17, Z5
+	VFMADD231PS.BCST 24(DX), Z17, Z6
+	VFMADD231PS.BCST 28(DX), Z17, Z7
+	VFMADD231PS.BCST 32(DX), Z17, Z8
+	VFMADD231PS.BCST 36(DX), Z17, Z9
+	VFMADD231PS.BCST 40(DX), Z17, Z10
+	VFMADD231PS.BCST 44(DX), Z17, Z11
+	VFMADD231PS.BCST 48(DX), Z17, Z12
+	VFMADD231PS.BCST 52(DX), Z17, Z13
+	VFMADD231PS.BCST 56(DX), Z17, Z14
+	VFMADD231PS.BCST 60(DX), Z17, Z15
+	VFMADD231PS.BCST 64(DX), Z17, Z16
+	ADDQ             R8, R10
+	ADDQ             $0x44, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z13, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_18x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_18x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z18
+	VFMADD231PS.BCST (DX), Z18, Z0
+	VFMADD231PS.BCST 4(DX), Z18, Z1
+	VFMADD231PS.BCST 8(DX), Z18, Z2
+	VFMADD231PS.BCST 12(DX), Z18, Z3
+	VFMADD231PS.BCST 16(DX), Z18, Z4
+	VFMADD231PS.BCST 20(DX), Z18, Z5
+	VFMADD231PS.BCST 24(DX), Z18, Z6
+	VFMADD231PS.BCST 28(DX), Z18, Z7
+	VFMADD231PS.BCST 32(DX), Z18, Z8
+	VFMADD231PS.BCST 36(DX), Z18, Z9
+	VFMADD231PS.BCST 40(DX), Z18, Z10
+	VFMADD231PS.BCST 44(DX), Z18, Z11
+	VFMADD231PS.BCST 48(DX), Z18, Z12
+	VFMADD231PS.BCST 52(DX), Z18, Z13
+	VFMADD231PS.BCST 56(DX), Z18, Z14
+	VFMADD231PS.BCST 60(DX), Z18, Z15
+	VFMADD231PS.BCST 64(DX), Z18, Z16
+	VFMADD231PS.BCST 68(DX), Z18, Z17
+	ADDQ             R8, R10
+	ADDQ             $0x48, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z18
+	VFMADD231PS.BCST (DX), Z18, Z0
+	VFMADD231PS.BCST 4(DX), Z18, Z1
+	VFMADD231PS.BCST 8(DX), Z18, Z2
+	VFMADD231PS.BCST 12(DX), Z18, Z3
+	VFMADD231PS.BCST 16(DX), Z18, Z4
+	VFMADD231PS.BCST 20(DX), Z18, Z5
+	VFMADD231PS.BCST 24(DX), Z18, Z6
+	VFMADD231PS.BCST 28(DX), Z18, Z7
+	VFMADD231PS.BCST 32(DX), Z18, Z8
+	VFMADD231PS.BCST 36(DX), Z18, Z9
+	VFMADD231PS.BCST 40(DX), Z18, Z10
+	VFMADD231PS.BCST 44(DX), Z18, Z11
+	VFMADD231PS.BCST 48(DX), Z18, Z12
+	VFMADD231PS.BCST 52(DX), Z18, Z13
+	VFMADD231PS.BCST 56(DX), Z18, Z14
+	VFMADD231PS.BCST 60(DX), Z18, Z15
+	VFMADD231PS.BCST 64(DX), Z18, Z16
+	VFMADD231PS.BCST 68(DX), Z18, Z17
+	ADDQ             R8, R10
+	ADDQ             $0x48, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z13, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z17, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_19x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_19x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z19
+	VFMADD231PS.BCST (DX), Z19, Z0
+	VFMADD231PS.BCST 4(DX), Z19, Z1
+	VFMADD231PS.BCST 8(DX), Z19, Z2
+	VFMADD231PS.BCST 12(DX), Z19, Z3
+	VFMADD231PS.BCST 16(DX), Z19, Z4
+	VFMADD231PS.BCST 20(DX), Z19, Z5
+	VFMADD231PS.BCST 24(DX), Z19, Z6
+	VFMADD231PS.BCST 28(DX), Z19, Z7
+	VFMADD231PS.BCST 32(DX), Z19, Z8
+	VFMADD231PS.BCST 36(DX), Z19, Z9
+	VFMADD231PS.BCST 40(DX), Z19, Z10
+	VFMADD231PS.BCST 44(DX), Z19, Z11
+	VFMADD231PS.BCST 48(DX), Z19, Z12
+	VFMADD231PS.BCST 52(DX), Z19, Z13
+	VFMADD231PS.BCST 56(DX), Z19, Z14
+	VFMADD231PS.BCST 60(DX), Z19, Z15
+	VFMADD231PS.BCST 64(DX), Z19, Z16
+	VFMADD231PS.BCST 68(DX), Z19, Z17
+	VFMADD231PS.BCST 72(DX), Z19, Z18
+	ADDQ             R8, R10
+	ADDQ             $0x4c, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z19
+	VFMADD231PS.BCST (DX), Z19, Z0
+	VFMADD231PS.BCST 4(DX), Z19, Z1
+	VFMADD231PS.BCST 8(DX), Z19, Z2
+	VFMADD231PS.BCST 12(DX), Z19, Z3
+	VFMADD231PS.BCST 16(DX), Z19, Z4
+	VFMADD231PS.BCST 20(DX), Z19, Z5
+	VFMADD231PS.BCST 24(DX), Z19, Z6
+	VFMADD231PS.BCST 28(DX), Z19, Z7
+	VFMADD231PS.BCST 32(DX), Z19, Z8
+	VFMADD231PS.BCST 36(DX), Z19, Z9
+	VFMADD231PS.BCST 40(DX), Z19, Z10
+	VFMADD231PS.BCST 44(DX), Z19, Z11
+	VFMADD231PS.BCST 48(DX), Z19, Z12
+	VFMADD231PS.BCST 52(DX), Z19, Z13
+	VFMADD231PS.BCST 56(DX), Z19, Z14
+	VFMADD231PS.BCST 60(DX), Z19, Z15
+	VFMADD231PS.BCST 64(DX), Z19, Z16
+	VFMADD231PS.BCST 68(DX), Z19, Z17
+	VFMADD231PS.BCST 72(DX), Z19, Z18
+	ADDQ             R8, R10
+	ADDQ             $0x4c, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z13, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z17, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_20x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_20x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z20
+	VFMADD231PS.BCST (DX), Z20, Z0
+	VFMADD231PS.BCST 4(DX), Z20, Z1
+	VFMADD231PS.BCST 8(DX), Z20, Z2
+	VFMADD231PS.BCST 12(DX), Z20, Z3
+	VFMADD231PS.BCST 16(DX), Z20, Z4
+	VFMADD231PS.BCST 20(DX), Z20, Z5
+	VFMADD231PS.BCST 24(DX), Z20, Z6
+	VFMADD231PS.BCST 28(DX), Z20, Z7
+	VFMADD231PS.BCST 32(DX), Z20, Z8
+	VFMADD231PS.BCST 36(DX), Z20, Z9
+	VFMADD231PS.BCST 40(DX), Z20, Z10
+	VFMADD231PS.BCST 44(DX), Z20, Z11
+	VFMADD231PS.BCST 48(DX), Z20, Z12
+	VFMADD231PS.BCST 52(DX), Z20, Z13
+	VFMADD231PS.BCST 56(DX), Z20, Z14
+	VFMADD231PS.BCST 60(DX), Z20, Z15
+	VFMADD231PS.BCST 64(DX), Z20, Z16
+	VFMADD231PS.BCST 68(DX), Z20, Z17
+	VFMADD231PS.BCST 72(DX), Z20, Z18
+	VFMADD231PS.BCST 76(DX), Z20, Z19
+	ADDQ             R8, R10
+	ADDQ             $0x50, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z20
+	VFMADD231PS.BCST (DX), Z20, Z0
+	VFMADD231PS.BCST 4(DX), Z20, Z1
+	VFMADD231PS.BCST 8(DX), Z20, Z2
+	VFMADD231PS.BCST 12(DX), Z20, Z3
+	VFMADD231PS.BCST 16(DX), Z20, Z4
+	VFMADD231PS.BCST 20(DX), Z20, Z5
+	VFMADD231PS.BCST 24(DX), Z20, Z6
+	VFMADD231PS.BCST 28(DX), Z20, Z7
+	VFMADD231PS.BCST 32(DX), Z20, Z8
+	VFMADD231PS.BCST 36(DX), Z20, Z9
+	VFMADD231PS.BCST 40(DX), Z20, Z10
+	VFMADD231PS.BCST 44(DX), Z20, Z11
+	VFMADD231PS.BCST 48(DX), Z20, Z12
+	VFMADD231PS.BCST 52(DX), Z20, Z13
+	VFMADD231PS.BCST 56(DX), Z20, Z14
+	VFMADD231PS.BCST 60(DX), Z20, Z15
+	VFMADD231PS.BCST 64(DX), Z20, Z16
+	VFMADD231PS.BCST 68(DX), Z20, Z17
+	VFMADD231PS.BCST 72(DX), Z20, Z18
+	VFMADD231PS.BCST 76(DX), Z20, Z19
+	ADDQ             R8, R10
+	ADDQ             $0x50, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z13, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z17, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z19, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_21x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_21x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z21
+	VFMADD231PS.BCST (DX), Z21, Z0
+	VFMADD231PS.BCST 4(DX), Z21, Z1
+	VFMADD231PS.BCST 8(DX), Z21, Z2
+	VFMADD231PS.BCST 12(DX), Z21, Z3
+	VFMADD231PS.BCST 16(DX), Z21, Z4
+	VFMADD231PS.BCST 20(DX), Z21, Z5
+	VFMADD231PS.BCST 24(DX), Z21, Z6
+	VFMADD231PS.BCST 28(DX), Z21, Z7
+	VFMADD231PS.BCST 32(DX), Z21, Z8
+	VFMADD231PS.BCST 36(DX), Z21, Z9
+	VFMADD231PS.BCST 40(DX), Z21, Z10
+	VFMADD231PS.BCST 44(DX), Z21, Z11
+	VFMADD231PS.BCST 48(DX), Z21, Z12
+	VFMADD231PS.BCST 52(DX), Z21, Z13
+	VFMADD231PS.BCST 56(DX), Z21, Z14
+	VFMADD231PS.BCST 60(DX), Z21, Z15
+	VFMADD231PS.BCST 64(DX), Z21, Z16
+	VFMADD231PS.BCST 68(DX), Z21, Z17
+	VFMADD231PS.BCST 72(DX), Z21, Z18
+	VFMADD231PS.BCST 76(DX), Z21, Z19
+	VFMADD231PS.BCST 80(DX), Z21, Z20
+	ADDQ             R8, R10
+	ADDQ             $0x54, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z21
+	VFMADD231PS.BCST (DX), Z21, Z0
+	VFMADD231PS.BCST 4(DX), Z21, Z1
+	VFMADD231PS.BCST 8(DX), Z21, Z2
+	VFMADD231PS.BCST 12(DX), Z21, Z3
+	VFMADD231PS.BCST 16(DX), Z21, Z4
+	VFMADD231PS.BCST 20(DX), Z21, Z5
+	VFMADD231PS.BCST 24(DX), Z21, Z6
+	VFMADD231PS.BCST 28(DX), Z21, Z7
+	VFMADD231PS.BCST 32(DX), Z21, Z8
+	VFMADD231PS.BCST 36(DX), Z21, Z9
+	VFMADD231PS.BCST 40(DX), Z21, Z10
+	VFMADD231PS.BCST 44(DX), Z21, Z11
+	VFMADD231PS.BCST 48(DX), Z21, Z12
+	VFMADD231PS.BCST 52(DX), Z21, Z13
+	VFMADD231PS.BCST 56(DX), Z21, Z14
+	VFMADD231PS.BCST 60(DX), Z21, Z15
+	VFMADD231PS.BCST 64(DX), Z21, Z16
+	VFMADD231PS.BCST 68(DX), Z21, Z17
+	VFMADD231PS.BCST 72(DX), Z21, Z18
+	VFMADD231PS.BCST 76(DX), Z21, Z19
+	VFMADD231PS.BCST 80(DX), Z21, Z20
+	ADDQ             R8, R10
+	ADDQ             $0x54, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z13, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z17, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z19, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z20, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_22x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_22x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	VXORPS X21, X21, X21
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z22
+	VFMADD231PS.BCST (DX), Z22, Z0
+	VFMADD231PS.BCST 4(DX), Z22, Z1
+	VFMADD231PS.BCST 8(DX), Z22, Z2
+	VFMADD231PS.BCST 12(DX), Z22, Z3
+	VFMADD231PS.BCST 16(DX), Z22, Z4
+	VFMADD231PS.BCST 20(DX), Z22, Z5
+	VFMADD231PS.BCST 24(DX), Z22, Z6
+	VFMADD231PS.BCST 28(DX), Z22, Z7
+	VFMADD231PS.BCST 32(DX), Z22, Z8
+	VFMADD231PS.BCST 36(DX), Z22, Z9
+	VFMADD231PS.BCST 40(DX), Z22, Z10
+	VFMADD231PS.BCST 44(DX), Z22, Z11
+	VFMADD231PS.BCST 48(DX), Z22, Z12
+	VFMADD231PS.BCST 52(DX), Z22, Z13
+	VFMADD231PS.BCST 56(DX), Z22, Z14
+	VFMADD231PS.BCST 60(DX), Z22, Z15
+	VFMADD231PS.BCST 64(DX), Z22, Z16
+	VFMADD231PS.BCST 68(DX), Z22, Z17
+	VFMADD231PS.BCST 72(DX), Z22, Z18
+	VFMADD231PS.BCST 76(DX), Z22, Z19
+	VFMADD231PS.BCST 80(DX), Z22, Z20
+	VFMADD231PS.BCST 84(DX), Z22, Z21
+	ADDQ             R8, R10
+	ADDQ             $0x58, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z22
+	VFMADD231PS.BCST (DX), Z22, Z0
+	VFMADD231PS.BCST 4(DX), Z22, Z1
+	VFMADD231PS.BCST 8(DX), Z22, Z2
+	VFMADD231PS.BCST 12(DX), Z22, Z3
+	VFMADD231PS.BCST 16(DX), Z22, Z4
+	VFMADD231PS.BCST 20(DX), Z22, Z5
+	VFMADD231PS.BCST 24(DX), Z22, Z6
+	VFMADD231PS.BCST 28(DX), Z22, Z7
+	VFMADD231PS.BCST 32(DX), Z22, Z8
+	VFMADD231PS.BCST 36(DX), Z22, Z9
+	VFMADD231PS.BCST 40(DX), Z22, Z10
+	VFMADD231PS.BCST 44(DX), Z22, Z11
+	VFMADD231PS.BCST 48(DX), Z22, Z12
+	VFMADD231PS.BCST 52(DX), Z22, Z13
+	VFMADD231PS.BCST 56(DX), Z22, Z14
+	VFMADD231PS.BCST 60(DX), Z22, Z15
+	VFMADD231PS.BCST 64(DX), Z22, Z16
+	VFMADD231PS.BCST 68(DX), Z22, Z17
+	VFMADD231PS.BCST 72(DX), Z22, Z18
+	VFMADD231PS.BCST 76(DX), Z22, Z19
+	VFMADD231PS.BCST 80(DX), Z22, Z20
+	VFMADD231PS.BCST 84(DX), Z22, Z21
+	ADDQ             R8, R10
+	ADDQ             $0x58, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z13, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z17, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z19, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z20, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z21, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_23x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_23x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	VXORPS X21, X21, X21
+	VXORPS X22, X22, X22
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z23
+	VFMADD231PS.BCST (DX), Z23, Z0
+	VFMADD231PS.BCST 4(DX), Z23, Z1
+	VFMADD231PS.BCST 8(DX), Z23, Z2
+	VFMADD231PS.BCST 12(DX), Z23, Z3
+	VFMADD231PS.BCST 16(DX), Z23, Z4
+	VFMADD231PS.BCST 20(DX), Z23, Z5
+	VFMADD231PS.BCST 24(DX), Z23, Z6
+	VFMADD231PS.BCST 28(DX), Z23, Z7
+	VFMADD231PS.BCST 32(DX), Z23, Z8
+	VFMADD231PS.BCST 36(DX), Z23, Z9
+	VFMADD231PS.BCST 40(DX), Z23, Z10
+	VFMADD231PS.BCST 44(DX), Z23, Z11
+	VFMADD231PS.BCST 48(DX), Z23, Z12
+	VFMADD231PS.BCST 52(DX), Z23, Z13
+	VFMADD231PS.BCST 56(DX), Z23, Z14
+	VFMADD231PS.BCST 60(DX), Z23, Z15
+	VFMADD231PS.BCST 64(DX), Z23, Z16
+	VFMADD231PS.BCST 68(DX), Z23, Z17
+	VFMADD231PS.BCST 72(DX), Z23, Z18
+	VFMADD231PS.BCST 76(DX), Z23, Z19
+	VFMADD231PS.BCST 80(DX), Z23, Z20
+	VFMADD231PS.BCST 84(DX), Z23, Z21
+	VFMADD231PS.BCST 88(DX), Z23, Z22
+	ADDQ             R8, R10
+	ADDQ             $0x5c, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z23
+	VFMADD231PS.BCST (DX), Z23, Z0
+	VFMADD231PS.BCST 4(DX), Z23, Z1
+	VFMADD231PS.BCST 8(DX), Z23, Z2
+	VFMADD231PS.BCST 12(DX), Z23, Z3
+	VFMADD231PS.BCST 16(DX), Z23, Z4
+	VFMADD231PS.BCST 20(DX), Z23, Z5
+	VFMADD231PS.BCST 24(DX), Z23, Z6
+	VFMADD231PS.BCST 28(DX), Z23, Z7
+	VFMADD231PS.BCST 32(DX), Z23, Z8
+	VFMADD231PS.BCST 36(DX), Z23, Z9
+	VFMADD231PS.BCST 40(DX), Z23, Z10
+	VFMADD231PS.BCST 44(DX), Z23, Z11
+	VFMADD231PS.BCST 48(DX), Z23, Z12
+	VFMADD231PS.BCST 52(DX), Z23, Z13
+	VFMADD231PS.BCST 56(DX), Z23, Z14
+	VFMADD231PS.BCST 60(DX), Z23, Z15
+	VFMADD231PS.BCST 64(DX), Z23, Z16
+	VFMADD231PS.BCST 68(DX), Z23, Z17
+	VFMADD231PS.BCST 72(DX), Z23, Z18
+	VFMADD231PS.BCST 76(DX), Z23, Z19
+	VFMADD231PS.BCST 80(DX), Z23, Z20
+	VFMADD231PS.BCST 84(DX), Z23, Z21
+	VFMADD231PS.BCST 88(DX), Z23, Z22
+	ADDQ             R8, R10
+	ADDQ             $0x5c, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z13, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z17, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z19, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z20, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z21, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z22, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
+
+// func winoMulAVX512_24x1(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoMulAVX512_24x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 48(AX), R9
+
+point:
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	VXORPS X8, X8, X8
+	VXORPS X9, X9, X9
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	VXORPS X12, X12, X12
+	VXORPS X13, X13, X13
+	VXORPS X14, X14, X14
+	VXORPS X15, X15, X15
+	VXORPS X16, X16, X16
+	VXORPS X17, X17, X17
+	VXORPS X18, X18, X18
+	VXORPS X19, X19, X19
+	VXORPS X20, X20, X20
+	VXORPS X21, X21, X21
+	VXORPS X22, X22, X22
+	VXORPS X23, X23, X23
+	MOVQ   8(SI), R11
+	TESTQ  R11, R11
+	JZ     done0
+	MOVQ   (SI), R10
+	ADDQ   CX, R10
+
+step0:
+	VMOVUPS          (R10), Z24
+	VFMADD231PS.BCST (DX), Z24, Z0
+	VFMADD231PS.BCST 4(DX), Z24, Z1
+	VFMADD231PS.BCST 8(DX), Z24, Z2
+	VFMADD231PS.BCST 12(DX), Z24, Z3
+	VFMADD231PS.BCST 16(DX), Z24, Z4
+	VFMADD231PS.BCST 20(DX), Z24, Z5
+	VFMADD231PS.BCST 24(DX), Z24, Z6
+	VFMADD231PS.BCST 28(DX), Z24, Z7
+	VFMADD231PS.BCST 32(DX), Z24, Z8
+	VFMADD231PS.BCST 36(DX), Z24, Z9
+	VFMADD231PS.BCST 40(DX), Z24, Z10
+	VFMADD231PS.BCST 44(DX), Z24, Z11
+	VFMADD231PS.BCST 48(DX), Z24, Z12
+	VFMADD231PS.BCST 52(DX), Z24, Z13
+	VFMADD231PS.BCST 56(DX), Z24, Z14
+	VFMADD231PS.BCST 60(DX), Z24, Z15
+	VFMADD231PS.BCST 64(DX), Z24, Z16
+	VFMADD231PS.BCST 68(DX), Z24, Z17
+	VFMADD231PS.BCST 72(DX), Z24, Z18
+	VFMADD231PS.BCST 76(DX), Z24, Z19
+	VFMADD231PS.BCST 80(DX), Z24, Z20
+	VFMADD231PS.BCST 84(DX), Z24, Z21
+	VFMADD231PS.BCST 88(DX), Z24, Z22
+	VFMADD231PS.BCST 92(DX), Z24, Z23
+	ADDQ             R8, R10
+	ADDQ             $0x60, DX
+	DECQ             R11
+	JNZ              step0
+
+done0:
+	MOVQ  24(SI), R11
+	TESTQ R11, R11
+	JZ    done1
+	MOVQ  16(SI), R10
+	ADDQ  CX, R10
+
+step1:
+	VMOVUPS          (R10), Z24
+	VFMADD231PS.BCST (DX), Z24, Z0
+	VFMADD231PS.BCST 4(DX), Z24, Z1
+	VFMADD231PS.BCST 8(DX), Z24, Z2
+	VFMADD231PS.BCST 12(DX), Z24, Z3
+	VFMADD231PS.BCST 16(DX), Z24, Z4
+	VFMADD231PS.BCST 20(DX), Z24, Z5
+	VFMADD231PS.BCST 24(DX), Z24, Z6
+	VFMADD231PS.BCST 28(DX), Z24, Z7
+	VFMADD231PS.BCST 32(DX), Z24, Z8
+	VFMADD231PS.BCST 36(DX), Z24, Z9
+	VFMADD231PS.BCST 40(DX), Z24, Z10
+	VFMADD231PS.BCST 44(DX), Z24, Z11
+	VFMADD231PS.BCST 48(DX), Z24, Z12
+	VFMADD231PS.BCST 52(DX), Z24, Z13
+	VFMADD231PS.BCST 56(DX), Z24, Z14
+	VFMADD231PS.BCST 60(DX), Z24, Z15
+	VFMADD231PS.BCST 64(DX), Z24, Z16
+	VFMADD231PS.BCST 68(DX), Z24, Z17
+	VFMADD231PS.BCST 72(DX), Z24, Z18
+	VFMADD231PS.BCST 76(DX), Z24, Z19
+	VFMADD231PS.BCST 80(DX), Z24, Z20
+	VFMADD231PS.BCST 84(DX), Z24, Z21
+	VFMADD231PS.BCST 88(DX), Z24, Z22
+	VFMADD231PS.BCST 92(DX), Z24, Z23
+	ADDQ             R8, R10
+	ADDQ             $0x60, DX
+	DECQ             R11
+	JNZ              step1
+
+done1:
+	MOVQ    BX, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z5, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z6, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z7, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z8, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z9, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z10, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z11, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z12, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z13, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z14, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z15, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z16, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z17, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z18, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z19, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z20, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z21, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z22, (R10)
+	ADDQ    R9, R10
+	VMOVUPS Z23, (R10)
+	ADDQ    56(AX), BX
+	ADDQ    $0x20, SI
+	DECQ    DI
+	JNZ     point
+	VZEROUPPER
+	RET
 
 // func zip2AVX2(dst *float32, a *float32, b *float32, blocks int64)
 // Requires: AVX

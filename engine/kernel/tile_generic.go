@@ -10,7 +10,7 @@ func genericMicro[T Float]() *micro[T] {
 		lanes: genericLanes,
 		zip2:  func(_, _, _ []T) int { return 0 },
 		tiles: [][]func(*call[T]){nil},
-		wino:  genericWino[T](),
+		wino:  genericWino[T](4, 8),
 	}
 	for r := 1; r <= 4; r++ {
 		row := []func(*call[T]){nil}

@@ -20,6 +20,22 @@ var tilesAVX2 = [][]func(*call[float32]){
 	{nil, tileAVX2_12x1},
 }
 
+var winoMulsAVX2 = [][]func(*winoMulCall[float32]){
+	nil,
+	{nil, winoMulAVX2_1x1, winoMulAVX2_1x2, winoMulAVX2_1x3, winoMulAVX2_1x4, winoMulAVX2_1x5, winoMulAVX2_1x6, winoMulAVX2_1x7, winoMulAVX2_1x8},
+	{nil, winoMulAVX2_2x1, winoMulAVX2_2x2, winoMulAVX2_2x3, winoMulAVX2_2x4, winoMulAVX2_2x5, winoMulAVX2_2x6},
+	{nil, winoMulAVX2_3x1, winoMulAVX2_3x2, winoMulAVX2_3x3, winoMulAVX2_3x4},
+	{nil, winoMulAVX2_4x1, winoMulAVX2_4x2, winoMulAVX2_4x3},
+	{nil, winoMulAVX2_5x1, winoMulAVX2_5x2},
+	{nil, winoMulAVX2_6x1, winoMulAVX2_6x2},
+	{nil, winoMulAVX2_7x1},
+	{nil, winoMulAVX2_8x1},
+	{nil, winoMulAVX2_9x1},
+	{nil, winoMulAVX2_10x1},
+	{nil, winoMulAVX2_11x1},
+	{nil, winoMulAVX2_12x1},
+}
+
 var columnsAVX2 = []func(*call[float32]){
 	nil, columnAVX2_1, columnAVX2_2, columnAVX2_3, columnAVX2_4, columnAVX2_5, columnAVX2_6, columnAVX2_7, columnAVX2_8,
 }
@@ -141,6 +157,99 @@ func tileAVX2_11x1(p *call[float32])
 //go:noescape
 func tileAVX2_12x1(p *call[float32])
 
+//go:noescape
+func winoMulAVX2_1x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_1x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_1x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_1x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_1x5(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_1x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_1x7(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_1x8(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_2x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_2x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_2x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_2x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_2x5(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_2x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_3x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_3x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_3x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_3x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_4x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_4x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_4x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_5x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_5x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_6x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_6x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_7x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_8x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_9x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_10x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_11x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX2_12x1(p *winoMulCall[float32])
+
 var tilesAVX512 = [][]func(*call[float32]){
 	nil,
 	{nil, tileAVX512_1x1, tileAVX512_1x2, tileAVX512_1x3, tileAVX512_1x4, tileAVX512_1x5, tileAVX512_1x6, tileAVX512_1x7, tileAVX512_1x8},
@@ -167,6 +276,34 @@ var tilesAVX512 = [][]func(*call[float32]){
 	{nil, tileAVX512_22x1},
 	{nil, tileAVX512_23x1},
 	{nil, tileAVX512_24x1},
+}
+
+var winoMulsAVX512 = [][]func(*winoMulCall[float32]){
+	nil,
+	{nil, winoMulAVX512_1x1, winoMulAVX512_1x2, winoMulAVX512_1x3, winoMulAVX512_1x4, winoMulAVX512_1x5, winoMulAVX512_1x6, winoMulAVX512_1x7, winoMulAVX512_1x8},
+	{nil, winoMulAVX512_2x1, winoMulAVX512_2x2, winoMulAVX512_2x3, winoMulAVX512_2x4, winoMulAVX512_2x5, winoMulAVX512_2x6, winoMulAVX512_2x7, winoMulAVX512_2x8},
+	{nil, winoMulAVX512_3x1, winoMulAVX512_3x2, winoMulAVX512_3x3, winoMulAVX512_3x4, winoMulAVX512_3x5, winoMulAVX512_3x6, winoMulAVX512_3x7, winoMulAVX512_3x8},
+	{nil, winoMulAVX512_4x1, winoMulAVX512_4x2, winoMulAVX512_4x3, winoMulAVX512_4x4, winoMulAVX512_4x5, winoMulAVX512_4x6},
+	{nil, winoMulAVX512_5x1, winoMulAVX512_5x2, winoMulAVX512_5x3, winoMulAVX512_5x4},
+	{nil, winoMulAVX512_6x1, winoMulAVX512_6x2, winoMulAVX512_6x3, winoMulAVX512_6x4},
+	{nil, winoMulAVX512_7x1, winoMulAVX512_7x2, winoMulAVX512_7x3},
+	{nil, winoMulAVX512_8x1, winoMulAVX512_8x2, winoMulAVX512_8x3},
+	{nil, winoMulAVX512_9x1, winoMulAVX512_9x2},
+	{nil, winoMulAVX512_10x1, winoMulAVX512_10x2},
+	{nil, winoMulAVX512_11x1, winoMulAVX512_11x2},
+	{nil, winoMulAVX512_12x1, winoMulAVX512_12x2},
+	{nil, winoMulAVX512_13x1},
+	{nil, winoMulAVX512_14x1},
+	{nil, winoMulAVX512_15x1},
+	{nil, winoMulAVX512_16x1},
+	{nil, winoMulAVX512_17x1},
+	{nil, winoMulAVX512_18x1},
+	{nil, winoMulAVX512_19x1},
+	{nil, winoMulAVX512_20x1},
+	{nil, winoMulAVX512_21x1},
+	{nil, winoMulAVX512_22x1},
+	{nil, winoMulAVX512_23x1},
+	{nil, winoMulAVX512_24x1},
 }
 
 var columnsAVX512 = []func(*call[float32]){
@@ -390,22 +527,238 @@ func tileAVX512_23x1(p *call[float32])
 func tileAVX512_24x1(p *call[float32])
 
 //go:noescape
-func winoInAVX2(p *winoCall[float32])
+func winoMulAVX512_1x1(p *winoMulCall[float32])
 
 //go:noescape
-func winoOutAVX2(p *winoCall[float32])
+func winoMulAVX512_1x2(p *winoMulCall[float32])
 
 //go:noescape
-func unzip4AVX2(p *unzip4Call[float32])
+func winoMulAVX512_1x3(p *winoMulCall[float32])
 
 //go:noescape
-func winoInAVX512(p *winoCall[float32])
+func winoMulAVX512_1x4(p *winoMulCall[float32])
 
 //go:noescape
-func winoOutAVX512(p *winoCall[float32])
+func winoMulAVX512_1x5(p *winoMulCall[float32])
 
 //go:noescape
-func unzip4AVX512(p *unzip4Call[float32])
+func winoMulAVX512_1x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_1x7(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_1x8(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_2x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_2x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_2x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_2x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_2x5(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_2x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_2x7(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_2x8(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_3x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_3x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_3x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_3x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_3x5(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_3x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_3x7(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_3x8(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_4x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_4x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_4x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_4x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_4x5(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_4x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_5x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_5x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_5x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_5x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_6x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_6x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_6x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_6x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_7x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_7x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_7x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_8x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_8x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_8x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_9x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_9x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_10x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_10x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_11x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_11x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_12x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_12x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_13x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_14x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_15x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_16x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_17x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_18x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_19x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_20x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_21x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_22x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_23x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoMulAVX512_24x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoInWideAVX2(p *winoInCall[float32])
+
+//go:noescape
+func winoInAVX2(p *winoInCall[float32])
+
+//go:noescape
+func winoInUpAVX2(p *winoInCall[float32])
+
+//go:noescape
+func winoOutAVX2(p *winoOutCall[float32])
+
+//go:noescape
+func winoInEdgeAVX2(p *winoInCall[float32])
+
+//go:noescape
+func winoInUpEdgeAVX2(p *winoInCall[float32])
+
+//go:noescape
+func winoOutEdgeAVX2(p *winoOutCall[float32])
+
+//go:noescape
+func winoInWideAVX512(p *winoInCall[float32])
+
+//go:noescape
+func winoInAVX512(p *winoInCall[float32])
+
+//go:noescape
+func winoInUpAVX512(p *winoInCall[float32])
+
+//go:noescape
+func winoOutAVX512(p *winoOutCall[float32])
+
+//go:noescape
+func winoInEdgeAVX512(p *winoInCall[float32])
+
+//go:noescape
+func winoInUpEdgeAVX512(p *winoInCall[float32])
+
+//go:noescape
+func winoOutEdgeAVX512(p *winoOutCall[float32])
 
 //go:noescape
 func zip2AVX2(dst, a, b *float32, blocks int64)

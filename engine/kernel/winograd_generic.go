@@ -2,40 +2,96 @@ package kernel
 
 import "unsafe"
 
-// winoCall is the operands of winoIn and winoOut, for vecs vectors of tiles. Assembly knows the offsets of the fields.
-// All distances are in bytes.
-//
-// winoIn: d[i][j] of tile t is at src + (4·j + i mod 4)·from + (i/4)·next, counted in tiles; point p = 6·i + j of
-// V = Bᵀ·d·B goes to dst + p·to. winoOut: point p of M is at src + p·from; pixel j of row i of y = clamp(Aᵀ·M·A) goes to
-// dst + i·to, element 4·t + j, and what lies ahead of it will be written soon.
-type winoCall[T Float] struct {
-	src, dst   *T
-	vecs       int64
-	from, next int64
-	to, ahead  int64
-	lo, hi     T
+// A vector of tiles is four segments, each of lanes/4 tiles side by side in one row of tiles: lane 4·l + s is tile l of
+// segment s. Segments are loaded as they lie and transposed four by four.
+
+// winoPlace says where the segments of a vector lie in a plane, and which of their pixels there are. Assembly knows the
+// offsets of the fields.
+type winoPlace struct {
+	at [4]int64 // of the first pixel that a segment reads, in bytes; may lie outside
+	// masks[i][s] is a bit for each of the first lanes pixels of row i of segment s, and for those from the fifth on.
+	masks [6][4][2]uint32
+	// columns is the masks of segments that follow each other, as winoInWide heeds them: those of their pixels, the same in
+	// each row, and of the two behind them.
+	columns [5]uint32
 }
 
-// unzip4Call is the operands of unzip4: rows rows of units units, a unit being 4 pixels for each lane. Pixel 4·t + j of
-// a row goes to element t of grid j; for j < 2 also to element t-1 of grid 4+j, the element before the row included.
-// What lies ahead of src will be read soon. All distances are in bytes.
-type unzip4Call[T Float] struct {
-	dst, src    *T
-	rows, units int64
-	grid        int64 // from grid to grid
-	step, from  int64 // from row to row, of the grids and of src
-	ahead       int64
+// winoTarget says where the results of a vector's segments go, and which there are.
+type winoTarget struct {
+	at    [4]int64
+	masks [4][4]uint32
 }
 
-// wino is the Winograd transforms of an instruction set.
+// winoInCall is the operands of winoIn, which for each of channels channels gives V = Bᵀ·d·B of one vector of tiles:
+// point p = 6·i + j goes to dst + p·to. temp has room for 36 vectors. winoInUp reads a tensor whose pixels stand for
+// 2x2 each: d is 4x4 pixels of it, and V is 4x4 points (see winoUp). All distances are in bytes. A call changes src, dst
+// and channels.
+type winoInCall[T Float] struct {
+	src, dst    *T
+	place       *winoPlace
+	temp        *T
+	channels    int64
+	row         int64 // from row to row of src
+	plane, step int64 // from channel to channel, of src and of dst
+	to          int64
+}
+
+// winoOutCall is the operands of winoOut, which for each channel gives y = clamp(Aᵀ·M·A + bias) of one vector of tiles.
+// Point p of M is at src + p·from. clamp is 0 where neither bound is finite, 1 where lo alone is, else 2.
+type winoOutCall[T Float] struct {
+	src, dst    *T
+	place       *winoTarget
+	bias        *T
+	channels    int64
+	row         int64 // from row to row of dst
+	plane, step int64 // from channel to channel, of dst and of src
+	from        int64
+	lo, hi      T
+	clamp       int64
+}
+
+// winoSpan is what a point's products go over: channels of upsampled tensors, then of others. The places are in V.
+type winoSpan struct {
+	upAt, ups   int64
+	at, channel int64
+}
+
+// winoMulCall is the operands of winoMul: for each point M[n] = Σ_c V[c]·U[c][n] over the channels of its span.
+type winoMulCall[T Float] struct {
+	v, u, m      *T
+	spans        *winoSpan
+	points       int64
+	vstep, mstep int64 // from channel to channel
+	to           int64 // from point to point of M
+}
+
+// wino is the Winograd kernels of an instruction set. The second of each pair heeds masks.
 type wino[T Float] struct {
-	in, out func(*winoCall[T])
-	unzip4  func(*unzip4Call[T])
-	narrow  func(*unzip4Call[T]) // units of eight tiles, where those of unzip4 are of sixteen
+	in, up [2]func(*winoInCall[T])
+	out    [2]func(*winoOutCall[T])
+	// mul[r][nv] is for r channels and nv vectors.
+	mul [][]func(*winoMulCall[T])
+	// wide is in for four segments that follow each other in a row of tiles, where all rows of pixels are there; nil where
+	// that would be no faster. It heeds columns if wideMasks, else there must be all pixels.
+	wide      func(*winoInCall[T])
+	wideMasks bool
 }
 
-func genericWino[T Float]() wino[T] {
-	return wino[T]{winoInGeneric[T], winoOutGeneric[T], unzip4Generic[T], nil}
+func genericWino[T Float](rows int, vectors int) wino[T] {
+	w := wino[T]{mul: [][]func(*winoMulCall[T]){nil}}
+	for masked := range 2 {
+		w.in[masked] = func(p *winoInCall[T]) { winoInGeneric(p, genericLanes, masked > 0) }
+		w.up[masked] = func(p *winoInCall[T]) { winoUpGeneric(p, genericLanes, masked > 0) }
+		w.out[masked] = func(p *winoOutCall[T]) { winoOutGeneric(p, genericLanes, masked > 0) }
+	}
+	for r := 1; r <= rows; r++ {
+		row := []func(*winoMulCall[T]){nil}
+		for nv := 1; nv <= vectors; nv++ {
+			row = append(row, func(p *winoMulCall[T]) { winoMulGeneric(p, r, nv*genericLanes) })
+		}
+		w.mul = append(w.mul, row)
+	}
+	return w
 }
 
 // element is element i of what lies bytes behind p.
@@ -44,22 +100,61 @@ func element[T Float](p *T, bytes int64, i int) *T {
 	return (*T)(unsafe.Add(unsafe.Pointer(p), int(bytes)+i*int(unsafe.Sizeof(z))))
 }
 
+// each calls tile for every channel and lane, with what gives pixel (i, j) of the lane's tile, of stride pixels.
+func (p *winoInCall[T]) each(lanes, stride int, masked bool, tile func(lane int, d func(i, j int) T)) {
+	for ; p.channels > 0; p.channels-- {
+		for lane := range lanes {
+			l, s := lane/4, lane%4
+			tile(lane, func(i, j int) T {
+				e, half := stride*l+j, 0
+				if stride == 4 && j > 3 {
+					e, half = e-4, 1
+				}
+				if masked && p.place.masks[i][s][half]>>e&1 == 0 {
+					return 0
+				}
+				return *element(p.src, p.place.at[s]+int64(i)*p.row, stride*l+j)
+			})
+		}
+		p.src = element(p.src, p.plane, 0)
+		p.dst = element(p.dst, p.step, 0)
+	}
+}
+
 // winoInGeneric is what every winoIn computes.
-func winoInGeneric[T Float](p *winoCall[T]) {
-	for t := range int(p.vecs) * genericLanes {
+func winoInGeneric[T Float](p *winoInCall[T], lanes int, masked bool) {
+	p.each(lanes, 4, masked, func(lane int, at func(i, j int) T) {
 		var d [6][6]T // d, then d·B
-		for i := range 6 {
-			for j := range 6 {
-				d[i][j] = *element(p.src, int64(4*j+i%4)*p.from+int64(i/4)*p.next, t)
+		for i := range d {
+			for j := range d[i] {
+				d[i][j] = at(i, j)
 			}
 			d[i] = winoB(d[i])
 		}
 		for j := range 6 {
 			for i, v := range winoB([6]T{d[0][j], d[1][j], d[2][j], d[3][j], d[4][j], d[5][j]}) {
-				*element(p.dst, int64(6*i+j)*p.to, t) = v
+				*element(p.dst, int64(6*i+j)*p.to, lane) = v
 			}
 		}
-	}
+	})
+}
+
+// winoUpGeneric is what every winoInUp computes.
+func winoUpGeneric[T Float](p *winoInCall[T], lanes int, masked bool) {
+	p.each(lanes, 2, masked, func(lane int, at func(i, j int) T) {
+		var d [4][4]T
+		for i := range d {
+			for j := range d[i] {
+				d[i][j] = at(i, j)
+			}
+			d[i] = winoUp(d[i])
+		}
+		for j := range 4 {
+			for i, v := range winoUp([4]T{d[0][j], d[1][j], d[2][j], d[3][j]}) {
+				*element(p.dst, int64(4*i+j)*p.to, lane) = v
+			}
+		}
+	})
 }
 
 // winoB is Bᵀ·d.
@@ -69,25 +164,44 @@ func winoB[T Float](d [6]T) [6]T {
 	return [6]T{4*(d[0]-d[2]) + c, a + b, a - b, c + 2*e, c - 2*e, d[5] - d[3] - 4*e}
 }
 
+// winoUp is what is left of Bᵀ·(d0 d1 d1 d2 d2 d3), the rows of a tile that begins between the two of a pixel of a tensor
+// upsampled by two: rows 0, 1 halved, 4, and 5. Row 2 is zero and row 3 is -3 times row 4: see upPoint.
+func winoUp[T Float](d [4]T) [4]T {
+	return [4]T{4*d[0] + d[2] - 5*d[1], d[2] - 4*d[1], d[1] - d[2], d[3] - 5*d[2] + 4*d[1]}
+}
+
+// upPoint gives for each row of Bᵀ·d which of winoUp it is, and times what; -1 where it is zero.
+var upPoint = [6]struct {
+	row    int
+	factor float64
+}{{0, 1}, {1, 2}, {-1, 0}, {2, -3}, {2, 1}, {3, 1}}
+
 // winoOutGeneric is what every winoOut computes.
-func winoOutGeneric[T Float](p *winoCall[T]) {
-	for t := range int(p.vecs) * genericLanes {
-		var m [6][4]T // M·A
-		for i := range 6 {
-			var r [6]T
-			for j := range r {
-				r[j] = *element(p.src, int64(6*i+j)*p.from, t)
-			}
-			m[i] = winoA(r)
-		}
-		for j := range 4 {
-			for i, v := range winoA([6]T{m[0][j], m[1][j], m[2][j], m[3][j], m[4][j], m[5][j]}) {
-				if v < p.lo {
-					v = p.lo
-				} else if v > p.hi {
-					v = p.hi
+func winoOutGeneric[T Float](p *winoOutCall[T], lanes int, masked bool) {
+	for c := range p.channels {
+		bias := *element(p.bias, 0, int(c))
+		for lane := range lanes {
+			l, s := lane/4, lane%4
+			var m [6][4]T // M·A
+			for i := range 6 {
+				var r [6]T
+				for j := range r {
+					r[j] = *element(p.src, c*p.step+int64(6*i+j)*p.from, lane)
 				}
-				*element(p.dst, int64(i)*p.to, 4*t+j) = v
+				m[i] = winoA(r)
+			}
+			for j := range 4 {
+				for i, v := range winoA([6]T{m[0][j], m[1][j], m[2][j], m[3][j], m[4][j], m[5][j]}) {
+					v += bias
+					if v < p.lo {
+						v = p.lo
+					} else if v > p.hi {
+						v = p.hi
+					}
+					if !masked || p.place.masks[i][s]>>(4*l+j)&1 != 0 {
+						*element(p.dst, c*p.plane+p.place.at[s]+int64(i)*p.row, 4*l+j) = v
+					}
+				}
 			}
 		}
 	}
@@ -99,15 +213,25 @@ func winoA[T Float](m [6]T) [4]T {
 	return [4]T{m[0] + s + t, d + 2*u, s + 4*t, d + 8*u + m[5]}
 }
 
-// unzip4Generic is what every unzip4 does.
-func unzip4Generic[T Float](p *unzip4Call[T]) {
-	for row := range p.rows {
-		for i := range int(p.units) * 4 * genericLanes {
-			v := *element(p.src, row*p.from, i)
-			j := i % 4
-			*element(p.dst, int64(j)*p.grid+row*p.step, i/4) = v
-			if j < 2 {
-				*element(p.dst, int64(4+j)*p.grid+row*p.step, i/4-1) = v
+// winoMulGeneric is what every winoMul computes, for r channels and n tiles.
+func winoMulGeneric[T Float](p *winoMulCall[T], r, n int) {
+	spans := unsafe.Slice(p.spans, p.points)
+	u := p.u
+	for i, s := range spans {
+		m := element(p.m, int64(i)*p.to, 0)
+		for k := range r {
+			clear(unsafe.Slice(element(m, int64(k)*p.mstep, 0), n))
+		}
+		for _, span := range [][2]int64{{s.upAt, s.ups}, {s.at, s.channel}} {
+			for c := range span[1] {
+				v := unsafe.Slice(element(p.v, span[0]+c*p.vstep, 0), n)
+				for k := range r {
+					w, y := *element(u, 0, k), unsafe.Slice(element(m, int64(k)*p.mstep, 0), n)
+					for t, x := range v {
+						y[t] += x * w
+					}
+				}
+				u = element(u, 0, r)
 			}
 		}
 	}

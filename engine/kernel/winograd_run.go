@@ -5,252 +5,274 @@ import "unsafe"
 // winoRun is a winograd bound to buffers.
 type winoRun[T Float] struct {
 	*winograd[T]
-	p             *winoPlan
-	off           []int64
-	scratch, y, x []T
-	calls         []winoCalls[T] // one for each worker
-	n             int            // image, where phased
+	p       *winoPlan
+	spans   []winoSpan
+	offsets []int // of points in a panel's weights, for one output channel
+	scratch []T
+	y       []T
+	x       [][]T
+	calls   []winoCalls[T] // one for each worker
+	n, b    int            // image and block, where workers share one
 }
 
 // winoCalls keeps the calls of two workers on separate cache lines.
 type winoCalls[T Float] struct {
-	mul   call[T]
-	wino  winoCall[T]
-	unzip unzip4Call[T]
-	_     [64]byte
+	in     winoInCall[T]
+	mul    winoMulCall[T]
+	out    winoOutCall[T]
+	place  winoPlace
+	target winoTarget
+	_      [64]byte
 }
 
-// winoBlock is a block of tiles and its memory.
-type winoBlock[T Float] struct {
-	n, ty, tx, rows, cols int
-	v, m, grids, temp     []T
-
-	end   int     // the first column of x behind the block's whole tiles
-	zeros [16]int // where a row of grids has padding: behind its first element
-	pads  int
-}
-
-func (d *winograd[T]) bind(p *Pool, scratch, y, x []T) func() {
-	s := d.s
+func (d *winograd[T]) bind(p *Pool, scratch, y []T, x [][]T) func() {
+	s, size := d.s, sizeOf[T]()
 	r := &winoRun[T]{winograd: d, p: d.plan(p.Workers()), scratch: scratch, y: y, x: x}
-	need("x", len(x), s.N*s.C*s.H*s.W)
+	for i, f := range d.sources {
+		need("x", len(x[i]), s.N*f.elems(s))
+	}
 	need("y", len(y), s.N*s.M*s.OH*s.OW)
 	need("scratch", len(scratch), d.scratch(p.Workers()))
-	var z T
-	for c := range s.C {
-		r.off = append(r.off, int64(c*r.p.t)*int64(unsafe.Sizeof(z)))
+	n := 0
+	for i := range points {
+		span := winoSpan{at: int64(i*r.p.v) * size, channel: int64(d.plain)}
+		if at := d.upAt(i); at >= 0 {
+			span.upAt, span.ups = int64(r.p.upAt+at*r.p.up)*size, int64(d.ups)
+		}
+		r.spans = append(r.spans, span)
+		r.offsets = append(r.offsets, n)
+		n += int(span.ups + span.channel)
 	}
 	r.calls = make([]winoCalls[T], p.Workers())
 	for i := range r.calls {
 		c := &r.calls[i]
-		c.mul.lo, c.mul.hi = T(NoClamp.Lo), T(NoClamp.Hi)
-		c.wino.lo, c.wino.hi = d.lo, d.hi
+		c.in.place, c.out.place, c.mul.spans = &c.place, &c.target, &r.spans[0]
+		c.in.temp = &r.memory(i)[r.p.temp]
+		c.out.lo, c.out.hi, c.out.clamp = d.lo, d.hi, d.clamp
+		c.out.row = int64(s.OW) * size
+		c.out.plane = int64(s.OH*s.OW) * size
 	}
-	if !r.p.phased {
-		count := r.p.countY * r.p.countX
-		return p.Loop(s.N*count, func(worker, i int) {
-			b := r.block(worker, i/count, i%count)
-			for c := range s.C {
-				r.in(worker, &b, c)
-			}
-			r.products(worker, &b, 0, points)
-			for m := range s.M {
-				r.out(worker, &b, m)
-			}
-		}).Run
+	switch r.p.mode {
+	case byPanels:
+		return r.bindPanels(p)
+	case byPoints:
+		return r.bindPoints(p)
 	}
-	in := p.Loop(s.C, func(worker, c int) {
-		b := r.block(worker, r.n, 0)
-		r.in(worker, &b, c)
-	})
-	mul := p.Loop(points, func(worker, i int) {
-		b := r.block(worker, r.n, 0)
-		r.products(worker, &b, i, i+1)
-	})
-	out := p.Loop(s.M, func(worker, m int) {
-		b := r.block(worker, r.n, 0)
-		r.out(worker, &b, m)
-	})
-	return func() {
-		for n := range s.N {
-			r.n = n
-			in.Run()
-			mul.Run()
-			out.Run()
+	return p.Loop(s.N*r.p.blocks, func(worker, i int) {
+		n, b := i/r.p.blocks, i%r.p.blocks
+		g0, g1 := r.span(b)
+		mem := r.memory(worker)
+		v, m := mem, mem[r.p.upAt+upValues*r.p.up:]
+		for g := g0; g < g1; g++ {
+			r.in(worker, v, n, g, g0, 0, r.s.C)
 		}
-	}
-}
-
-// block is block i of image n.
-func (r *winoRun[T]) block(worker, n, i int) winoBlock[T] {
-	p := r.p
-	b := winoBlock[T]{n: n, ty: i / p.countX * p.rows, tx: i % p.countX * p.cols}
-	b.rows, b.cols = min(p.rows, r.ty-b.ty), min(p.cols, r.tx-b.tx)
-	mem := r.scratch[p.shared+worker*p.worker:][:p.worker]
-	vm := mem
-	if p.phased {
-		vm = r.scratch[:p.shared]
-	} else {
-		mem = mem[points*(p.v+p.m):]
-	}
-	b.v, b.m = vm[:points*p.v], vm[points*p.v:][:points*p.m]
-	b.grids, b.temp = mem[:lead+24*p.grid], mem[lead+24*p.grid:]
-
-	col := 4*b.tx - r.s.PadLeft // of the block's first column in x
-	b.end = col + 4*b.cols
-	pad := func(at int) {
-		b.zeros[b.pads] = at
-		b.pads++
-	}
-	for i := range -col {
-		pad(i * 4 * p.grid)
-	}
-	for i := max(r.s.W-col, 0); i < 4*b.cols; i++ {
-		pad(i%4*4*p.grid + i/4)
-		if i%4 < 2 && i >= 4 {
-			pad((4+i%4)*4*p.grid + i/4 - 1)
-		}
-	}
-	return b
-}
-
-// in transforms channel c.
-func (r *winoRun[T]) in(worker int, b *winoBlock[T], c int) {
-	var z T
-	size := int64(unsafe.Sizeof(z))
-	r.fill(&r.calls[worker].unzip, b, c)
-	w := &r.calls[worker].wino
-	w.src, w.dst = &b.grids[lead], &b.v[c*r.p.t]
-	w.vecs = int64((b.rows*b.cols + r.k.lanes - 1) / r.k.lanes)
-	w.from, w.next, w.to = int64(r.p.grid)*size, int64(b.cols)*size, int64(r.p.v)*size
-	r.k.wino.in(w)
-}
-
-// products sums over channels for points [p0,p1).
-func (r *winoRun[T]) products(worker int, b *winoBlock[T], p0, p1 int) {
-	var z T
-	c := &r.calls[worker].mul
-	c.off, c.steps = &r.off[0], int64(r.s.C)
-	c.cstride = int64(r.p.t) * int64(unsafe.Sizeof(z))
-	c.rows, c.arow, c.crow = 1, 0, 0
-	for p := p0; p < p1; p++ {
 		for _, pn := range r.panels {
-			c.a, c.w, c.c = &b.v[p*r.p.v], &r.u[(p*r.s.M+pn.first)*r.s.C], &b.m[p*r.p.m+pn.first*r.p.t]
-			c.bias = &r.zero[0]
-			if p == 7 { // whose column of Aᵀ is all ones: what is added here is added to every result
-				c.bias = &r.bias[pn.first]
-			}
-			r.k.rows(c, pn.r, b.rows*b.cols)
+			r.products(worker, v, m, pn, 0, points, g1-g0)
+			r.out(worker, m, n, g0, g1, pn.first, pn.r)
 		}
-	}
+	}).Run
 }
 
-// out transforms output channel m back, straight to y where rows of tiles are whole vectors of whole tiles.
-func (r *winoRun[T]) out(worker int, b *winoBlock[T], m int) {
-	var z T
-	size := int64(unsafe.Sizeof(z))
-	s := &r.s
-	w := &r.calls[worker].wino
-	y := r.y[(b.n*s.M+m)*s.OH*s.OW:][:s.OH*s.OW]
-	w.from = int64(r.p.m) * size
-	whole := 0 // rows of tiles
-	if b.cols%r.k.lanes == 0 && 4*(b.tx+b.cols) <= s.OW {
-		whole = min(b.rows, s.OH/4-b.ty)
-		w.ahead = int64(s.OH*s.OW) * size
-		w.to, w.vecs = int64(s.OW)*size, int64(b.cols/r.k.lanes)
-		for k := range whole {
-			w.src, w.dst = &b.m[m*r.p.t+k*b.cols], &y[4*(b.ty+k)*s.OW+4*b.tx]
-			r.k.wino.out(w)
+// someChannels is how many channels a task of the shared steps transforms.
+const someChannels = 8
+
+// bindIn is the first step of a block that workers share.
+func (r *winoRun[T]) bindIn(p *Pool, v []T) *Loop {
+	chunks := (r.s.C + someChannels - 1) / someChannels
+	return p.Loop(r.p.vectors*chunks, func(worker, i int) {
+		g0, g1 := r.span(r.b)
+		if g, c := g0+i/chunks, i%chunks*someChannels; g < g1 {
+			r.in(worker, v, r.n, g, g0, c, min(c+someChannels, r.s.C))
 		}
-		if whole == b.rows {
-			return
-		}
-	}
-	w.src, w.dst, w.ahead = &b.m[m*r.p.t+whole*b.cols], &b.temp[0], 0
-	w.to, w.vecs = int64(r.p.tempRow)*size, int64(((b.rows-whole)*b.cols+r.k.lanes-1)/r.k.lanes)
-	r.k.wino.out(w)
-	wide := min(4*b.cols, s.OW-4*b.tx)
-	for k := whole; k < b.rows; k++ {
-		for i := range min(4, s.OH-4*(b.ty+k)) {
-			copy(y[(4*(b.ty+k)+i)*s.OW+4*b.tx:][:wide], b.temp[i*r.p.tempRow+4*(k-whole)*b.cols:])
-		}
-	}
+	})
 }
 
-// fill splits what the block reads of channel c into grids.
-func (r *winoRun[T]) fill(u *unzip4Call[T], b *winoBlock[T], c int) {
-	var z T
-	size := int64(unsafe.Sizeof(z))
-	s, wide, grid := &r.s, b.cols, r.p.grid
-	plane := (b.n*s.C + c) * s.H * s.W
-	units := (wide + r.k.lanes - 1) / r.k.lanes
-	split := r.k.wino.unzip4
-	if r.k.wino.narrow != nil && (wide-1)%16 < 8 {
-		split, units = r.k.wino.narrow, (wide+7)/8
-	}
-	u.units, u.grid, u.ahead = int64(units), int64(4*grid)*size, int64(s.H*s.W)*size
-	u.step, u.from = int64(wide)*size, int64(4*s.W)*size
-	// Row y of the block is row y/4 of the grids of y mod 4. Those of [y0,y1) are rows of x.
-	lines, top := 4*b.rows+2, 4*b.ty-s.PadTop
-	y0 := min(max(-top, 0), lines)
-	y1 := max(min(s.H-top, lines), y0)
-	at := plane + top*s.W + 4*b.tx - s.PadLeft // of row 0
-	for rb := range 4 {
-		if first := y0 + (rb-y0)&3; first < y1 {
-			r.splitRows(u, split, b, first, y1, at)
+func (r *winoRun[T]) bindPanels(p *Pool) func() {
+	v := r.scratch[:r.p.shared]
+	return r.bindSteps(r.bindIn(p, v), p.Loop(len(r.panels), func(worker, i int) {
+		g0, g1 := r.span(r.b)
+		pn, m := r.panels[i], r.memory(worker)
+		r.products(worker, v, m, pn, 0, points, g1-g0)
+		r.out(worker, m, r.n, g0, g1, pn.first, pn.r)
+	}))
+}
+
+func (r *winoRun[T]) bindPoints(p *Pool) func() {
+	v, m := r.scratch, r.scratch[r.p.upAt+upValues*r.p.up:]
+	mul := p.Loop(points, func(worker, i int) {
+		g0, g1 := r.span(r.b)
+		for _, pn := range r.panels {
+			r.products(worker, v, m[pn.first*r.p.t:], pn, i, i+1, g1-g0)
 		}
-	}
-	for y := y0; y < y1; y++ {
-		r.mend(b, y, plane+(top+y)*s.W)
-	}
-	// Last, since a row may spill before and behind it.
-	for y := range lines {
-		if y < y0 || y >= y1 {
-			for j := range 6 {
-				clear(b.grids[lead+(4*j+y%4)*grid+y/4*wide:][:wide])
+	})
+	out := p.Loop((r.s.M+someChannels-1)/someChannels, func(worker, i int) {
+		g0, g1 := r.span(r.b)
+		first := i * someChannels
+		r.out(worker, m[first*r.p.t:], r.n, g0, g1, first, min(someChannels, r.s.M-first))
+	})
+	return r.bindSteps(r.bindIn(p, v), mul, out)
+}
+
+// bindSteps runs loops for each block of each image.
+func (r *winoRun[T]) bindSteps(steps ...*Loop) func() {
+	return func() {
+		for r.n = range r.s.N {
+			for r.b = range r.p.blocks {
+				for _, l := range steps {
+					l.Run()
+				}
 			}
 		}
 	}
 }
 
-// splitRows splits rows y, y+4, y+8.. below y1. Row 0 begins at x[at].
-func (r *winoRun[T]) splitRows(u *unzip4Call[T], split func(*unzip4Call[T]), b *winoBlock[T], y, y1, at int) {
-	w, wide, grid := r.s.W, b.cols, r.p.grid
-	g := b.grids[lead+y%4*grid:]
-	for ; y < y1 && (at+y*w < 0 || at+y*w >= len(r.x)); y += 4 { // not to be read in vectors
-		col := 4*b.tx - r.s.PadLeft
-		row := r.x[at+y*w-col:][:w]
-		for p := range 4 * wide {
-			v, k := T(0), y/4*wide+p/4
-			if i := col + p; i >= 0 && i < w {
-				v = row[i]
-			}
-			g[p%4*4*grid+k] = v
-			if p%4 < 2 && k > 0 {
-				g[(4+p%4)*4*grid+k-1] = v
-			}
+// span is the vectors of block b.
+func (r *winoRun[T]) span(b int) (g0, g1 int) {
+	all := r.vectorsOf()
+	return b * all / r.p.blocks, (b + 1) * all / r.p.blocks
+}
+
+func (r *winoRun[T]) memory(worker int) []T {
+	return r.scratch[r.p.shared+worker*r.p.worker:][:r.p.worker]
+}
+
+// in transforms channels [c0,c1) of vector g of image n, of the block that begins with g0.
+func (r *winoRun[T]) in(worker int, v []T, n, g, g0, c0, c1 int) {
+	size, call := sizeOf[T](), &r.calls[worker].in
+	call.step = int64(r.p.t) * size
+	have := -1 // which place is set: 0 plain, 1 upsampled
+	var kernel func(*winoInCall[T])
+	for i, f := range r.sources {
+		lo, hi := max(c0-f.first, 0), min(c1-f.first, f.C)
+		if lo >= hi {
+			continue
 		}
-	}
-	if y < y1 {
-		u.dst, u.src, u.rows = &g[y/4*wide], &r.x[at+y*w], int64((y1-y+3)/4)
-		split(u)
+		h, w, kind, to, at := r.s.H, r.s.W, 0, r.p.v, 0
+		if f.Up {
+			h, w, kind, to, at = h/2, w/2, 1, r.p.up, r.p.upAt
+		}
+		if have != kind {
+			kernel, have = r.place(&r.calls[worker].place, g, h, w, kind > 0), kind
+		}
+		call.src = &r.x[i][(n*f.C+lo)*h*w]
+		call.dst = &v[at+(f.at+lo)*r.p.t+(g-g0)*r.k.lanes]
+		call.channels, call.row, call.plane, call.to = int64(hi-lo), int64(w)*size, int64(h*w)*size, int64(to)*size
+		kernel(call)
 	}
 }
 
-// mend sets what splitting row y left wrong: padding, and the last elements of grids 4 and 5. It begins at x[at].
-func (r *winoRun[T]) mend(b *winoBlock[T], y, at int) {
-	grid := 4 * r.p.grid
-	d := b.grids[lead+y%4*r.p.grid+y/4*b.cols:]
-	var v4, v5 T
-	row := r.x[at:][:r.s.W]
-	if b.end < len(row) {
-		v4 = row[b.end]
+// place finds the segments of vector g in a plane, and the kernel for them.
+func (r *winoRun[T]) place(p *winoPlace, g, h, w int, up bool) func(*winoInCall[T]) {
+	lanes, wide := r.k.lanes, r.segments()
+	rows, stride, top, left := 6, 4, r.s.PadTop, r.s.PadLeft
+	reach := lanes + 2
+	if up {
+		rows, stride, reach = 4, 2, lanes/2+2
 	}
-	if b.end+1 < len(row) {
-		v5 = row[b.end+1]
+	size, masked := sizeOf[T](), 0
+	var y0, x0 [4]int
+	for s := range 4 {
+		q := 4*g + s
+		if q >= r.ty*wide { // there is none
+			y0[s], x0[s], p.at[s], masked = h, 0, 0, 1
+			continue
+		}
+		y0[s], x0[s] = stride*(q/wide)-top, stride*(lanes/4)*(q%wide)-left
+		p.at[s] = int64(y0[s]*w+x0[s]) * size
+		if y0[s] < 0 || y0[s]+rows > h || x0[s] < 0 || x0[s]+reach > w {
+			masked = 1
+		}
 	}
-	d[4*grid+b.cols-1], d[5*grid+b.cols-1] = v4, v5
-	for _, z := range b.zeros[:b.pads] {
-		d[z] = 0
+	k := &r.k.wino
+	switch {
+	case up && masked == 0:
+		return k.up[0]
+	case !up && k.wide != nil && y0[0] >= 0 && y0[0]+rows <= h && y0[0] == y0[3] && (masked == 0 || k.wideMasks):
+		for s := range p.columns {
+			p.columns[s] = columnMask(x0[0]+s*lanes, lanes, w)
+		}
+		p.columns[4] &= 3
+		return k.wide
+	case masked == 0:
+		return k.in[0]
 	}
+	for s := range 4 {
+		first, second := columnMask(x0[s], lanes, w), columnMask(x0[s]+4, lanes, w)
+		for i := range rows {
+			m := &p.masks[i][s]
+			if y := y0[s] + i; y < 0 || y >= h {
+				*m = [2]uint32{}
+			} else {
+				*m = [2]uint32{first, second}
+			}
+		}
+	}
+	if up {
+		return k.up[1]
+	}
+	return k.in[1]
+}
+
+// columnMask has a bit for each of lanes columns from x on that lies in [0,w).
+func columnMask(x, lanes, w int) uint32 {
+	lo, hi := min(max(-x, 0), lanes), min(max(w-x, 0), lanes)
+	if hi <= lo {
+		return 0
+	}
+	return 1<<hi - 1<<lo
+}
+
+// products sums over channels for points [p0,p1), panel pn and so many vectors.
+func (r *winoRun[T]) products(worker int, v, m []T, pn panel, p0, p1, vectors int) {
+	size, c := sizeOf[T](), &r.calls[worker].mul
+	c.spans, c.points = &r.spans[p0], int64(p1-p0)
+	c.vstep, c.mstep = int64(r.p.t)*size, int64(r.p.t)*size
+	c.to = int64(r.p.m) * size
+	u := &r.u[pn.first*r.perChannel()+r.offsets[p0]*pn.r]
+	row := r.k.wino.mul[pn.r]
+	q := (vectors + len(row) - 2) / (len(row) - 1)
+	for i := range q {
+		g0, g1 := i*vectors/q, (i+1)*vectors/q
+		c.u = u
+		c.v = (*T)(unsafe.Pointer(&v[g0*r.k.lanes]))
+		c.m = &m[p0*r.p.m+g0*r.k.lanes]
+		row[g1-g0](c)
+	}
+}
+
+// out transforms channels [first, first+count) of vectors [g0,g1) back, which begin at m.
+func (r *winoRun[T]) out(worker int, m []T, n, g0, g1, first, count int) {
+	size, c := sizeOf[T](), &r.calls[worker].out
+	c.step, c.from, c.channels = int64(r.p.t)*size, int64(r.p.m)*size, int64(count)
+	for g := g0; g < g1; g++ {
+		masked := r.target(&r.calls[worker].target, g)
+		c.src = &m[(g-g0)*r.k.lanes]
+		c.dst = &r.y[(n*r.s.M+first)*r.s.OH*r.s.OW]
+		c.bias = &r.bias[first]
+		r.k.wino.out[masked](c)
+	}
+}
+
+// target finds where the results of vector g go, and reports (as 1) whether there are too few for its lanes.
+func (r *winoRun[T]) target(p *winoTarget, g int) (masked int) {
+	lanes, wide, size := r.k.lanes, r.segments(), sizeOf[T]()
+	for s := range 4 {
+		q := 4*g + s
+		y, x := 4*(q/wide), lanes*(q%wide)
+		if q >= r.ty*wide {
+			y, x = r.s.OH, 0
+		}
+		p.at[s] = int64(y*r.s.OW+x) * size
+		cols := columnMask(x, lanes, r.s.OW)
+		for i := range 4 {
+			p.masks[i][s] = cols
+			if y+i >= r.s.OH {
+				p.masks[i][s] = 0
+			}
+		}
+		if y+4 > r.s.OH || x+lanes > r.s.OW {
+			masked = 1
+		}
+	}
+	return masked
 }

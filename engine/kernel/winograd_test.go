@@ -23,86 +23,151 @@ func closeTo(t testing.TB, what string, got, want []float32, bound float64) {
 	}
 }
 
+// places makes a vector's segments anywhere in a plane of w columns, whole or in part.
+func places(rnd *rand.Rand, lanes, w, rows int) (p winoPlace, t winoTarget) {
+	for s := range 4 {
+		p.at[s] = int64(4 * (rnd.IntN(3)*w + rnd.IntN(5)))
+		t.at[s] = int64(4 * (4*s*w + rnd.IntN(5)))
+		for i := range rows {
+			p.masks[i][s] = [2]uint32{rnd.Uint32N(1 << lanes), rnd.Uint32N(1 << lanes)}
+		}
+		for i := range 4 {
+			t.masks[i][s] = rnd.Uint32N(1 << lanes)
+		}
+	}
+	return p, t
+}
+
 // Every transform of every instruction set equals generic, misaligned, and writes nothing else.
 func TestWinogradTransforms(t *testing.T) {
 	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
-		k, def := microFor[float32](l), genericWino[float32]()
+		k := microFor[float32](l)
 		rnd := rand.New(rand.NewPCG(4, uint64(l)))
-		// What a wider vector does at once takes generic several.
-		times := k.lanes / genericLanes
-		for range 60 {
-			vecs, skew := 1+rnd.IntN(4), rnd.IntN(16)
-			n := vecs * k.lanes
-			next := rnd.IntN(20)
-			from, to := n+next+rnd.IntN(20), n+rnd.IntN(20)
-			c := winoCall[float32]{vecs: int64(vecs), from: int64(4 * from), next: int64(4 * next), to: int64(4 * to), lo: -3, hi: 4}
-
-			d := kerneltest.New[float32](24*from, skew, 1e3).Random(rnd)
-			got, want := kerneltest.New[float32](points*to, skew/2, 7e3), kerneltest.New[float32](points*to, 0, 7e3)
-			for i := range got.V {
-				got.V[i], want.V[i] = 9, 9 // what lies between points must stay
+		for range 100 {
+			lanes, w := k.lanes, 30+rnd.IntN(20)
+			plane := 16*w + rnd.IntN(20)
+			const channels = 3
+			place, target := places(rnd, lanes, w, 6)
+			x := kerneltest.New[float32](channels*plane+lanes, rnd.IntN(16), 1e3).Random(rnd)
+			temp := kerneltest.New[float32](points*lanes, 0, 5e3)
+			for masked := range 2 {
+				for _, c := range []struct {
+					name   string
+					f      func(*winoInCall[float32])
+					def    func(*winoInCall[float32], int, bool)
+					values int
+				}{
+					{"V", k.wino.in[masked], winoInGeneric[float32], points},
+					{"V of upsampled", k.wino.up[masked], winoUpGeneric[float32], upValues},
+				} {
+					to := channels*lanes + rnd.IntN(20)
+					got, want := kerneltest.New[float32](c.values*to, rnd.IntN(16), 7e3), kerneltest.New[float32](c.values*to, 0, 7e3)
+					for i := range got.V {
+						got.V[i], want.V[i] = 9, 9 // what lies between points must stay
+					}
+					call := winoInCall[float32]{
+						place: &place, temp: &temp.V[0], row: int64(4 * w), plane: int64(4 * plane), step: int64(4 * lanes), to: int64(4 * to),
+					}
+					call.src, call.dst, call.channels = &x.V[0], &got.V[0], channels
+					c.f(&call)
+					call.src, call.dst, call.channels = &x.V[0], &want.V[0], channels
+					c.def(&call, lanes, masked > 0)
+					got.Check(t, c.name)
+					temp.Check(t, "temp")
+					// An element is a sum with weights of at most 100 in all, of values up to 1.
+					closeTo(t, c.name, got.V, want.V, 2*100*8*kerneltest.Eps[float32]())
+				}
+				from := channels*lanes + rnd.IntN(20)
+				m := kerneltest.New[float32](points*from, rnd.IntN(16), 1e3).Random(rnd)
+				got, want := kerneltest.New[float32](channels*plane+lanes, rnd.IntN(16), 7e3), kerneltest.New[float32](channels*plane+lanes, 0, 7e3)
+				for i := range got.V {
+					got.V[i], want.V[i] = 9, 9
+				}
+				call := winoOutCall[float32]{
+					src: &m.V[0], dst: &got.V[0], place: &target, bias: &x.V[0], channels: channels, row: int64(4 * w),
+					plane: int64(4 * plane), step: int64(4 * lanes), from: int64(4 * from), clamp: int64(rnd.IntN(3)),
+				}
+				call.lo, call.hi = float32(math.Inf(-1)), float32(math.Inf(1))
+				if call.clamp > 0 {
+					call.lo = -3
+				}
+				if call.clamp > 1 {
+					call.hi = 4
+				}
+				k.wino.out[masked](&call)
+				call.dst = &want.V[0]
+				winoOutGeneric(&call, lanes, masked > 0)
+				got.Check(t, "y")
+				closeTo(t, "y", got.V, want.V, 2*361*8*kerneltest.Eps[float32]()) // weights of at most 19², values up to 1
 			}
-			c.src, c.dst = &d.V[0], &got.V[0]
-			k.wino.in(&c)
-			c.dst, c.vecs = &want.V[0], int64(vecs*times)
-			def.in(&c)
-			got.Check(t, "V")
-			// An element is a sum with weights of at most 100 in all, of values up to 1.
-			closeTo(t, "V", got.V, want.V, 2*100*8*kerneltest.Eps[float32]())
-
-			m := kerneltest.New[float32](points*from, skew, 1e3).Random(rnd)
-			to += 3 * n
-			got, want = kerneltest.New[float32](4*to, skew/2, 7e3), kerneltest.New[float32](4*to, 0, 7e3)
-			for i := range got.V {
-				got.V[i], want.V[i] = 9, 9
-			}
-			c.src, c.dst, c.to, c.vecs = &m.V[0], &got.V[0], int64(4*to), int64(vecs)
-			k.wino.out(&c)
-			c.dst, c.vecs = &want.V[0], int64(vecs*times)
-			def.out(&c)
-			got.Check(t, "y")
-			closeTo(t, "y", got.V, want.V, 2*361*8*kerneltest.Eps[float32]()) // weights of at most 19², values up to 1
 		}
 	})
 }
 
-// Splitting rows equals generic, for every number of units and rows.
-func TestUnzip4(t *testing.T) {
+// Every tile of products equals generic.
+func TestWinogradProducts(t *testing.T) {
 	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
-		k, def := microFor[float32](l).wino, genericWino[float32]().unzip4
+		k := microFor[float32](l)
 		rnd := rand.New(rand.NewPCG(5, uint64(l)))
-		for _, c := range []struct {
-			f     func(*unzip4Call[float32])
-			lanes int
-		}{{k.unzip4, microFor[float32](l).lanes}, {k.narrow, 8}} {
-			for units := 1; units <= 4 && c.f != nil; units++ {
-				for rows := 1; rows <= 3; rows++ {
-					n := units * c.lanes
-					step, from := n-rnd.IntN(min(8, n)), 4*n+rnd.IntN(9)-4
-					grid := rows*step + 24
-					src := kerneltest.New[float32](rows*from+8, rnd.IntN(16), 1e3).Random(rnd)
-					var got [2]*kerneltest.Buffer[float32]
-					for i, f := range []func(*unzip4Call[float32]){c.f, def} {
-						got[i] = kerneltest.New[float32](6*grid, 3*i, 7e3)
-						p := unzip4Call[float32]{
-							dst: &got[i].V[1], src: &src.V[0], rows: int64(rows), units: int64(units),
-							grid: int64(4 * grid), step: int64(4 * step), from: int64(4 * from),
-						}
-						if i == 1 {
-							p.units = int64(n / genericLanes)
-						}
-						f(&p)
-						got[i].Check(t, "grids")
-					}
-					for i, v := range got[1].V {
-						if got[0].V[i] != v {
-							t.Fatalf("units=%d rows=%d: [%d] = %g, want %g", units, rows, i, got[0].V[i], v)
-						}
+		for r := 1; r < len(k.wino.mul); r++ {
+			for nv := 1; nv < len(k.wino.mul[r]); nv++ {
+				n, count := nv*k.lanes, 1+rnd.IntN(4)
+				vstep, mstep := n+rnd.IntN(9), n+rnd.IntN(9)
+				to := r*mstep + rnd.IntN(9)
+				spans := make([]winoSpan, count)
+				steps := 0
+				for i := range spans {
+					spans[i] = winoSpan{int64(4 * rnd.IntN(50)), int64(rnd.IntN(4)), int64(4 * rnd.IntN(50)), int64(rnd.IntN(7))}
+					steps += int(spans[i].ups + spans[i].channel)
+				}
+				v := kerneltest.New[float32](50+10*vstep, rnd.IntN(16), 1e3).Random(rnd)
+				u := kerneltest.New[float32](steps*r+1, rnd.IntN(16), 3e3).Random(rnd)
+				got, want := kerneltest.New[float32](count*to, rnd.IntN(16), 7e3), kerneltest.New[float32](count*to, 0, 7e3)
+				for i := range got.V {
+					got.V[i], want.V[i] = 9, 9
+				}
+				c := winoMulCall[float32]{
+					v: &v.V[0], u: &u.V[0], m: &got.V[0], spans: &spans[0], points: int64(count),
+					vstep: int64(4 * vstep), mstep: int64(4 * mstep), to: int64(4 * to),
+				}
+				k.wino.mul[r][nv](&c)
+				c.m = &want.V[0]
+				winoMulGeneric(&c, r, n)
+				got.Check(t, "M")
+				closeTo(t, "M", got.V, want.V, 10*10*kerneltest.Eps[float32]())
+			}
+		}
+	})
+}
+
+// upsampled gives the dense input that sources stand for.
+func upsampled[T Float](s ConvShape, x [][]T) []T {
+	dense := make([]T, 0, s.N*s.C*s.H*s.W)
+	for n := range s.N {
+		for i, f := range s.sources() {
+			h, w, by := s.H, s.W, 1
+			if f.Up {
+				h, w, by = h/2, w/2, 2
+			}
+			for c := range f.C {
+				for y := range s.H {
+					for k := range s.W {
+						dense = append(dense, x[i][((n*f.C+c)*h+y/by)*w+k/by])
 					}
 				}
 			}
 		}
-	})
+	}
+	return dense
+}
+
+// sources makes the tensors that a convolution reads.
+func sources[T Float](s ConvShape, rnd *rand.Rand, skew int) (bufs []*kerneltest.Buffer[T], x [][]T) {
+	for _, f := range s.sources() {
+		b := kerneltest.New[T](s.N*f.elems(s), skew, 1e3).Random(rnd)
+		bufs, x = append(bufs, b), append(x, b.V)
+	}
+	return bufs, x
 }
 
 // checkWinograd compares a layer with the definition, once done in blocks and once phased.
@@ -113,21 +178,23 @@ func checkWinograd[T Float](t testing.TB, p *Pool, s ConvShape, withBias bool, s
 	if seed%2 == 0 {
 		c = Clamp{-0.5, 0.75}
 	}
-	x := kerneltest.New[T](s.N*s.C*s.H*s.W, skew, 1e3).Random(rnd)
+	bufs, x := sources[T](s, rnd, skew)
 	w := kerneltest.New[T](s.C*s.M*9, 0, 3e3).Random(rnd)
 	var bias []T
 	if withBias {
 		bias = kerneltest.New[T](s.M, 0, 5e3).Random(rnd).V
 	}
-	want, _ := defineConv(s, w.V, bias, x.V, c)
+	want, _ := defineConv(s, w.V, bias, upsampled(s, x), c)
 	d := newWinograd(l, s, w.V, bias, c)
 	d.tuning = tune
 	y := kerneltest.New[T](len(want), skew/2, 7e3)
 	scratch := kerneltest.New[T](d.scratch(p.Workers()), 0, 9e3).Random(rnd)
-	f := d.bind(p, scratch.V, y.V, x.V)
+	f := d.bind(p, scratch.V, y.V, x)
 	for range 2 { // the second run finds used scratch and results
 		f()
-		x.Check(t, "x")
+		for _, b := range bufs {
+			b.Check(t, "x")
+		}
 		y.Check(t, "y")
 		scratch.Check(t, "scratch")
 		// Values up to 1 and their weights: V is at most 100, U 1, and Aᵀ·M·A weighs by 361 in all, but errors of V and M
@@ -154,11 +221,18 @@ func TestWinogradLaw(t *testing.T) {
 				PadTop: n("PadTop", 0, 3), PadLeft: n("PadLeft", 0, 3), PadBottom: n("PadBottom", -1, 3), PadRight: n("PadRight", -1, 3),
 			}
 			s.H, s.W = max(s.H, 3-s.PadTop-s.PadBottom), max(s.W, 3-s.PadLeft-s.PadRight)
+			drawSources(rt, &s)
+			if s.anyUp() {
+				s.H, s.W, s.PadTop, s.PadLeft = 2*s.H+2, 2*(s.W/2+2), 1, 1
+			}
 			s.OH, s.OW = s.H+s.PadTop+s.PadBottom-2, s.W+s.PadLeft+s.PadRight-2
+			if err := s.Check(); err != nil {
+				rt.Fatalf("%v: %+v", err, s)
+			}
 			if !winogradFits(s) {
 				rt.Fatalf("does not fit: %+v", s)
 			}
-			tune := winoTuning{n("tiles", 1, 80), n("phase", -1, 1)}
+			tune := winoTuning{winoMode(n("mode", 0, 2)), n("vectors", 1, 9)}
 			rt.Logf("%+v", s)
 			bias, skew, seed := rapid.Bool().Draw(rt, "bias"), n("skew", 0, 15), rapid.Uint64().Draw(rt, "seed")
 			checkWinograd[float32](shim{t, rt}, p, s, bias, skew, l, tune, seed)
@@ -190,7 +264,7 @@ func TestWinogradAccuracy(t *testing.T) {
 		kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
 			d := newWinograd(l, s, w, nil, NoClamp)
 			y := make([]float32, len(want)+256)[:len(want)]
-			d.bind(p, make([]float32, d.scratch(2)), y, x)()
+			d.bind(p, make([]float32, d.scratch(2)), y, [][]float32{x})()
 			worst := 0.0
 			for i, v := range y {
 				worst = max(worst, math.Abs(float64(v)-want[i])/top)
@@ -213,11 +287,11 @@ func TestWinogradSameBytes(t *testing.T) {
 		var first []byte
 		for workers := 1; workers <= 3; workers++ {
 			p := NewPool(workers)
-			for _, tune := range []winoTuning{winoNormal, {16, -1}, {64, 1}} {
+			for _, tune := range []winoTuning{{byBlocks, 4}, {byBlocks, 1}, {byPanels, 99}, {byPoints, 3}} {
 				d := newWinograd(l, s, w, nil, NoClamp)
 				d.tuning = tune
 				y := make([]float32, s.M*s.OH*s.OW)
-				d.bind(p, make([]float32, d.scratch(workers)), y, x)()
+				d.bind(p, make([]float32, d.scratch(workers)), y, [][]float32{x})()
 				got := bytes.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&y[0])), 4*len(y)))
 				if first == nil {
 					first = got
@@ -288,7 +362,7 @@ func TestWinogradNaN(t *testing.T) {
 		x[5*s.W+6] = float32(math.NaN())
 		d := newWinograd(l, s, w, nil, Clamp{0, 6})
 		y := make([]float32, s.M*s.OH*s.OW+256)
-		d.bind(p, make([]float32, d.scratch(1)+256), y, x)()
+		d.bind(p, make([]float32, d.scratch(1)+256), y, [][]float32{x})()
 		for i := 4; i <= 6; i++ {
 			for j := 5; j <= 7; j++ {
 				if v := y[i*s.OW+j]; v == v {

@@ -25,7 +25,11 @@ func convShape(s *Site, transposed bool) (kernel.ConvShape, []int, error) {
 	if err := s.floatOnly(); err != nil {
 		return z, nil, err
 	}
-	x, w := s.Shape(0), s.Shape(1)
+	sources, x, err := convSources(s)
+	if err != nil {
+		return z, nil, err
+	}
+	w := s.Shape(1)
 	if s.DType(1) != s.Float {
 		return z, nil, s.Unsupported("weights of element type %v are not run", s.DType(1))
 	}
@@ -57,6 +61,7 @@ func convShape(s *Site, transposed bool) (kernel.ConvShape, []int, error) {
 	if err != nil {
 		return z, nil, err
 	}
+	win.in = x[2:]
 	if transposed {
 		err = unslide(s, &win)
 	} else {
@@ -65,7 +70,7 @@ func convShape(s *Site, transposed bool) (kernel.ConvShape, []int, error) {
 	if err != nil {
 		return z, nil, err
 	}
-	z = kernel.ConvShape{N: x[0], C: x[1], M: m, Group: group, H: 1, KH: 1, StrideH: 1, DilH: 1, OH: 1}
+	z = kernel.ConvShape{N: x[0], C: x[1], M: m, Group: group, H: 1, KH: 1, StrideH: 1, DilH: 1, OH: 1, Sources: sources}
 	last := len(win.in) - 1
 	z.W, z.KW, z.StrideW, z.DilW, z.OW = win.in[last], win.kernel[last], win.stride[last], win.dilation[last], win.out[last]
 	z.PadLeft, z.PadRight = win.begin[last], win.end[last]
@@ -80,6 +85,42 @@ func convShape(s *Site, transposed bool) (kernel.ConvShape, []int, error) {
 		return z, nil, err
 	}
 	return z, append([]int{x[0], m}, win.out...), nil
+}
+
+// convSources gives the shape of the whole input, and what it comes from if that is several tensors or an upsampled one.
+func convSources(s *Site) (sources []kernel.Source, whole tensor.Shape, err error) {
+	whole = s.Shape(0).Clone()
+	up := s.Attrs().Ints("up")
+	if s.Node.Domain != Private || up == nil {
+		return nil, whole, nil
+	}
+	if len(s.In) != len(up)+2 || len(whole) != 4 {
+		return nil, nil, fmt.Errorf("%d tensors, of which %v are upsampled", len(s.In)-2, up)
+	}
+	for i, u := range up {
+		x := s.Shape(sourceAt(i)).Clone()
+		if len(x) != 4 || s.DType(sourceAt(i)) != s.Float || u < 0 || u > 1 {
+			return nil, nil, fmt.Errorf("source %d is %v", i, s.Arg(sourceAt(i)).Type)
+		}
+		x[2], x[3] = x[2]<<u, x[3]<<u
+		if i == 0 {
+			whole = x
+		} else if x[0] != whole[0] || x[2] != whole[2] || x[3] != whole[3] {
+			return nil, nil, fmt.Errorf("sources of %v and %v", whole, x)
+		} else {
+			whole[1] += x[1]
+		}
+		sources = append(sources, kernel.Source{C: x[1], Up: u > 0})
+	}
+	return sources, whole, nil
+}
+
+// sourceAt is which input of a convolution source i is: weights and bias stand between the first and the others.
+func sourceAt(i int) int {
+	if i > 0 {
+		return i + 2
+	}
+	return 0
 }
 
 // roomFor refuses geometry that is valid and tiny on paper but that the kernels would need too much memory for: they copy
@@ -177,7 +218,7 @@ func newConv(s *Site) (Kernel, error) {
 // packed is what kernel.Conv and kernel.ConvTranspose have in common.
 type packed[T kernel.Float] interface {
 	Scratch(workers int) int
-	Bind(p *kernel.Pool, scratch, y, x []T) func()
+	Bind(p *kernel.Pool, scratch, y []T, x ...[]T) func()
 }
 
 // conv runs a packed convolution; weights that are computed in the graph are packed again in every run.
@@ -234,12 +275,16 @@ func (c *conv[T]) Scratch(workers int) int {
 
 // Bind implements Kernel.
 func (c *conv[T]) Bind(env *Env, out, in []*tensor.Tensor) func() error {
-	y, x, scratch := tensor.Of[T](out[0]), tensor.Of[T](in[0]), scratchOf[T](env)
+	y, scratch := tensor.Of[T](out[0]), scratchOf[T](env)
+	x := [][]T{tensor.Of[T](in[0])}
+	for i := 3; i < len(in); i++ {
+		x = append(x, tensor.Of[T](in[i]))
+	}
 	if len(y) == 0 {
 		return func() error { return nil }
 	}
 	if c.packed != nil {
-		run := c.packed.Bind(env.Pool, scratch, y, x)
+		run := c.packed.Bind(env.Pool, scratch, y, x...)
 		return func() error { run(); return nil }
 	}
 	return func() error {
@@ -247,7 +292,7 @@ func (c *conv[T]) Bind(env *Env, out, in []*tensor.Tensor) func() error {
 		if len(in) > 2 {
 			b = optional[T](in[2])
 		}
-		c.pack(tensor.Of[T](in[1]), b).Bind(env.Pool, scratch, y, x)()
+		c.pack(tensor.Of[T](in[1]), b).Bind(env.Pool, scratch, y, x...)()
 		return nil
 	}
 }

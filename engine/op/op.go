@@ -195,6 +195,7 @@ func Lookup(n *graph.Node, opset int) (Def, error) {
 	return Def{}, &Unsupported{Node: n, Reason: fmt.Sprintf("operator %s begins at opset %d, the model imports %d", n.Op, rows[len(rows)-1].Since, opset)}
 }
 
-// Private is the domain of operators that only passes make: Conv and ConvTranspose with attributes lo and hi, between
-// which the result is clamped. They need no opset import.
+// Private is the domain of operators that only passes make. They need no opset import. Conv and ConvTranspose are as
+// ONNX's, with attributes more: the result is clamped between lo and hi. If Conv has up, its input's channels come from
+// several tensors, X, those behind the bias, in that order, and those whose up is 1 are upsampled by two (nearest).
 const Private = "secateur"

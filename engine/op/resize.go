@@ -213,6 +213,30 @@ func inferResize(s *Site) ([]tensor.Type, error) {
 	return one(s.DType(0), r.out...), nil
 }
 
+// Doubles reports whether a Resize or Upsample of [N,C,H,W] makes 2x2 of each pixel: [N,C,2H,2W].
+func Doubles(s *Site) bool {
+	r, err := resizeOf(s)
+	if err != nil || r.mode != "nearest" || r.transform == "tf_crop_and_resize" || s.DType(0) != s.Float || len(r.in) != 4 {
+		return false
+	}
+	for a := range r.in {
+		by := 1 + a/2
+		if r.in[a] == 0 || r.out[a] != by*r.in[a] {
+			return false
+		}
+		t, err := r.taps(a)
+		if err != nil {
+			return false
+		}
+		for x, at := range t.at {
+			if at != x/by {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func newResize(s *Site) (Kernel, error) {
 	r, err := resizeOf(s)
 	if err != nil {

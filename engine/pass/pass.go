@@ -26,6 +26,7 @@ var Passes = []Pass{
 	{"drop identities", DropIdentities},
 	{"fold batch normalization", FoldBatchNorm},
 	{"fuse clamps", FuseClamps},
+	{"fuse sources", FuseSources},
 	{"drop dead code", DropDead},
 }
 

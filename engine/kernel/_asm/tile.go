@@ -82,51 +82,7 @@ func tile(lv level, r, nv int) {
 	Label("step")
 	MOVQ(Mem{Base: off}, q)
 	ADDQ(a, q)
-	pixels := func(v int) Mem { return field(q, v*size) }
-	switch {
-	case r == 1:
-		b := lv.vec()
-		VBROADCASTSS(field(w, 0), b)
-		for v := range nv {
-			VFMADD231PS(pixels(v), b, acc[0][v])
-		}
-	case nv == 1 && wide:
-		x := lv.vec()
-		VMOVUPS(pixels(0), x)
-		for n := range r {
-			VFMADD231PS_BCST(field(w, 4*n), x, acc[n][0])
-		}
-	case r < nv: // keep the weights, stream the pixels: the shorter side stays in registers
-		b := make([]VecVirtual, r)
-		for n := range b {
-			b[n] = lv.vec()
-			VBROADCASTSS(field(w, 4*n), b[n])
-		}
-		x := lv.vec()
-		for v := range nv {
-			VMOVUPS(pixels(v), x)
-			for n := range r {
-				VFMADD231PS(x, b[n], acc[n][v])
-			}
-		}
-	default:
-		x := make([]VecVirtual, nv)
-		for v := range x {
-			x[v] = lv.vec()
-			VMOVUPS(pixels(v), x[v])
-		}
-		b := []VecVirtual{lv.vec()}
-		if wide {
-			b = append(b, lv.vec())
-		}
-		for n := range r {
-			bn := b[n%len(b)]
-			VBROADCASTSS(field(w, 4*n), bn)
-			for v := range nv {
-				VFMADD231PS(bn, x[v], acc[n][v])
-			}
-		}
-	}
+	product(lv, acc, func(v int) Mem { return field(q, v*size) }, w)
 	ADDQ(Imm(uint64(4*r)), w)
 	ADDQ(Imm(8), off)
 	DECQ(steps)
@@ -183,6 +139,55 @@ func tile(lv level, r, nv int) {
 	JNZ(LabelRef("row"))
 	VZEROUPPER()
 	RET()
+}
+
+// product adds one step to r·nv accumulators: nv vectors of pixels times r weights from w on.
+func product(lv level, acc [][]VecVirtual, pixels func(v int) Mem, w Register) {
+	r, nv, wide := len(acc), len(acc[0]), lv.lanes == 16
+	switch {
+	case r == 1:
+		b := lv.vec()
+		VBROADCASTSS(field(w, 0), b)
+		for v := range nv {
+			VFMADD231PS(pixels(v), b, acc[0][v])
+		}
+	case nv == 1 && wide:
+		x := lv.vec()
+		VMOVUPS(pixels(0), x)
+		for n := range r {
+			VFMADD231PS_BCST(field(w, 4*n), x, acc[n][0])
+		}
+	case r < nv: // keep the weights, stream the pixels: the shorter side stays in registers
+		b := make([]VecVirtual, r)
+		for n := range b {
+			b[n] = lv.vec()
+			VBROADCASTSS(field(w, 4*n), b[n])
+		}
+		x := lv.vec()
+		for v := range nv {
+			VMOVUPS(pixels(v), x)
+			for n := range r {
+				VFMADD231PS(x, b[n], acc[n][v])
+			}
+		}
+	default:
+		x := make([]VecVirtual, nv)
+		for v := range x {
+			x[v] = lv.vec()
+			VMOVUPS(pixels(v), x[v])
+		}
+		b := []VecVirtual{lv.vec()}
+		if wide {
+			b = append(b, lv.vec())
+		}
+		for n := range r {
+			bn := b[n%len(b)]
+			VBROADCASTSS(field(w, 4*n), bn)
+			for v := range nv {
+				VFMADD231PS(bn, x[v], acc[n][v])
+			}
+		}
+	}
 }
 
 // lanes is eight set words, then eight clear ones: read from 8-n on, a mask of n lanes.

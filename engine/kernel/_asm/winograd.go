@@ -9,10 +9,20 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// Offsets in kernel.winoCall.
+// Offsets in kernel.winoInCall, winoOutCall and winoMulCall.
 const (
-	wSrc, wDst, wVecs, wFrom, wNext, wTo = 0, 8, 16, 24, 32, 40
-	wAhead, wLo, wHi                     = 48, 56, 60
+	iSrc, iDst, iPlace, iTemp, iChannels = 0, 8, 16, 24, 32
+	iRow, iPlane, iStep, iTo             = 40, 48, 56, 64
+
+	oSrc, oDst, oPlace, oBias, oChannels = 0, 8, 16, 24, 32
+	oRow, oPlane, oStep, oFrom           = 40, 48, 56, 64
+	oLo, oHi, oClamp                     = 72, 76, 80
+
+	mV, mU, mM, mSpans, mPoints    = 0, 8, 16, 24, 32
+	mVStep, mMStep, mTo            = 40, 48, 56
+	pMasks, sSteps, sPlain, sNext  = 32, 8, 16, 32 // in kernel.winoPlace and winoSpan
+	pColumns                       = 224
+	inMasks, outMasks, maskOfPlus4 = 32, 16, 4 // bytes from row to row of masks, and to those of the second load
 )
 
 // constants are the multipliers of the transforms: in registers where there are 32, else in memory.
@@ -57,14 +67,85 @@ func (lv level) diff(x, y VecVirtual) VecVirtual {
 }
 func (lv level) copy(x VecVirtual) VecVirtual { v := lv.vec(); VMOVAPS(x, v); return v }
 
-// multiple returns k·r for k = 3 and 5.
+// multiple returns k·r for k = 3, 5 and 9.
 func multiple(r Register, k int) GPVirtual {
 	m := GP64()
 	LEAQ(Mem{Base: r, Index: r, Scale: uint8(k - 1)}, m)
 	return m
 }
 
-// winoIn emits V = Bᵀ·d·B for vectors of tiles, d[i][j] being in grid (j, i mod 4), i/4 rows of tiles down.
+// edge loads and stores vectors of which some lanes lie outside of the image, as masks of 32 bits in memory say.
+type edge struct {
+	lv   level
+	on   bool
+	bits VecVirtual // of each lane; AVX2 has no mask registers
+}
+
+func newEdge(lv level, on bool) edge {
+	e := edge{lv: lv, on: on}
+	if on && lv.lanes == 8 {
+		g := GLOBL("laneBits"+fresh(), RODATA|NOPTR)
+		for i := range 8 {
+			DATA(4*i, U32(1<<i))
+		}
+		e.bits = YMM()
+		VMOVUPS(g, e.bits)
+	}
+	return e
+}
+
+// mask makes a vector mask of AVX2.
+func (e edge) mask(at Mem) VecVirtual {
+	m := YMM()
+	VPBROADCASTD(at, m)
+	VPAND(e.bits, m, m)
+	VPCMPEQD(e.bits, m, m)
+	return m
+}
+
+func (e edge) load(m, mask Mem) VecVirtual {
+	v := e.lv.vec()
+	switch {
+	case !e.on:
+		VMOVUPS(m, v)
+	case e.lv.lanes == 16:
+		k := K()
+		KMOVW(mask, k)
+		VMOVUPS_Z(m, k, v)
+	default:
+		VMASKMOVPS(m, e.mask(mask), v)
+	}
+	return v
+}
+
+func (e edge) store(v VecVirtual, m, mask Mem) {
+	switch {
+	case !e.on:
+		VMOVUPS(v, m)
+	case e.lv.lanes == 16:
+		k := K()
+		KMOVW(mask, k)
+		VMOVUPS(v, k, m)
+	default:
+		VMASKMOVPS(v, e.mask(mask), m)
+	}
+}
+
+// transpose4 gives the first n columns of the 4x4 floats in every 128 bits of four registers: column j has element j of
+// r[0], r[1], r[2], r[3].
+func transpose4(lv level, r []VecVirtual, n int) []VecVirtual {
+	pair := func(f func(...Op), x, y VecVirtual) VecVirtual { v := lv.vec(); f(y, x, v); return v }
+	o := make([]VecVirtual, 0, 4)
+	low := []VecVirtual{pair(VUNPCKLPS, r[0], r[1]), pair(VUNPCKLPS, r[2], r[3])}
+	if n > 2 {
+		high := []VecVirtual{pair(VUNPCKHPS, r[0], r[1]), pair(VUNPCKHPS, r[2], r[3])}
+		o = append(o, pair(VUNPCKLPD, low[0], low[1]), pair(VUNPCKHPD, low[0], low[1]))
+		return append(o, pair(VUNPCKLPD, high[0], high[1]), pair(VUNPCKHPD, high[0], high[1]))
+	}
+	return append(o, pair(VUNPCKLPD, low[0], low[1]), pair(VUNPCKHPD, low[0], low[1]))
+}
+
+// winoB multiplies by Bᵀ, six vectors in place.
 //
 //	Bᵀ = 4  0 -5  0  1  0
 //	     0 -4 -4  1  1  0
@@ -72,141 +153,374 @@ func multiple(r Register, k int) GPVirtual {
 //	     0 -2 -1  2  1  0
 //	     0  2 -1 -2  1  0
 //	     0  4  0 -5  0  1
+func winoB(lv level, k constants, d []VecVirtual, put func(i int, v VecVirtual)) {
+	c, e := lv.diff(d[4], d[2]), lv.diff(d[3], d[1])
+	k.sub(4, d[2], d[4])
+	VSUBPS(d[2], d[0], d[0])
+	k.timesPlus(4, c, d[0])
+	put(0, d[0])
+	VSUBPS(d[3], d[5], d[5])
+	k.sub(4, d[1], d[3])
+	k.sub(4, e, d[5])
+	put(5, d[5])
+	put(1, lv.sum(d[4], d[3]))
+	VSUBPS(d[3], d[4], d[4])
+	put(2, d[4])
+	f := lv.copy(c)
+	k.add(2, e, f)
+	put(3, f)
+	k.sub(2, e, c)
+	put(4, c)
+}
+
+// winoBUp multiplies four vectors, each of which stands for two equal rows (but for the outer ones' halves that lie
+// outside of the tile), by Bᵀ: what is left of it has four rows, up to factors that the weights take.
 //
-// Two rows of Bᵀ·d are made at a time, those that have terms in common: twelve vectors, which 16 registers hold with
-// what the second product needs. To read the grids three times is cheaper than to keep 36 vectors in memory.
-func winoIn(lv level) {
+//	4 -5  1  0      row 0
+//	0 -4  1  0      row 1 / 2; row 2 is zero
+//	0  1 -1  0      row 4; row 3 is -3 of it
+//	0  4 -5  1      row 5
+func winoBUp(lv level, k constants, d []VecVirtual, put func(i int, v VecVirtual)) {
+	a, b, c := d[0], d[1], d[2]
+	k.timesPlus(4, c, a) // 4a + c
+	k.sub(5, b, a)
+	put(0, a)
+	put(2, lv.diff(b, c))
+	e := d[3]
+	k.sub(5, c, e)
+	k.add(4, b, e)
+	put(3, e)
+	k.sub(4, b, c)
+	put(1, c)
+}
+
+// winoIn emits V = Bᵀ·d·B of one vector of tiles for many channels. A lane is a tile: lane 4·l + s of the vector is
+// tile l of segment s, since segments are loaded as they lie and transposed four by four.
+//
+// Rows are multiplied by B as they are loaded and wait in memory for their columns.
+func winoIn(lv level, up, masked bool) {
+	name := "winoIn"
+	n, width := 6, 6 // rows and columns of d
+	if up {
+		name, n, width = "winoInUp", 4, 4
+	}
+	if masked {
+		name += "Edge"
+	}
 	size := lv.lanes * 4
-	TEXT("winoIn"+lv.name, NOSPLIT, "func(p *float32)")
+	TEXT(name+lv.name, NOSPLIT, "func(p *float32)")
 	Pragma("noescape")
 	p := Load(Param("p"), GP64())
-	src, dst, vecs := load(p, wSrc), load(p, wDst), load(p, wVecs)
-	from, to := load(p, wFrom), load(p, wTo)
-	from3, to3, to5 := multiple(from, 3), multiple(to, 3), multiple(to, 5)
-	k := multipliers(lv, "winoIn", 4, 2)
-	q, q2, r := GP64(), GP64(), GP64()
-	at := func(i int) Mem {
+	next := func(at, by int) { // what the next channel needs is kept in p: there are not enough registers
+		r := load(p, by)
+		ADDQ(r, field(p, at))
+	}
+	transform, factors := winoB, []int{4, 2}
+	if up {
+		transform, factors = winoBUp, []int{4, 5}
+	}
+	k := multipliers(lv, name, factors...)
+	e := newEdge(lv, masked)
+	var spread VecVirtual // pairs of pixels that the tiles of a segment begin with
+	if up && lv.lanes == 16 {
+		g := GLOBL("winoPairs"+fresh(), RODATA|NOPTR)
+		for i, v := range []uint64{0, 1, 1, 2, 2, 3, 3, 4} {
+			DATA(8*i, U64(v))
+		}
+		spread = ZMM()
+		VMOVUPS(g, spread)
+	}
+	Label("channel")
+	masks, t, rows := load(p, iPlace), load(p, iTemp), GP64()
+	q := make([]GPVirtual, 4)
+	for s := range q {
+		q[s] = load(masks, 8*s)
+		ADDQ(field(p, iSrc), q[s])
+	}
+	ADDQ(Imm(pMasks), masks)
+	row := load(p, iRow)
+	MOVQ(U32(uint32(n)), rows)
+	Label("row")
+	first, second := make([]VecVirtual, 4), make([]VecVirtual, 4)
+	for s := range q {
+		at := Mem{Base: q[s]}
+		mask := field(masks, 8*s)
+		switch {
+		case !up:
+			first[s] = e.load(at, mask)
+		case lv.lanes == 16:
+			v := e.load(at, mask)
+			first[s] = ZMM()
+			VPERMPD(v, spread, first[s])
+		case masked:
+			v := e.load(at, mask) // six pixels count
+			m := YMM()
+			VPERMPD(Imm(0|1<<2|1<<4|2<<6), v, m)
+			first[s] = m
+		default:
+			v := YMM()
+			VMOVUPS(at, v.AsX())
+			VINSERTF128(Imm(1), Mem{Base: q[s], Disp: 8}, v, v)
+			first[s] = v
+		}
+	}
+	d := transpose4(lv, first, 4)
+	if !up {
+		for s := range q {
+			second[s] = e.load(Mem{Base: q[s], Disp: 16}, field(masks, 8*s+maskOfPlus4))
+		}
+		d = append(d, transpose4(lv, second, 2)...)
+	}
+	transform(lv, k, d, func(j int, v VecVirtual) { VMOVUPS(v, field(t, j*size)) })
+	for s := range q {
+		ADDQ(row, q[s])
+	}
+	if masked {
+		ADDQ(Imm(inMasks), masks)
+	}
+	ADDQ(U32(uint32(width*size)), t)
+	DECQ(rows)
+	JNZ(LabelRef("row"))
+
+	// Columns: point (i, j) goes to dst + (i·width + j)·to.
+	r, cols, far, to := load(p, iDst), GP64(), GP64(), load(p, iTo)
+	IMUL3Q(Imm(uint64(width)), to, far)
+	far3, far5 := multiple(far, 3), multiple(far, 5)
+	MOVQ(field(p, iTemp), t)
+	MOVQ(U32(uint32(width)), cols)
+	Label("column")
+	d = d[:0]
+	for i := range n {
+		d = append(d, lv.get(field(t, i*width*size)))
+	}
+	transform(lv, k, d, func(i int, v VecVirtual) {
+		switch i {
+		case 0:
+			VMOVUPS(v, Mem{Base: r})
+		case 3:
+			VMOVUPS(v, Mem{Base: r, Index: far3, Scale: 1})
+		case 5:
+			VMOVUPS(v, Mem{Base: r, Index: far5, Scale: 1})
+		default:
+			VMOVUPS(v, Mem{Base: r, Index: far, Scale: uint8(i)})
+		}
+	})
+	ADDQ(to, r)
+	ADDQ(U32(uint32(size)), t)
+	DECQ(cols)
+	JNZ(LabelRef("column"))
+
+	next(iSrc, iPlane)
+	next(iDst, iStep)
+	DECQ(field(p, iChannels))
+	JNZ(LabelRef("channel"))
+	VZEROUPPER()
+	RET()
+}
+
+// winoInWide emits winoIn for four segments that follow each other in a row of tiles, where all six rows of pixels are
+// there: the rows are multiplied first, four vectors of pixels as they lie and one of the two pixels behind them, and
+// only then transposed. Two rows of V are made at a time, those that have terms in common, so that nothing waits in
+// memory. With AVX-512 columns are masked.
+func winoInWide(lv level) {
+	wide := lv.lanes == 16
+	size := lv.lanes * 4
+	TEXT("winoInWide"+lv.name, NOSPLIT, "func(p *float32)")
+	Pragma("noescape")
+	p := Load(Param("p"), GP64())
+	k := multipliers(lv, "winoInWide", 4, 2)
+	q, row, place := load(p, iSrc), load(p, iRow), load(p, iPlace)
+	ADDQ(field(place, 0), q)
+	row3, row5 := multiple(row, 3), multiple(row, 5)
+	dst, to := load(p, iDst), load(p, iTo)
+	to3, to5 := multiple(to, 3), multiple(to, 5)
+	channels, r := load(p, iChannels), GP64()
+	masks := make([]Register, 5)
+	var shift [2]VecVirtual // to the next tile, whose first or second pixel is behind the last's
+	if wide {
+		for i := range masks {
+			k := K()
+			KMOVW(field(place, pColumns+4*i), k)
+			masks[i] = k
+		}
+		for i := range shift {
+			g := GLOBL(fmt.Sprintf("winoNext%d", i), RODATA|NOPTR)
+			for at := range 16 {
+				l, s := at/4, at%4
+				from := 4*(l+1) + s
+				switch {
+				case l == 3 && s < 3:
+					from = s + 1
+				case l == 3:
+					from = 16 + i
+				}
+				DATA(4*at, U32(uint32(from)))
+			}
+			shift[i] = ZMM()
+			VMOVUPS(g, shift[i])
+		}
+	}
+	// pixels loads vector v of row i, the fifth being the two pixels behind.
+	pixels := func(i, v int) VecVirtual {
+		m := Mem{Base: q, Disp: v * size}
 		switch i {
 		case 3:
-			return Mem{Base: q, Index: from3, Scale: 1}
-		case 4:
-			return Mem{Base: q2}
+			m.Index, m.Scale = row3, 1
 		case 5:
-			return Mem{Base: q2, Index: from, Scale: 1}
-		case 0:
-			return Mem{Base: q}
+			m.Index, m.Scale = row5, 1
+		case 1, 2, 4:
+			m.Index, m.Scale = row, uint8(i)
 		}
-		return Mem{Base: q, Index: from, Scale: uint8(i)}
+		x := lv.vec()
+		switch {
+		case wide:
+			VMOVUPS_Z(m, masks[v], x)
+		default:
+			VMOVUPS(m, x)
+		}
+		return x
 	}
-	// columns makes rows a and b of Bᵀ·d.
-	columns := func(f func() (x, y VecVirtual)) (a, b []VecVirtual) {
-		MOVQ(src, q)
-		MOVQ(src, q2)
-		ADDQ(field(p, wNext), q2)
-		for j := range 6 {
-			x, y := f()
+	pair := func(f func(v int) (x, y VecVirtual)) (a, b []VecVirtual) {
+		for v := range 5 {
+			x, y := f(v)
 			a, b = append(a, x), append(b, y)
-			if j < 5 {
-				LEAQ(Mem{Base: q, Index: from, Scale: 4}, q)
-				LEAQ(Mem{Base: q2, Index: from, Scale: 4}, q2)
-			}
 		}
 		return a, b
 	}
-	// row multiplies a row by B and stores it from r on.
-	row := func(d []VecVirtual) {
-		c, e := lv.diff(d[4], d[2]), lv.diff(d[3], d[1])
-		VSUBPS(d[2], d[0], d[0])
-		k.timesPlus(4, c, d[0])
-		VMOVUPS(d[0], Mem{Base: r})
-		VSUBPS(d[3], d[5], d[5])
-		k.sub(4, e, d[5])
-		VMOVUPS(d[5], Mem{Base: r, Index: to5, Scale: 1})
-		k.sub(4, d[2], d[4])
-		k.sub(4, d[1], d[3])
-		VMOVUPS(lv.sum(d[4], d[3]), Mem{Base: r, Index: to, Scale: 1})
-		VMOVUPS(lv.diff(d[4], d[3]), Mem{Base: r, Index: to, Scale: 2})
-		f := lv.copy(c)
-		k.add(2, e, f)
-		VMOVUPS(f, Mem{Base: r, Index: to3, Scale: 1})
-		k.sub(2, e, c)
-		VMOVUPS(c, Mem{Base: r, Index: to, Scale: 4})
+	// next is o[i] one tile on.
+	next := func(o []VecVirtual, i int, behind VecVirtual) VecVirtual {
+		if wide {
+			d := lv.copy(o[i])
+			VPERMT2PS(behind, shift[i], d)
+			return d
+		}
+		if i == 1 {
+			e := YMM()
+			VPSRLDQ(Imm(4), behind, e)
+			behind = e
+		}
+		x, d := YMM(), YMM()
+		VPALIGNR(Imm(4), o[i], behind, x)
+		VPERM2F128(Imm(0x21), x, o[i], d)
+		return d
+	}
+	// across multiplies row i by B and stores it.
+	across := func(i int, raw []VecVirtual) {
+		d := transpose4(lv, raw[:4], 4)
+		d = append(d, next(d, 0, raw[4]), next(d, 1, raw[4]))
+		switch i {
+		case 0:
+			MOVQ(dst, r)
+		case 1:
+			LEAQ(Mem{Base: dst, Index: to3, Scale: 2}, r)
+		case 2:
+			LEAQ(Mem{Base: dst, Index: to3, Scale: 4}, r)
+		case 3:
+			LEAQ(Mem{Base: dst, Index: to3, Scale: 2}, r)
+			LEAQ(Mem{Base: r, Index: to3, Scale: 4}, r)
+		case 4:
+			LEAQ(Mem{Base: dst, Index: to3, Scale: 8}, r)
+		case 5:
+			LEAQ(Mem{Base: dst, Index: to3, Scale: 8}, r)
+			LEAQ(Mem{Base: r, Index: to3, Scale: 2}, r)
+		}
+		winoB(lv, k, d, func(j int, v VecVirtual) {
+			switch j {
+			case 0:
+				VMOVUPS(v, Mem{Base: r})
+			case 3:
+				VMOVUPS(v, Mem{Base: r, Index: to3, Scale: 1})
+			case 5:
+				VMOVUPS(v, Mem{Base: r, Index: to5, Scale: 1})
+			default:
+				VMOVUPS(v, Mem{Base: r, Index: to, Scale: uint8(j)})
+			}
+		})
+	}
+	// minus is rows i - j.
+	minus := func(i, j, v int) VecVirtual {
+		x := pixels(i, v)
+		VSUBPS(pixels(j, v), x, x)
+		return x
 	}
 
-	Label("vec")
-	a, b := columns(func() (x, y VecVirtual) { // rows 0 and 5
-		t := lv.get(at(2))
-		x = lv.get(at(0))
-		VSUBPS(t, x, x)
-		c := lv.get(at(4))
-		VSUBPS(t, c, c)
+	ahead := load(p, iPlane)
+	ADDQ(ahead, ahead)
+
+	Label("channel")
+	// What the second next channel reads is fetched meanwhile: rows that the tiles above have not read.
+	LEAQ(Mem{Base: q, Index: ahead, Scale: 1}, r)
+	ADDQ(row, r)
+	ADDQ(row, r)
+	for i := range 4 {
+		for v := range 4 {
+			PREFETCHT0(Mem{Base: r, Disp: 4 + v*size})
+		}
+		if i < 3 {
+			ADDQ(row, r)
+		}
+	}
+	a, b := pair(func(v int) (x, y VecVirtual) { // rows 0 and 5
+		c, e := minus(4, 2, v), minus(3, 1, v)
+		x, y = minus(0, 2, v), minus(5, 3, v)
 		k.timesPlus(4, c, x)
-		e := lv.get(at(3))
-		y = lv.get(at(5))
-		VSUBPS(e, y, y)
-		VSUBPS(at(1), e, e)
 		k.sub(4, e, y)
 		return x, y
 	})
-	MOVQ(dst, r)
-	row(a)
-	LEAQ(Mem{Base: dst, Index: to3, Scale: 8}, r)
-	LEAQ(Mem{Base: r, Index: to3, Scale: 2}, r)
-	row(b)
-	a, b = columns(func() (x, y VecVirtual) { // rows 1 and 2
-		even, odd := lv.get(at(4)), lv.get(at(3))
-		k.sub(4, lv.get(at(2)), even)
-		k.sub(4, lv.get(at(1)), odd)
-		return lv.sum(even, odd), lv.diff(even, odd)
+	across(0, a)
+	across(5, b)
+	a, b = pair(func(v int) (x, y VecVirtual) { // rows 1 and 2
+		even, odd := pixels(4, v), pixels(3, v)
+		k.sub(4, pixels(2, v), even)
+		k.sub(4, pixels(1, v), odd)
+		x = lv.sum(even, odd)
+		VSUBPS(odd, even, even)
+		return x, even
 	})
-	LEAQ(Mem{Base: dst, Index: to3, Scale: 2}, r)
-	row(a)
-	LEAQ(Mem{Base: dst, Index: to3, Scale: 4}, r)
-	row(b)
-	a, b = columns(func() (x, y VecVirtual) { // rows 3 and 4
-		y, e := lv.get(at(4)), lv.get(at(3))
-		VSUBPS(at(2), y, y)
-		VSUBPS(at(1), e, e)
+	across(1, a)
+	across(2, b)
+	a, b = pair(func(v int) (x, y VecVirtual) { // rows 3 and 4
+		y, e := minus(4, 2, v), minus(3, 1, v)
 		x = lv.copy(y)
 		k.add(2, e, x)
 		k.sub(2, e, y)
 		return x, y
 	})
-	LEAQ(Mem{Base: dst, Index: to3, Scale: 4}, r)
-	LEAQ(Mem{Base: r, Index: to3, Scale: 2}, r)
-	row(a)
-	LEAQ(Mem{Base: dst, Index: to3, Scale: 8}, r)
-	row(b)
-	ADDQ(U32(uint32(size)), src)
-	ADDQ(U32(uint32(size)), dst)
-	DECQ(vecs)
-	JNZ(LabelRef("vec"))
+	across(3, a)
+	across(4, b)
+	ADDQ(field(p, iPlane), q)
+	ADDQ(field(p, iStep), dst)
+	DECQ(channels)
+	JNZ(LabelRef("channel"))
 	VZEROUPPER()
 	RET()
 }
 
-// winoOut emits y = clamp(Aᵀ·M·A) for vectors of tiles, four rows of four pixels a tile, tiles side by side.
+// winoOut emits y = clamp(Aᵀ·M·A + bias) of one vector of tiles for many channels: four rows of four pixels a tile,
+// stored by segments.
 //
 //	Aᵀ = 1  1  1  1  1  0
 //	     0  1 -1  2 -2  0
 //	     0  1  1  4  4  0
 //	     0  1 -1  8 -8  1
 //
-// Rows 0 and 2 of Aᵀ·M have their terms in common, and 1 and 3.
-func winoOut(lv level) {
-	size := lv.lanes * 4
-	TEXT("winoOut"+lv.name, NOSPLIT, "func(p *float32)")
+// Rows 0 and 2 of Aᵀ·M have their terms in common, and 1 and 3: twelve vectors at a time, which 16 registers hold.
+func winoOut(lv level, masked bool) {
+	name := "winoOut"
+	if masked {
+		name += "Edge"
+	}
+	TEXT(name+lv.name, NOSPLIT, "func(p *float32)")
 	Pragma("noescape")
 	p := Load(Param("p"), GP64())
-	src, dst, vecs := load(p, wSrc), load(p, wDst), load(p, wVecs)
-	from, to := load(p, wFrom), load(p, wTo)
+	src, dst, bias, channels := load(p, oSrc), load(p, oDst), load(p, oBias), load(p, oChannels)
+	place, row, from := load(p, oPlace), load(p, oRow), load(p, oFrom)
 	from6 := multiple(from, 3)
 	ADDQ(from6, from6)
 	from18, from30 := multiple(from6, 3), multiple(from6, 5)
-	k := multipliers(lv, "winoOut", 2, 4, 8)
-	weave := interleave(lv)
-	ahead := load(p, wAhead)
-	q, next := GP64(), GP64()
+	k := multipliers(lv, name, 2, 4, 8)
+	e := newEdge(lv, masked)
+	q := GP64()
 	at := func(i int) Mem {
 		switch i {
 		case 0:
@@ -229,7 +543,11 @@ func winoOut(lv level) {
 		}
 		return a, b
 	}
-	row := func(m []VecVirtual, out func(disp int) Mem) {
+	line := GP64() // dst, and rows down from it
+	ahead := load(p, oPlane)
+	ADDQ(ahead, ahead) // what the second next channel writes is fetched meanwhile
+	label := 0
+	times := func(m []VecVirtual, i int) {
 		s, t := lv.sum(m[1], m[2]), lv.sum(m[3], m[4])
 		VSUBPS(m[2], m[1], m[1])
 		VSUBPS(m[4], m[3], m[3])
@@ -241,24 +559,38 @@ func winoOut(lv level) {
 		k.add(8, m[3], m[1])
 		VADDPS(m[5], m[1], m[1])
 		os := []VecVirtual{m[0], o1, s, m[1]}
+		b := lv.vec()
+		VBROADCASTSS(Mem{Base: bias}, b)
+		for _, o := range os {
+			VADDPS(b, o, o)
+		}
 		// As in the micro-kernel, a NaN stays one if the result comes second.
+		label++
+		skip := fmt.Sprintf("free%d", label)
+		CMPQ(field(p, oClamp), Imm(0))
+		JE(LabelRef(skip))
 		lim := lv.vec()
-		VBROADCASTSS(field(p, wLo), lim)
+		VBROADCASTSS(field(p, oLo), lim)
 		for _, o := range os {
 			VMAXPS(o, lim, o)
 		}
-		VBROADCASTSS(field(p, wHi), lim)
+		CMPQ(field(p, oClamp), Imm(1))
+		JE(LabelRef(skip))
+		VBROADCASTSS(field(p, oHi), lim)
 		for _, o := range os {
 			VMINPS(o, lim, o)
 		}
-		LEAQ(out(0), next)
-		for i := range size / 16 {
-			PREFETCHT0(Mem{Base: next, Index: ahead, Scale: 1, Disp: 64 * i})
+		Label(skip)
+		r := GP64()
+		for s, v := range transpose4(lv, os, 4) {
+			MOVQ(field(place, 8*s), r)
+			ADDQ(line, r)
+			e.store(v, Mem{Base: r}, field(place, pMasks+i*outMasks+4*s))
+			PREFETCHT0(Mem{Base: r, Index: ahead, Scale: 1})
 		}
-		weave(os, out)
 	}
 
-	Label("vec")
+	Label("channel")
 	a, b := columns(func() (x, y VecVirtual) { // rows 0 and 2
 		y = lv.get(at(1))
 		VADDPS(at(2), y, y)
@@ -269,8 +601,10 @@ func winoOut(lv level) {
 		k.add(4, t, y)
 		return x, y
 	})
-	row(a, func(disp int) Mem { return Mem{Base: dst, Disp: disp} })
-	row(b, func(disp int) Mem { return Mem{Base: dst, Index: to, Scale: 2, Disp: disp} })
+	MOVQ(dst, line)
+	times(a, 0)
+	LEAQ(Mem{Base: dst, Index: row, Scale: 2}, line)
+	times(b, 2)
 	a, b = columns(func() (x, y VecVirtual) { // rows 1 and 3
 		y = lv.get(at(1))
 		VSUBPS(at(2), y, y)
@@ -282,71 +616,70 @@ func winoOut(lv level) {
 		VADDPS(at(5), y, y)
 		return x, y
 	})
-	row(a, func(disp int) Mem { return Mem{Base: dst, Index: to, Scale: 1, Disp: disp} })
-	LEAQ(Mem{Base: dst, Index: to, Scale: 1}, q)
-	row(b, func(disp int) Mem { return Mem{Base: q, Index: to, Scale: 2, Disp: disp} })
-	ADDQ(U32(uint32(size)), src)
-	ADDQ(U32(uint32(4*size)), dst)
-	DECQ(vecs)
-	JNZ(LabelRef("vec"))
+	LEAQ(Mem{Base: dst, Index: row, Scale: 1}, line)
+	times(a, 1)
+	LEAQ(Mem{Base: line, Index: row, Scale: 2}, line)
+	times(b, 3)
+	ADDQ(field(p, oStep), src)
+	ADDQ(field(p, oPlane), dst)
+	ADDQ(Imm(4), bias)
+	DECQ(channels)
+	JNZ(LabelRef("channel"))
 	VZEROUPPER()
 	RET()
 }
 
-// permutation is a register of lane numbers; those of the second operand count on from the first's.
-func permutation(name string, lane func(i int) int) VecVirtual {
-	g, r := GLOBL(name, RODATA|NOPTR), ZMM()
-	for i := range 16 {
-		DATA(4*i, U32(uint32(lane(i))))
-	}
-	VMOVUPS(g, r)
-	return r
-}
+// winoMul emits the sums over channels of all points, for r channels and nv vectors of tiles:
+// M[p][n] = Σ_c V[p][c]·U[p][c][n]. The channels of a point are two spans of V.
+func winoMul(lv level, r, nv int) {
+	size := lv.lanes * 4
+	TEXT(fmt.Sprintf("winoMul%s_%dx%d", lv.name, r, nv), NOSPLIT, "func(p *float32)")
+	Pragma("noescape")
+	p := Load(Param("p"), GP64())
+	v, w, m := load(p, mV), load(p, mU), load(p, mM)
+	spans, count := load(p, mSpans), load(p, mPoints)
+	step, mstep := load(p, mVStep), load(p, mMStep)
+	a, n := GP64(), GP64()
 
-// interleave loads what it needs and returns what stores element i of o[0..3] next to each other, for all i.
-func interleave(lv level) func(o []VecVirtual, out func(disp int) Mem) {
-	if lv.lanes == 8 {
-		return func(o []VecVirtual, out func(disp int) Mem) {
-			q := transpose4(o)
-			for i, v := range q { // tile i in the lower half, 4+i in the upper; storing halves spares the shuffles
-				VMOVUPS(v.AsX(), out(16*i))
-				VEXTRACTF128(Imm(1), v, out(64+16*i))
-			}
+	Label("point")
+	acc := make([][]VecVirtual, r)
+	for i := range acc {
+		for range nv {
+			x := lv.vec()
+			VXORPS(x.AsX(), x.AsX(), x.AsX())
+			acc[i] = append(acc[i], x)
 		}
 	}
-	single := func(i int) int { return i/2 + i%2*16 }               // a0 b0 a1 b1 ..
-	double := func(i int) int { return (i/4)*2 + i%2 + (i/2)%2*16 } // a0 a1 b0 b1 a2 a3 ..
-	s0 := permutation("zipLow", single)
-	s1 := permutation("zipHigh", func(i int) int { return single(i) + 8 })
-	d0 := permutation("zipLow2", double)
-	d1 := permutation("zipHigh2", func(i int) int { return double(i) + 8 })
-	return func(o []VecVirtual, out func(disp int) Mem) {
-		low01, low23 := lv.copy(o[0]), lv.copy(o[2])
-		VPERMT2PS(o[1], s0, low01)
-		VPERMT2PS(o[1], s1, o[0])
-		VPERMT2PS(o[3], s0, low23)
-		VPERMT2PS(o[3], s1, o[2])
-		for half, v := range [][]VecVirtual{{low01, low23}, {o[0], o[2]}} {
-			first := lv.copy(v[0])
-			VPERMT2PS(v[1], d0, first)
-			VMOVUPS(first, out(128*half))
-			VPERMT2PS(v[1], d1, v[0])
-			VMOVUPS(v[0], out(128*half+64))
+	for span, at := range []int{0, sPlain} {
+		done := fmt.Sprintf("done%d", span)
+		MOVQ(field(spans, at+sSteps), n)
+		TESTQ(n, n)
+		JZ(LabelRef(done))
+		MOVQ(field(spans, at), a)
+		ADDQ(v, a)
+		loop := fmt.Sprintf("step%d", span)
+		Label(loop)
+		product(lv, acc, func(v int) Mem { return field(a, v*size) }, w)
+		ADDQ(step, a)
+		ADDQ(Imm(uint64(4*r)), w)
+		DECQ(n)
+		JNZ(LabelRef(loop))
+		Label(done)
+	}
+	q := GP64()
+	MOVQ(m, q)
+	for i := range r {
+		for j := range nv {
+			VMOVUPS(acc[i][j], field(q, j*size))
+		}
+		if i < r-1 {
+			ADDQ(mstep, q)
 		}
 	}
-}
-
-// transpose4 transposes 4x4 floats in either half of four registers.
-func transpose4(r []VecVirtual) []VecVirtual {
-	t := []VecVirtual{YMM(), YMM(), YMM(), YMM()}
-	VUNPCKLPS(r[1], r[0], t[0])
-	VUNPCKHPS(r[1], r[0], t[1])
-	VUNPCKLPS(r[3], r[2], t[2])
-	VUNPCKHPS(r[3], r[2], t[3])
-	o := []VecVirtual{YMM(), YMM(), YMM(), YMM()}
-	VUNPCKLPD(t[2], t[0], o[0])
-	VUNPCKHPD(t[2], t[0], o[1])
-	VUNPCKLPD(t[3], t[1], o[2])
-	VUNPCKHPD(t[3], t[1], o[3])
-	return o
+	ADDQ(field(p, mTo), m)
+	ADDQ(Imm(sNext), spans)
+	DECQ(count)
+	JNZ(LabelRef("point"))
+	VZEROUPPER()
+	RET()
 }

@@ -1,0 +1,185 @@
+package kernel
+
+import "github.com/secateur/secateur/engine/kernel/isa"
+
+// winoMode is how the three steps of a layer, transform, multiply and transform back, are cut into tasks.
+type winoMode int
+
+const (
+	// byBlocks: a task makes a block of tiles from pixels to pixels, in memory of its worker's.
+	byBlocks winoMode = iota
+	// byPanels: workers share the first step, then each takes panels of output channels through the others. For few tiles.
+	byPanels
+	// byPoints: workers share each step. What a point needs stays in a cache where all the points' does not.
+	byPoints
+)
+
+// winoTuning is what plans go by.
+type winoTuning struct {
+	mode    winoMode
+	vectors int // of tiles that a block has at most
+}
+
+// secondLevel is how many bytes of V a block may have, to stay in a core's second-level cache with what else it needs.
+const secondLevel = 5 << 18
+
+// vectorsOf is how many vectors of tiles an image has.
+func (d *winograd[T]) vectorsOf() int { return (d.ty*d.segments() + 3) / 4 }
+
+// segments is how many segments a row of tiles has.
+func (d *winograd[T]) segments() int { return (d.tx + d.k.lanes/4 - 1) / (d.k.lanes / 4) }
+
+// tune chooses by the caches: as many vectors, up to four, as leave V in the second-level cache.
+func (d *winograd[T]) tune() winoTuning {
+	all := d.vectorsOf()
+	vector := d.values() * d.k.lanes * int(sizeOf[T]())
+	weights := d.s.M * d.perChannel() * int(sizeOf[T]())
+	most := 32 / d.k.lanes * 2
+	n := max(1, min(most, secondLevel/max(vector, 1)))
+	switch {
+	case all <= n && all*vector <= secondLevel:
+		return winoTuning{byPanels, all}
+	case n < most && weights > 1<<20:
+		return winoTuning{byPoints, min(all, 16)}
+	}
+	// Blocks of equal size, for all the workers that a machine may have.
+	return winoTuning{byBlocks, n}
+}
+
+// choose sets the panels to what the estimate of layer.choose says is fastest over a block. Nothing straddles here.
+func (d *winograd[T]) choose() {
+	vec := min(d.tuning.vectors, d.vectorsOf())
+	best := 0.0
+	for r := 1; r < len(d.k.wino.mul); r++ {
+		panels := split(d.s.M, r)
+		cost := 0.0
+		for _, p := range panels {
+			most := len(d.k.wino.mul[p.r]) - 1
+			q := (vec + most - 1) / most
+			for i := range q {
+				nv := vec / q
+				if i < vec%q {
+					nv++
+				}
+				cost += d.productCost(p.r, nv)
+			}
+		}
+		if best == 0 || cost < best {
+			best, d.panels = cost, panels
+		}
+	}
+}
+
+// productCost estimates the cycles of a tile of products, of one point.
+func (d *winograd[T]) productCost(r, nv int) float64 {
+	products := float64(r * nv)
+	step := max(products/2, float64(r+nv)/2*1.1, 4) + 0.2*float64(nv)
+	return float64(d.ups+d.plain)*(step+0.25) + 20 + products
+}
+
+// winoCycles estimates what a layer takes one core, by Winograd and by the definition. What the transforms take is
+// fitted to BenchmarkForm; it is for a vector of tiles and a channel.
+func winoCycles[T Float](level isa.Level, s ConvShape) (winograd, definition float64) {
+	lanes := float64(microFor[T](level).lanes)
+	in, up, out := 150.0, 80.0, 110.0
+	if level == isa.Generic {
+		in, up, out = 2000, 1000, 2000
+	}
+	seg := int(lanes) / 4
+	vectors := float64(s.N * (((s.OH+3)/4*(((s.OW+3)/4+seg-1)/seg) + 3) / 4))
+	c, ups := 0.0, 0.0
+	for _, f := range s.sources() {
+		if f.Up {
+			ups += float64(f.C)
+		} else {
+			c += float64(f.C)
+		}
+	}
+	m := float64(s.M)
+	products := (points*c + upPoints*ups) * m / 2
+	winograd = vectors * (in*c + up*ups + out*m + products/0.8)
+	definition = 9 * (c + ups) * m * float64(s.N*s.OH*s.OW) / lanes / 2 / 0.78
+	if w := 2 * products; w > 1<<18 { // weights beyond the second-level cache
+		const perCycle = 2.5 // words
+		winograd += w / perCycle
+		definition += 9 * (c + ups) * m / perCycle
+	}
+	return winograd, definition
+}
+
+// winogradPays estimates whether F(4x4,3x3) is faster than the direct form. It is not asked for in float64, whose users
+// want exactness.
+func winogradPays[T Float](level isa.Level, s ConvShape) bool {
+	if sizeOf[T]() != 4 {
+		return false
+	}
+	w, d := winoCycles[T](level, s)
+	return 1.05*w < d
+}
+
+// winoPlan is how the work is cut for a number of workers, and where memory is.
+type winoPlan struct {
+	mode    winoMode
+	vectors int // of the largest block
+	blocks  int // of an image
+	t       int // tiles that a block has room for
+	// V has all points of the others' channels, then those of upsampled ones. In elements from point to point:
+	v, up          int
+	upAt           int // where the latter begin
+	m              int // from point to point of M
+	shared, worker int // elements
+	temp           int // where a worker's memory for 36 vectors is
+}
+
+func (d *winograd[T]) plan(workers int) *winoPlan {
+	all := d.vectorsOf()
+	p := &winoPlan{mode: d.tuning.mode, vectors: max(1, min(d.tuning.vectors, all))}
+	if p.mode == byBlocks && workers > 1 {
+		// Blocks for everyone, and as many for each.
+		count := (d.s.N*all + p.vectors - 1) / p.vectors
+		if count < 8*workers {
+			count = (count + workers - 1) / workers * workers
+			p.vectors = max(1, (d.s.N*all+count-1)/count)
+		}
+		if (d.s.N*all+p.vectors-1)/p.vectors < workers {
+			p.mode, p.vectors = byPanels, all
+		}
+	}
+	p.blocks = (all + p.vectors - 1) / p.vectors
+	p.vectors = (all + p.blocks - 1) / p.blocks
+	p.t = p.vectors * d.k.lanes
+	// Points whole pages apart would compete for the same cache lines: an odd number of lines lies between them.
+	odd := func(n int) int { return (n+31)/32*32 + 16 }
+	p.v, p.up = odd(d.plain*p.t), odd(d.ups*p.t)
+	p.upAt = points * p.v
+	vs := p.upAt + upValues*p.up
+	tall := 0
+	for _, pn := range d.panels {
+		tall = max(tall, pn.r)
+	}
+	p.m = odd(tall * p.t)
+	if p.mode == byPoints {
+		p.m = odd(d.s.M * p.t)
+	}
+	ms := points * p.m
+	p.worker = points*d.k.lanes + 64
+	switch p.mode {
+	case byBlocks:
+		p.temp = vs + ms
+		p.worker += vs + ms
+	case byPanels:
+		p.shared = vs
+		p.temp = ms
+		p.worker += ms
+	case byPoints:
+		p.shared = vs + ms
+	}
+	p.worker = (p.worker + 31) / 32 * 32
+	p.shared = (p.shared + 31) / 32 * 32
+	return p
+}
+
+func (d *winograd[T]) scratch(workers int) int {
+	p := d.plan(workers)
+	return p.shared + workers*p.worker
+}
