@@ -6727,7 +6727,7 @@ DATA laneBitsmask65<>+28(SB)/4, $0x00000080
 GLOBL laneBitsmask65<>(SB), RODATA|NOPTR, $32
 
 // func winoMulAVX2_1x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_1x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -6747,6 +6747,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y1
 	VFMADD231PS  (R9), Y1, Y0
 	ADDQ         R8, R9
@@ -6762,6 +6763,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y1
 	VFMADD231PS  (R9), Y1, Y0
 	ADDQ         R8, R9
@@ -6780,7 +6782,7 @@ done1:
 	RET
 
 // func winoMulAVX2_1x2(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_1x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -6801,6 +6803,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y2
 	VFMADD231PS  (R9), Y2, Y0
 	VFMADD231PS  32(R9), Y2, Y1
@@ -6817,6 +6820,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y2
 	VFMADD231PS  (R9), Y2, Y0
 	VFMADD231PS  32(R9), Y2, Y1
@@ -6837,7 +6841,7 @@ done1:
 	RET
 
 // func winoMulAVX2_1x3(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_1x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -6859,6 +6863,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y3
 	VFMADD231PS  (R9), Y3, Y0
 	VFMADD231PS  32(R9), Y3, Y1
@@ -6876,6 +6881,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y3
 	VFMADD231PS  (R9), Y3, Y0
 	VFMADD231PS  32(R9), Y3, Y1
@@ -6898,7 +6904,7 @@ done1:
 	RET
 
 // func winoMulAVX2_1x4(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_1x4(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -6921,6 +6927,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y4
 	VFMADD231PS  (R9), Y4, Y0
 	VFMADD231PS  32(R9), Y4, Y1
@@ -6939,6 +6946,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y4
 	VFMADD231PS  (R9), Y4, Y0
 	VFMADD231PS  32(R9), Y4, Y1
@@ -6963,7 +6971,7 @@ done1:
 	RET
 
 // func winoMulAVX2_1x5(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_1x5(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -6987,6 +6995,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y5
 	VFMADD231PS  (R9), Y5, Y0
 	VFMADD231PS  32(R9), Y5, Y1
@@ -7006,6 +7015,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y5
 	VFMADD231PS  (R9), Y5, Y0
 	VFMADD231PS  32(R9), Y5, Y1
@@ -7032,7 +7042,7 @@ done1:
 	RET
 
 // func winoMulAVX2_1x6(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_1x6(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7057,6 +7067,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y6
 	VFMADD231PS  (R9), Y6, Y0
 	VFMADD231PS  32(R9), Y6, Y1
@@ -7077,6 +7088,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y6
 	VFMADD231PS  (R9), Y6, Y0
 	VFMADD231PS  32(R9), Y6, Y1
@@ -7105,7 +7117,7 @@ done1:
 	RET
 
 // func winoMulAVX2_1x7(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_1x7(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7131,6 +7143,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y7
 	VFMADD231PS  (R9), Y7, Y0
 	VFMADD231PS  32(R9), Y7, Y1
@@ -7152,6 +7165,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y7
 	VFMADD231PS  (R9), Y7, Y0
 	VFMADD231PS  32(R9), Y7, Y1
@@ -7182,7 +7196,7 @@ done1:
 	RET
 
 // func winoMulAVX2_1x8(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_1x8(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7209,6 +7223,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y8
 	VFMADD231PS  (R9), Y8, Y0
 	VFMADD231PS  32(R9), Y8, Y1
@@ -7231,6 +7246,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y8
 	VFMADD231PS  (R9), Y8, Y0
 	VFMADD231PS  32(R9), Y8, Y1
@@ -7263,7 +7279,7 @@ done1:
 	RET
 
 // func winoMulAVX2_2x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_2x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7284,6 +7300,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y2
 	VBROADCASTSS (DX), Y3
 	VFMADD231PS  Y3, Y2, Y0
@@ -7302,6 +7319,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y2
 	VBROADCASTSS (DX), Y3
 	VFMADD231PS  Y3, Y2, Y0
@@ -7325,7 +7343,7 @@ done1:
 	RET
 
 // func winoMulAVX2_2x2(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_2x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7348,6 +7366,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y4
 	VMOVUPS      32(R10), Y5
 	VBROADCASTSS (DX), Y6
@@ -7369,6 +7388,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y4
 	VMOVUPS      32(R10), Y5
 	VBROADCASTSS (DX), Y6
@@ -7397,7 +7417,7 @@ done1:
 	RET
 
 // func winoMulAVX2_2x3(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_2x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7422,6 +7442,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y6
 	VBROADCASTSS 4(DX), Y7
 	VMOVUPS      (R10), Y8
@@ -7446,6 +7467,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y6
 	VBROADCASTSS 4(DX), Y7
 	VMOVUPS      (R10), Y8
@@ -7479,7 +7501,7 @@ done1:
 	RET
 
 // func winoMulAVX2_2x4(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_2x4(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7506,6 +7528,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y8
 	VBROADCASTSS 4(DX), Y9
 	VMOVUPS      (R10), Y10
@@ -7533,6 +7556,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y8
 	VBROADCASTSS 4(DX), Y9
 	VMOVUPS      (R10), Y10
@@ -7571,7 +7595,7 @@ done1:
 	RET
 
 // func winoMulAVX2_2x5(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_2x5(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7600,6 +7624,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y10
 	VBROADCASTSS 4(DX), Y11
 	VMOVUPS      (R10), Y12
@@ -7630,6 +7655,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y10
 	VBROADCASTSS 4(DX), Y11
 	VMOVUPS      (R10), Y12
@@ -7673,7 +7699,7 @@ done1:
 	RET
 
 // func winoMulAVX2_2x6(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_2x6(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7704,6 +7730,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y12
 	VBROADCASTSS 4(DX), Y13
 	VMOVUPS      (R10), Y14
@@ -7737,6 +7764,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y12
 	VBROADCASTSS 4(DX), Y13
 	VMOVUPS      (R10), Y14
@@ -7785,7 +7813,7 @@ done1:
 	RET
 
 // func winoMulAVX2_3x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_3x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7807,6 +7835,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y3
 	VBROADCASTSS (DX), Y4
 	VFMADD231PS  Y4, Y3, Y0
@@ -7827,6 +7856,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y3
 	VBROADCASTSS (DX), Y4
 	VFMADD231PS  Y4, Y3, Y0
@@ -7854,7 +7884,7 @@ done1:
 	RET
 
 // func winoMulAVX2_3x2(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_3x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7879,6 +7909,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y6
 	VMOVUPS      32(R10), Y7
 	VBROADCASTSS (DX), Y8
@@ -7903,6 +7934,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y6
 	VMOVUPS      32(R10), Y7
 	VBROADCASTSS (DX), Y8
@@ -7937,7 +7969,7 @@ done1:
 	RET
 
 // func winoMulAVX2_3x3(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_3x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -7965,6 +7997,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y9
 	VMOVUPS      32(R10), Y10
 	VMOVUPS      64(R10), Y11
@@ -7993,6 +8026,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y9
 	VMOVUPS      32(R10), Y10
 	VMOVUPS      64(R10), Y11
@@ -8034,7 +8068,7 @@ done1:
 	RET
 
 // func winoMulAVX2_3x4(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_3x4(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -8065,6 +8099,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y12
 	VBROADCASTSS 4(DX), Y13
 	VBROADCASTSS 8(DX), Y14
@@ -8097,6 +8132,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Y12
 	VBROADCASTSS 4(DX), Y13
 	VBROADCASTSS 8(DX), Y14
@@ -8145,7 +8181,7 @@ done1:
 	RET
 
 // func winoMulAVX2_4x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_4x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -8168,6 +8204,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y4
 	VBROADCASTSS (DX), Y5
 	VFMADD231PS  Y5, Y4, Y0
@@ -8190,6 +8227,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y4
 	VBROADCASTSS (DX), Y5
 	VFMADD231PS  Y5, Y4, Y0
@@ -8221,7 +8259,7 @@ done1:
 	RET
 
 // func winoMulAVX2_4x2(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_4x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -8248,6 +8286,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y8
 	VMOVUPS      32(R10), Y9
 	VBROADCASTSS (DX), Y10
@@ -8275,6 +8314,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y8
 	VMOVUPS      32(R10), Y9
 	VBROADCASTSS (DX), Y10
@@ -8315,7 +8355,7 @@ done1:
 	RET
 
 // func winoMulAVX2_4x3(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_4x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -8346,6 +8386,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y12
 	VMOVUPS      32(R10), Y13
 	VMOVUPS      64(R10), Y14
@@ -8378,6 +8419,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y12
 	VMOVUPS      32(R10), Y13
 	VMOVUPS      64(R10), Y14
@@ -8427,7 +8469,7 @@ done1:
 	RET
 
 // func winoMulAVX2_5x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_5x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -8451,6 +8493,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y5
 	VBROADCASTSS (DX), Y6
 	VFMADD231PS  Y6, Y5, Y0
@@ -8475,6 +8518,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y5
 	VBROADCASTSS (DX), Y6
 	VFMADD231PS  Y6, Y5, Y0
@@ -8510,7 +8554,7 @@ done1:
 	RET
 
 // func winoMulAVX2_5x2(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_5x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -8539,6 +8583,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y10
 	VMOVUPS      32(R10), Y11
 	VBROADCASTSS (DX), Y12
@@ -8569,6 +8614,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y10
 	VMOVUPS      32(R10), Y11
 	VBROADCASTSS (DX), Y12
@@ -8615,7 +8661,7 @@ done1:
 	RET
 
 // func winoMulAVX2_6x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_6x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -8640,6 +8686,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y6
 	VBROADCASTSS (DX), Y7
 	VFMADD231PS  Y7, Y6, Y0
@@ -8666,6 +8713,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y6
 	VBROADCASTSS (DX), Y7
 	VFMADD231PS  Y7, Y6, Y0
@@ -8705,7 +8753,7 @@ done1:
 	RET
 
 // func winoMulAVX2_6x2(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_6x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -8736,6 +8784,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y12
 	VMOVUPS      32(R10), Y13
 	VBROADCASTSS (DX), Y14
@@ -8769,6 +8818,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y12
 	VMOVUPS      32(R10), Y13
 	VBROADCASTSS (DX), Y14
@@ -8821,7 +8871,7 @@ done1:
 	RET
 
 // func winoMulAVX2_7x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_7x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -8847,6 +8897,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y7
 	VBROADCASTSS (DX), Y8
 	VFMADD231PS  Y8, Y7, Y0
@@ -8875,6 +8926,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y7
 	VBROADCASTSS (DX), Y8
 	VFMADD231PS  Y8, Y7, Y0
@@ -8918,7 +8970,7 @@ done1:
 	RET
 
 // func winoMulAVX2_8x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_8x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -8945,6 +8997,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y8
 	VBROADCASTSS (DX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -8975,6 +9028,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y8
 	VBROADCASTSS (DX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -9022,7 +9076,7 @@ done1:
 	RET
 
 // func winoMulAVX2_9x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_9x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -9050,6 +9104,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y9
 	VBROADCASTSS (DX), Y10
 	VFMADD231PS  Y10, Y9, Y0
@@ -9082,6 +9137,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y9
 	VBROADCASTSS (DX), Y10
 	VFMADD231PS  Y10, Y9, Y0
@@ -9133,7 +9189,7 @@ done1:
 	RET
 
 // func winoMulAVX2_10x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_10x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -9162,6 +9218,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y10
 	VBROADCASTSS (DX), Y11
 	VFMADD231PS  Y11, Y10, Y0
@@ -9196,6 +9253,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y10
 	VBROADCASTSS (DX), Y11
 	VFMADD231PS  Y11, Y10, Y0
@@ -9251,7 +9309,7 @@ done1:
 	RET
 
 // func winoMulAVX2_11x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_11x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -9281,6 +9339,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y11
 	VBROADCASTSS (DX), Y12
 	VFMADD231PS  Y12, Y11, Y0
@@ -9317,6 +9376,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y11
 	VBROADCASTSS (DX), Y12
 	VFMADD231PS  Y12, Y11, Y0
@@ -9376,7 +9436,7 @@ done1:
 	RET
 
 // func winoMulAVX2_12x1(p *float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·winoMulAVX2_12x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -9407,6 +9467,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y12
 	VBROADCASTSS (DX), Y13
 	VFMADD231PS  Y13, Y12, Y0
@@ -9445,6 +9506,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Y12
 	VBROADCASTSS (DX), Y13
 	VFMADD231PS  Y13, Y12, Y0
@@ -23233,7 +23295,7 @@ DATA winoOutEdgeAVX512_8<>+28(SB)/4, $0x41000000
 GLOBL winoOutEdgeAVX512_8<>(SB), RODATA|NOPTR, $32
 
 // func winoMulAVX512_1x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_1x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -23253,6 +23315,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z1
 	VFMADD231PS  (R9), Z1, Z0
 	ADDQ         R8, R9
@@ -23268,6 +23331,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z1
 	VFMADD231PS  (R9), Z1, Z0
 	ADDQ         R8, R9
@@ -23286,7 +23350,7 @@ done1:
 	RET
 
 // func winoMulAVX512_1x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_1x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -23307,6 +23371,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z2
 	VFMADD231PS  (R9), Z2, Z0
 	VFMADD231PS  64(R9), Z2, Z1
@@ -23323,6 +23388,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z2
 	VFMADD231PS  (R9), Z2, Z0
 	VFMADD231PS  64(R9), Z2, Z1
@@ -23343,7 +23409,7 @@ done1:
 	RET
 
 // func winoMulAVX512_1x3(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_1x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -23365,6 +23431,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z3
 	VFMADD231PS  (R9), Z3, Z0
 	VFMADD231PS  64(R9), Z3, Z1
@@ -23382,6 +23449,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z3
 	VFMADD231PS  (R9), Z3, Z0
 	VFMADD231PS  64(R9), Z3, Z1
@@ -23404,7 +23472,7 @@ done1:
 	RET
 
 // func winoMulAVX512_1x4(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_1x4(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -23427,6 +23495,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z4
 	VFMADD231PS  (R9), Z4, Z0
 	VFMADD231PS  64(R9), Z4, Z1
@@ -23445,6 +23514,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z4
 	VFMADD231PS  (R9), Z4, Z0
 	VFMADD231PS  64(R9), Z4, Z1
@@ -23469,7 +23539,7 @@ done1:
 	RET
 
 // func winoMulAVX512_1x5(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_1x5(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -23493,6 +23563,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z5
 	VFMADD231PS  (R9), Z5, Z0
 	VFMADD231PS  64(R9), Z5, Z1
@@ -23512,6 +23583,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z5
 	VFMADD231PS  (R9), Z5, Z0
 	VFMADD231PS  64(R9), Z5, Z1
@@ -23538,7 +23610,7 @@ done1:
 	RET
 
 // func winoMulAVX512_1x6(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_1x6(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -23563,6 +23635,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z6
 	VFMADD231PS  (R9), Z6, Z0
 	VFMADD231PS  64(R9), Z6, Z1
@@ -23583,6 +23656,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z6
 	VFMADD231PS  (R9), Z6, Z0
 	VFMADD231PS  64(R9), Z6, Z1
@@ -23611,7 +23685,7 @@ done1:
 	RET
 
 // func winoMulAVX512_1x7(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_1x7(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -23637,6 +23711,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z7
 	VFMADD231PS  (R9), Z7, Z0
 	VFMADD231PS  64(R9), Z7, Z1
@@ -23658,6 +23733,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z7
 	VFMADD231PS  (R9), Z7, Z0
 	VFMADD231PS  64(R9), Z7, Z1
@@ -23688,7 +23764,7 @@ done1:
 	RET
 
 // func winoMulAVX512_1x8(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_1x8(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -23715,6 +23791,7 @@ point:
 	ADDQ   CX, R9
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z8
 	VFMADD231PS  (R9), Z8, Z0
 	VFMADD231PS  64(R9), Z8, Z1
@@ -23737,6 +23814,7 @@ done0:
 	ADDQ  CX, R9
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z8
 	VFMADD231PS  (R9), Z8, Z0
 	VFMADD231PS  64(R9), Z8, Z1
@@ -23769,7 +23847,7 @@ done1:
 	RET
 
 // func winoMulAVX512_2x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_2x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -23790,6 +23868,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z2
 	VFMADD231PS.BCST (DX), Z2, Z0
 	VFMADD231PS.BCST 4(DX), Z2, Z1
@@ -23806,6 +23885,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z2
 	VFMADD231PS.BCST (DX), Z2, Z0
 	VFMADD231PS.BCST 4(DX), Z2, Z1
@@ -23827,7 +23907,7 @@ done1:
 	RET
 
 // func winoMulAVX512_2x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_2x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -23850,6 +23930,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z4
 	VMOVUPS      64(R10), Z5
 	VBROADCASTSS (DX), Z6
@@ -23871,6 +23952,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z4
 	VMOVUPS      64(R10), Z5
 	VBROADCASTSS (DX), Z6
@@ -23899,7 +23981,7 @@ done1:
 	RET
 
 // func winoMulAVX512_2x3(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_2x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -23924,6 +24006,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z6
 	VBROADCASTSS 4(DX), Z7
 	VMOVUPS      (R10), Z8
@@ -23948,6 +24031,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z6
 	VBROADCASTSS 4(DX), Z7
 	VMOVUPS      (R10), Z8
@@ -23981,7 +24065,7 @@ done1:
 	RET
 
 // func winoMulAVX512_2x4(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_2x4(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -24008,6 +24092,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z8
 	VBROADCASTSS 4(DX), Z9
 	VMOVUPS      (R10), Z10
@@ -24035,6 +24120,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z8
 	VBROADCASTSS 4(DX), Z9
 	VMOVUPS      (R10), Z10
@@ -24073,7 +24159,7 @@ done1:
 	RET
 
 // func winoMulAVX512_2x5(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_2x5(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -24102,6 +24188,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z10
 	VBROADCASTSS 4(DX), Z11
 	VMOVUPS      (R10), Z12
@@ -24132,6 +24219,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z10
 	VBROADCASTSS 4(DX), Z11
 	VMOVUPS      (R10), Z12
@@ -24175,7 +24263,7 @@ done1:
 	RET
 
 // func winoMulAVX512_2x6(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_2x6(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -24206,6 +24294,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z12
 	VBROADCASTSS 4(DX), Z13
 	VMOVUPS      (R10), Z14
@@ -24239,6 +24328,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z12
 	VBROADCASTSS 4(DX), Z13
 	VMOVUPS      (R10), Z14
@@ -24287,7 +24377,7 @@ done1:
 	RET
 
 // func winoMulAVX512_2x7(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_2x7(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -24320,6 +24410,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z14
 	VBROADCASTSS 4(DX), Z15
 	VMOVUPS      (R10), Z16
@@ -24356,6 +24447,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z14
 	VBROADCASTSS 4(DX), Z15
 	VMOVUPS      (R10), Z16
@@ -24409,7 +24501,7 @@ done1:
 	RET
 
 // func winoMulAVX512_2x8(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_2x8(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -24444,6 +24536,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z16
 	VBROADCASTSS 4(DX), Z17
 	VMOVUPS      (R10), Z18
@@ -24483,6 +24576,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z16
 	VBROADCASTSS 4(DX), Z17
 	VMOVUPS      (R10), Z18
@@ -24541,7 +24635,7 @@ done1:
 	RET
 
 // func winoMulAVX512_3x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_3x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -24563,6 +24657,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z3
 	VFMADD231PS.BCST (DX), Z3, Z0
 	VFMADD231PS.BCST 4(DX), Z3, Z1
@@ -24580,6 +24675,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z3
 	VFMADD231PS.BCST (DX), Z3, Z0
 	VFMADD231PS.BCST 4(DX), Z3, Z1
@@ -24604,7 +24700,7 @@ done1:
 	RET
 
 // func winoMulAVX512_3x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_3x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -24629,6 +24725,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z6
 	VMOVUPS      64(R10), Z7
 	VBROADCASTSS (DX), Z8
@@ -24653,6 +24750,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z6
 	VMOVUPS      64(R10), Z7
 	VBROADCASTSS (DX), Z8
@@ -24687,7 +24785,7 @@ done1:
 	RET
 
 // func winoMulAVX512_3x3(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_3x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -24715,6 +24813,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z9
 	VMOVUPS      64(R10), Z10
 	VMOVUPS      128(R10), Z11
@@ -24743,6 +24842,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z9
 	VMOVUPS      64(R10), Z10
 	VMOVUPS      128(R10), Z11
@@ -24784,7 +24884,7 @@ done1:
 	RET
 
 // func winoMulAVX512_3x4(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_3x4(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -24815,6 +24915,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z12
 	VBROADCASTSS 4(DX), Z13
 	VBROADCASTSS 8(DX), Z14
@@ -24847,6 +24948,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z12
 	VBROADCASTSS 4(DX), Z13
 	VBROADCASTSS 8(DX), Z14
@@ -24895,7 +24997,7 @@ done1:
 	RET
 
 // func winoMulAVX512_3x5(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_3x5(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -24929,6 +25031,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z15
 	VBROADCASTSS 4(DX), Z16
 	VBROADCASTSS 8(DX), Z17
@@ -24965,6 +25068,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z15
 	VBROADCASTSS 4(DX), Z16
 	VBROADCASTSS 8(DX), Z17
@@ -25020,7 +25124,7 @@ done1:
 	RET
 
 // func winoMulAVX512_3x6(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_3x6(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -25057,6 +25161,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z18
 	VBROADCASTSS 4(DX), Z19
 	VBROADCASTSS 8(DX), Z20
@@ -25097,6 +25202,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z18
 	VBROADCASTSS 4(DX), Z19
 	VBROADCASTSS 8(DX), Z20
@@ -25159,7 +25265,7 @@ done1:
 	RET
 
 // func winoMulAVX512_3x7(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_3x7(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -25199,6 +25305,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z21
 	VBROADCASTSS 4(DX), Z22
 	VBROADCASTSS 8(DX), Z23
@@ -25243,6 +25350,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z21
 	VBROADCASTSS 4(DX), Z22
 	VBROADCASTSS 8(DX), Z23
@@ -25312,7 +25420,7 @@ done1:
 	RET
 
 // func winoMulAVX512_3x8(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_3x8(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -25355,6 +25463,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z24
 	VBROADCASTSS 4(DX), Z25
 	VBROADCASTSS 8(DX), Z26
@@ -25403,6 +25512,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z24
 	VBROADCASTSS 4(DX), Z25
 	VBROADCASTSS 8(DX), Z26
@@ -25479,7 +25589,7 @@ done1:
 	RET
 
 // func winoMulAVX512_4x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_4x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -25502,6 +25612,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z4
 	VFMADD231PS.BCST (DX), Z4, Z0
 	VFMADD231PS.BCST 4(DX), Z4, Z1
@@ -25520,6 +25631,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z4
 	VFMADD231PS.BCST (DX), Z4, Z0
 	VFMADD231PS.BCST 4(DX), Z4, Z1
@@ -25547,7 +25659,7 @@ done1:
 	RET
 
 // func winoMulAVX512_4x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_4x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -25574,6 +25686,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z8
 	VMOVUPS      64(R10), Z9
 	VBROADCASTSS (DX), Z10
@@ -25601,6 +25714,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z8
 	VMOVUPS      64(R10), Z9
 	VBROADCASTSS (DX), Z10
@@ -25641,7 +25755,7 @@ done1:
 	RET
 
 // func winoMulAVX512_4x3(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_4x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -25672,6 +25786,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z12
 	VMOVUPS      64(R10), Z13
 	VMOVUPS      128(R10), Z14
@@ -25704,6 +25819,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z12
 	VMOVUPS      64(R10), Z13
 	VMOVUPS      128(R10), Z14
@@ -25753,7 +25869,7 @@ done1:
 	RET
 
 // func winoMulAVX512_4x4(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_4x4(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -25788,6 +25904,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z16
 	VMOVUPS      64(R10), Z17
 	VMOVUPS      128(R10), Z18
@@ -25825,6 +25942,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z16
 	VMOVUPS      64(R10), Z17
 	VMOVUPS      128(R10), Z18
@@ -25883,7 +26001,7 @@ done1:
 	RET
 
 // func winoMulAVX512_4x5(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_4x5(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -25922,6 +26040,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z20
 	VBROADCASTSS 4(DX), Z21
 	VBROADCASTSS 8(DX), Z22
@@ -25964,6 +26083,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z20
 	VBROADCASTSS 4(DX), Z21
 	VBROADCASTSS 8(DX), Z22
@@ -26031,7 +26151,7 @@ done1:
 	RET
 
 // func winoMulAVX512_4x6(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_4x6(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -26074,6 +26194,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z24
 	VBROADCASTSS 4(DX), Z25
 	VBROADCASTSS 8(DX), Z26
@@ -26121,6 +26242,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VBROADCASTSS (DX), Z24
 	VBROADCASTSS 4(DX), Z25
 	VBROADCASTSS 8(DX), Z26
@@ -26197,7 +26319,7 @@ done1:
 	RET
 
 // func winoMulAVX512_5x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_5x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -26221,6 +26343,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z5
 	VFMADD231PS.BCST (DX), Z5, Z0
 	VFMADD231PS.BCST 4(DX), Z5, Z1
@@ -26240,6 +26363,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z5
 	VFMADD231PS.BCST (DX), Z5, Z0
 	VFMADD231PS.BCST 4(DX), Z5, Z1
@@ -26270,7 +26394,7 @@ done1:
 	RET
 
 // func winoMulAVX512_5x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_5x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -26299,6 +26423,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z10
 	VMOVUPS      64(R10), Z11
 	VBROADCASTSS (DX), Z12
@@ -26329,6 +26454,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z10
 	VMOVUPS      64(R10), Z11
 	VBROADCASTSS (DX), Z12
@@ -26375,7 +26501,7 @@ done1:
 	RET
 
 // func winoMulAVX512_5x3(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_5x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -26409,6 +26535,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z15
 	VMOVUPS      64(R10), Z16
 	VMOVUPS      128(R10), Z17
@@ -26445,6 +26572,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z15
 	VMOVUPS      64(R10), Z16
 	VMOVUPS      128(R10), Z17
@@ -26502,7 +26630,7 @@ done1:
 	RET
 
 // func winoMulAVX512_5x4(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_5x4(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -26541,6 +26669,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
 	VMOVUPS      128(R10), Z22
@@ -26583,6 +26712,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
 	VMOVUPS      128(R10), Z22
@@ -26651,7 +26781,7 @@ done1:
 	RET
 
 // func winoMulAVX512_6x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_6x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -26676,6 +26806,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z6
 	VFMADD231PS.BCST (DX), Z6, Z0
 	VFMADD231PS.BCST 4(DX), Z6, Z1
@@ -26696,6 +26827,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z6
 	VFMADD231PS.BCST (DX), Z6, Z0
 	VFMADD231PS.BCST 4(DX), Z6, Z1
@@ -26729,7 +26861,7 @@ done1:
 	RET
 
 // func winoMulAVX512_6x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_6x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -26760,6 +26892,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z12
 	VMOVUPS      64(R10), Z13
 	VBROADCASTSS (DX), Z14
@@ -26793,6 +26926,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z12
 	VMOVUPS      64(R10), Z13
 	VBROADCASTSS (DX), Z14
@@ -26845,7 +26979,7 @@ done1:
 	RET
 
 // func winoMulAVX512_6x3(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_6x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -26882,6 +27016,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z18
 	VMOVUPS      64(R10), Z19
 	VMOVUPS      128(R10), Z20
@@ -26922,6 +27057,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z18
 	VMOVUPS      64(R10), Z19
 	VMOVUPS      128(R10), Z20
@@ -26987,7 +27123,7 @@ done1:
 	RET
 
 // func winoMulAVX512_6x4(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_6x4(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -27030,6 +27166,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z24
 	VMOVUPS      64(R10), Z25
 	VMOVUPS      128(R10), Z26
@@ -27077,6 +27214,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z24
 	VMOVUPS      64(R10), Z25
 	VMOVUPS      128(R10), Z26
@@ -27155,7 +27293,7 @@ done1:
 	RET
 
 // func winoMulAVX512_7x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_7x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -27181,6 +27319,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z7
 	VFMADD231PS.BCST (DX), Z7, Z0
 	VFMADD231PS.BCST 4(DX), Z7, Z1
@@ -27202,6 +27341,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z7
 	VFMADD231PS.BCST (DX), Z7, Z0
 	VFMADD231PS.BCST 4(DX), Z7, Z1
@@ -27238,7 +27378,7 @@ done1:
 	RET
 
 // func winoMulAVX512_7x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_7x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -27271,6 +27411,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z14
 	VMOVUPS      64(R10), Z15
 	VBROADCASTSS (DX), Z16
@@ -27307,6 +27448,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z14
 	VMOVUPS      64(R10), Z15
 	VBROADCASTSS (DX), Z16
@@ -27365,7 +27507,7 @@ done1:
 	RET
 
 // func winoMulAVX512_7x3(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_7x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -27405,6 +27547,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z21
 	VMOVUPS      64(R10), Z22
 	VMOVUPS      128(R10), Z23
@@ -27449,6 +27592,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z21
 	VMOVUPS      64(R10), Z22
 	VMOVUPS      128(R10), Z23
@@ -27522,7 +27666,7 @@ done1:
 	RET
 
 // func winoMulAVX512_8x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_8x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -27549,6 +27693,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z8
 	VFMADD231PS.BCST (DX), Z8, Z0
 	VFMADD231PS.BCST 4(DX), Z8, Z1
@@ -27571,6 +27716,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z8
 	VFMADD231PS.BCST (DX), Z8, Z0
 	VFMADD231PS.BCST 4(DX), Z8, Z1
@@ -27610,7 +27756,7 @@ done1:
 	RET
 
 // func winoMulAVX512_8x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_8x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -27645,6 +27791,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z16
 	VMOVUPS      64(R10), Z17
 	VBROADCASTSS (DX), Z18
@@ -27684,6 +27831,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z16
 	VMOVUPS      64(R10), Z17
 	VBROADCASTSS (DX), Z18
@@ -27748,7 +27896,7 @@ done1:
 	RET
 
 // func winoMulAVX512_8x3(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_8x3(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -27791,6 +27939,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z24
 	VMOVUPS      64(R10), Z25
 	VMOVUPS      128(R10), Z26
@@ -27839,6 +27988,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z24
 	VMOVUPS      64(R10), Z25
 	VMOVUPS      128(R10), Z26
@@ -27920,7 +28070,7 @@ done1:
 	RET
 
 // func winoMulAVX512_9x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_9x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -27948,6 +28098,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z9
 	VFMADD231PS.BCST (DX), Z9, Z0
 	VFMADD231PS.BCST 4(DX), Z9, Z1
@@ -27971,6 +28122,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z9
 	VFMADD231PS.BCST (DX), Z9, Z0
 	VFMADD231PS.BCST 4(DX), Z9, Z1
@@ -28013,7 +28165,7 @@ done1:
 	RET
 
 // func winoMulAVX512_9x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_9x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -28050,6 +28202,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z18
 	VMOVUPS      64(R10), Z19
 	VBROADCASTSS (DX), Z20
@@ -28092,6 +28245,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z18
 	VMOVUPS      64(R10), Z19
 	VBROADCASTSS (DX), Z20
@@ -28162,7 +28316,7 @@ done1:
 	RET
 
 // func winoMulAVX512_10x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_10x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -28191,6 +28345,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z10
 	VFMADD231PS.BCST (DX), Z10, Z0
 	VFMADD231PS.BCST 4(DX), Z10, Z1
@@ -28215,6 +28370,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z10
 	VFMADD231PS.BCST (DX), Z10, Z0
 	VFMADD231PS.BCST 4(DX), Z10, Z1
@@ -28260,7 +28416,7 @@ done1:
 	RET
 
 // func winoMulAVX512_10x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_10x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -28299,6 +28455,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
 	VBROADCASTSS (DX), Z22
@@ -28344,6 +28501,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
 	VBROADCASTSS (DX), Z22
@@ -28420,7 +28578,7 @@ done1:
 	RET
 
 // func winoMulAVX512_11x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_11x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -28450,6 +28608,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z11
 	VFMADD231PS.BCST (DX), Z11, Z0
 	VFMADD231PS.BCST 4(DX), Z11, Z1
@@ -28475,6 +28634,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z11
 	VFMADD231PS.BCST (DX), Z11, Z0
 	VFMADD231PS.BCST 4(DX), Z11, Z1
@@ -28523,7 +28683,7 @@ done1:
 	RET
 
 // func winoMulAVX512_11x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_11x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -28564,6 +28724,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z22
 	VMOVUPS      64(R10), Z23
 	VBROADCASTSS (DX), Z24
@@ -28612,6 +28773,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z22
 	VMOVUPS      64(R10), Z23
 	VBROADCASTSS (DX), Z24
@@ -28694,7 +28856,7 @@ done1:
 	RET
 
 // func winoMulAVX512_12x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_12x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -28725,6 +28887,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z12
 	VFMADD231PS.BCST (DX), Z12, Z0
 	VFMADD231PS.BCST 4(DX), Z12, Z1
@@ -28751,6 +28914,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z12
 	VFMADD231PS.BCST (DX), Z12, Z0
 	VFMADD231PS.BCST 4(DX), Z12, Z1
@@ -28802,7 +28966,7 @@ done1:
 	RET
 
 // func winoMulAVX512_12x2(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_12x2(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -28845,6 +29009,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z24
 	VMOVUPS      64(R10), Z25
 	VBROADCASTSS (DX), Z26
@@ -28896,6 +29061,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (R10), Z24
 	VMOVUPS      64(R10), Z25
 	VBROADCASTSS (DX), Z26
@@ -28984,7 +29150,7 @@ done1:
 	RET
 
 // func winoMulAVX512_13x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_13x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -29016,6 +29182,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z13
 	VFMADD231PS.BCST (DX), Z13, Z0
 	VFMADD231PS.BCST 4(DX), Z13, Z1
@@ -29043,6 +29210,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z13
 	VFMADD231PS.BCST (DX), Z13, Z0
 	VFMADD231PS.BCST 4(DX), Z13, Z1
@@ -29097,7 +29265,7 @@ done1:
 	RET
 
 // func winoMulAVX512_14x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_14x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -29130,6 +29298,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z14
 	VFMADD231PS.BCST (DX), Z14, Z0
 	VFMADD231PS.BCST 4(DX), Z14, Z1
@@ -29158,6 +29327,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z14
 	VFMADD231PS.BCST (DX), Z14, Z0
 	VFMADD231PS.BCST 4(DX), Z14, Z1
@@ -29215,7 +29385,7 @@ done1:
 	RET
 
 // func winoMulAVX512_15x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_15x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -29249,6 +29419,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z15
 	VFMADD231PS.BCST (DX), Z15, Z0
 	VFMADD231PS.BCST 4(DX), Z15, Z1
@@ -29278,6 +29449,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z15
 	VFMADD231PS.BCST (DX), Z15, Z0
 	VFMADD231PS.BCST 4(DX), Z15, Z1
@@ -29338,7 +29510,7 @@ done1:
 	RET
 
 // func winoMulAVX512_16x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_16x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -29373,6 +29545,7 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z16
 	VFMADD231PS.BCST (DX), Z16, Z0
 	VFMADD231PS.BCST 4(DX), Z16, Z1
@@ -29403,6 +29576,7 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
 	VMOVUPS          (R10), Z16
 	VFMADD231PS.BCST (DX), Z16, Z0
 	VFMADD231PS.BCST 4(DX), Z16, Z1
@@ -29466,7 +29640,7 @@ done1:
 	RET
 
 // func winoMulAVX512_17x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_17x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -29502,6 +29676,8 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z17
 	VFMADD231PS.BCST (DX), Z17, Z0
 	VFMADD231PS.BCST 4(DX), Z17, Z1
@@ -29533,6 +29709,8 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z17
 	VFMADD231PS.BCST (DX), Z17, Z0
 	VFMADD231PS.BCST 4(DX), Z17, Z1
@@ -29599,7 +29777,7 @@ done1:
 	RET
 
 // func winoMulAVX512_18x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_18x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -29636,6 +29814,8 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z18
 	VFMADD231PS.BCST (DX), Z18, Z0
 	VFMADD231PS.BCST 4(DX), Z18, Z1
@@ -29668,6 +29848,8 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z18
 	VFMADD231PS.BCST (DX), Z18, Z0
 	VFMADD231PS.BCST 4(DX), Z18, Z1
@@ -29737,7 +29919,7 @@ done1:
 	RET
 
 // func winoMulAVX512_19x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_19x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -29775,6 +29957,8 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z19
 	VFMADD231PS.BCST (DX), Z19, Z0
 	VFMADD231PS.BCST 4(DX), Z19, Z1
@@ -29808,6 +29992,8 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z19
 	VFMADD231PS.BCST (DX), Z19, Z0
 	VFMADD231PS.BCST 4(DX), Z19, Z1
@@ -29880,7 +30066,7 @@ done1:
 	RET
 
 // func winoMulAVX512_20x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_20x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -29919,6 +30105,8 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z20
 	VFMADD231PS.BCST (DX), Z20, Z0
 	VFMADD231PS.BCST 4(DX), Z20, Z1
@@ -29953,6 +30141,8 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z20
 	VFMADD231PS.BCST (DX), Z20, Z0
 	VFMADD231PS.BCST 4(DX), Z20, Z1
@@ -30028,7 +30218,7 @@ done1:
 	RET
 
 // func winoMulAVX512_21x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_21x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -30068,6 +30258,8 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z21
 	VFMADD231PS.BCST (DX), Z21, Z0
 	VFMADD231PS.BCST 4(DX), Z21, Z1
@@ -30103,6 +30295,8 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z21
 	VFMADD231PS.BCST (DX), Z21, Z0
 	VFMADD231PS.BCST 4(DX), Z21, Z1
@@ -30181,7 +30375,7 @@ done1:
 	RET
 
 // func winoMulAVX512_22x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_22x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -30222,6 +30416,8 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z22
 	VFMADD231PS.BCST (DX), Z22, Z0
 	VFMADD231PS.BCST 4(DX), Z22, Z1
@@ -30258,6 +30454,8 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z22
 	VFMADD231PS.BCST (DX), Z22, Z0
 	VFMADD231PS.BCST 4(DX), Z22, Z1
@@ -30339,7 +30537,7 @@ done1:
 	RET
 
 // func winoMulAVX512_23x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_23x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -30381,6 +30579,8 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z23
 	VFMADD231PS.BCST (DX), Z23, Z0
 	VFMADD231PS.BCST 4(DX), Z23, Z1
@@ -30418,6 +30618,8 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z23
 	VFMADD231PS.BCST (DX), Z23, Z0
 	VFMADD231PS.BCST 4(DX), Z23, Z1
@@ -30502,7 +30704,7 @@ done1:
 	RET
 
 // func winoMulAVX512_24x1(p *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·winoMulAVX512_24x1(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
@@ -30545,6 +30747,8 @@ point:
 	ADDQ   CX, R10
 
 step0:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z24
 	VFMADD231PS.BCST (DX), Z24, Z0
 	VFMADD231PS.BCST 4(DX), Z24, Z1
@@ -30583,6 +30787,8 @@ done0:
 	ADDQ  CX, R10
 
 step1:
+	PREFETCHT0       4096(DX)
+	PREFETCHT0       4160(DX)
 	VMOVUPS          (R10), Z24
 	VFMADD231PS.BCST (DX), Z24, Z0
 	VFMADD231PS.BCST 4(DX), Z24, Z1

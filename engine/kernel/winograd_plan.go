@@ -20,30 +20,22 @@ type winoTuning struct {
 	vectors int // of tiles that a block has at most
 }
 
-// secondLevel is how many bytes of V a block may have, to stay in a core's second-level cache with what else it needs.
-const secondLevel = 5 << 18
-
 // vectorsOf is how many vectors of tiles an image has.
 func (d *winograd[T]) vectorsOf() int { return (d.ty*d.segments() + 3) / 4 }
 
 // segments is how many segments a row of tiles has.
 func (d *winograd[T]) segments() int { return (d.tx + d.k.lanes/4 - 1) / (d.k.lanes / 4) }
 
-// tune chooses by the caches: as many vectors, up to four, as leave V in the second-level cache.
+// tune chooses by the second-level cache, where V of a block should stay with what else it needs: as many vectors, up to
+// 64 tiles, as take a third of it; but two, which share each weight, if they take little more than half. Where even
+// those are too large, a point at a time.
 func (d *winograd[T]) tune() winoTuning {
-	all := d.vectorsOf()
-	vector := d.values() * d.k.lanes * int(sizeOf[T]())
-	weights := d.s.M * d.perChannel() * int(sizeOf[T]())
-	most := 32 / d.k.lanes * 2
-	n := max(1, min(most, secondLevel/max(vector, 1)))
-	switch {
-	case all <= n && all*vector <= secondLevel:
-		return winoTuning{byPanels, all}
-	case n < most && weights > 1<<20:
-		return winoTuning{byPoints, min(all, 16)}
+	cache := isa.SecondLevel()
+	vector := max(d.values(), 1) * d.k.lanes * int(sizeOf[T]())
+	if 2*vector > cache*5/8 && d.values()*d.s.M > 1<<20 {
+		return winoTuning{byPoints, 4}
 	}
-	// Blocks of equal size, for all the workers that a machine may have.
-	return winoTuning{byBlocks, n}
+	return winoTuning{byBlocks, max(2, min(64/d.k.lanes, cache/3/vector))}
 }
 
 // choose sets the panels to what the estimate of layer.choose says is fastest over a block. Nothing straddles here.

@@ -629,6 +629,9 @@ func winoOut(lv level, masked bool) {
 	RET()
 }
 
+// weightsAhead is how many bytes before they are needed weights are fetched.
+const weightsAhead = 4096
+
 // winoMul emits the sums over channels of all points, for r channels and nv vectors of tiles:
 // M[p][n] = Σ_c V[p][c]·U[p][c][n]. The channels of a point are two spans of V.
 func winoMul(lv level, r, nv int) {
@@ -659,6 +662,10 @@ func winoMul(lv level, r, nv int) {
 		ADDQ(v, a)
 		loop := fmt.Sprintf("step%d", span)
 		Label(loop)
+		// Weights are read once for each block; the hardware's prefetcher stops at the end of every page.
+		for line := 0; line < 4*r; line += 64 {
+			PREFETCHT0(field(w, weightsAhead+line))
+		}
 		product(lv, acc, func(v int) Mem { return field(a, v*size) }, w)
 		ADDQ(step, a)
 		ADDQ(Imm(uint64(4*r)), w)
