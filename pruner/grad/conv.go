@@ -10,7 +10,7 @@ import (
 // linear is a convolution, or its transpose, with packed weights.
 type linear[T kernel.Float] interface {
 	Scratch(workers int) int
-	Bind(p *kernel.Pool, scratch, y, x []T) func()
+	Bind(p *kernel.Pool, scratch, y []T, x ...[]T) func()
 }
 
 // conv's reverse is the transposed convolution of the gradient by the same weights: Conv keeps them as [M, C/G, ...],
