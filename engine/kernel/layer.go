@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/secateur/secateur/engine/kernel/isa"
+	"github.com/secateur/secateur/engine/mem"
 )
 
 // tap is a weight's place: where it reads in the padded input for the first output of its phase.
@@ -131,7 +132,7 @@ func (l *layer[T]) finish(level isa.Level, bias []T, cl Clamp, weight func(m, c,
 }
 
 func (p *phase[T]) pack(l *layer[T], weight func(m, c, kh, kw int) T) {
-	p.w = make([]T, 0, l.s.M*l.cg*len(p.taps))
+	p.w = mem.Make[T](l.s.M * l.cg * len(p.taps))[:0]
 	for g := range l.s.Group {
 		for _, pn := range l.panels {
 			for c := range l.cg {

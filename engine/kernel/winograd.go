@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/secateur/secateur/engine/kernel/isa"
+	"github.com/secateur/secateur/engine/mem"
 )
 
 // points is how many products a tile of F(4x4,3x3) takes for each pair of channels, for 4·4·9 of the definition. A channel
@@ -90,7 +91,7 @@ func (d *winograd[T]) perChannel() int { return upPoints*d.ups + points*d.plain 
 
 // pack transforms the weights, in float64.
 func (d *winograd[T]) pack(w []T) {
-	d.u = make([]T, d.s.M*d.perChannel())
+	d.u = mem.Make[T](d.s.M * d.perChannel())
 	// offset[p] is where point p begins in a panel, in weights of one output channel.
 	var offset [points]int
 	n := 0

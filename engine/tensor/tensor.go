@@ -10,6 +10,8 @@ import (
 	"math"
 	"slices"
 	"unsafe"
+
+	"github.com/secateur/secateur/engine/mem"
 )
 
 // Type is what is known of a tensor before it exists.
@@ -164,19 +166,14 @@ func View[T Number](t *Tensor) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(t.Data))), len(t.Data)/int(unsafe.Sizeof(z)))
 }
 
-// Align is the alignment of every buffer that Bytes returns: a cache line, and the widest vector register.
-const Align = 64
+// Align is the alignment of every buffer that Bytes returns.
+const Align = mem.Align
 
-// Slack is how many bytes past its length a buffer from Bytes may be read (never written): vector kernels load whole
-// registers at the end of a row.
-const Slack = 1024
+// Slack is how many bytes past its length a buffer from Bytes may be read, never written.
+const Slack = mem.Slack
 
 // Bytes returns n zeroed bytes, aligned to Align, with Slack readable bytes behind them.
-func Bytes(n int) []byte {
-	b := make([]byte, n+Align+Slack)
-	o := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (Align - 1))
-	return b[o : o+n : o+n]
-}
+func Bytes(n int) []byte { return mem.Bytes(n) }
 
 // Ints gives the elements of an integer tensor of any width as []int. ok is false for any other element type.
 func (t *Tensor) Ints() (v []int, ok bool) {
