@@ -57,7 +57,7 @@ func (l *layer[T]) cut(b *bands, workers int) {
 	}
 	macs := 0 // of one row of one group
 	for _, p := range l.phases {
-		macs += l.mg * l.cg * max(len(p.taps), 1) * p.cols
+		macs += l.mg * l.cg * max(len(p.taps)+len(p.odd), 1) * p.cols
 	}
 
 	var z T
@@ -66,7 +66,7 @@ func (l *layer[T]) cut(b *bands, workers int) {
 	if tiles := 12 * l.k.lanes; pixels {
 		rows = max(rows/tiles, 1) * tiles
 	}
-	if l.outW > 1 && l.direct { // what is to be interleaved should stay in the first-level cache
+	if l.outW > 1 && l.direct && !l.paired { // what is to be interleaved should stay in the first-level cache
 		rows = min(rows, max(firstElems/(l.panels[0].r*l.outW*l.width), 1))
 	}
 	rows = min(rows, l.rows)
@@ -123,7 +123,7 @@ func (l *layer[T]) place(b *bands) {
 	for _, p := range l.panels {
 		tall = max(tall, p.r)
 	}
-	if l.outW > 1 || l.flat && (l.width != l.cols || l.outH > 1) {
+	if l.outW > 1 && !l.paired || l.flat && (l.width != l.cols || l.outH > 1) {
 		b.tempRow = l.cols
 		if l.flat {
 			b.tempRow = l.width
@@ -225,7 +225,7 @@ func (r *run[T]) group(worker, n, g, q0, q1, p0, p1 int) {
 			c.bias = &r.bias[m]
 			c.w = nil
 			if steps > 0 {
-				c.w = &ph.w[(g*r.mg+pn.first)*steps]
+				c.w = &ph.w[(g*r.mg+pn.first)*r.cg*(len(ph.taps)+len(ph.odd))]
 			}
 			if ph.cols > 0 {
 				r.phase(c, ph, pn.r, q1-q0, a, y[(q0*r.outH+ph.py)*s.OW:], temp)
@@ -254,11 +254,14 @@ func (r *run[T]) phase(c *call[T], ph *phase[T], tall, rows int, a, y, temp []T)
 		c.c = &y[0]
 		c.cstride, c.crow = int64(r.s.OH*r.s.OW)*size, int64(r.outH*r.s.OW)*size
 	}
-	if r.column {
+	switch {
+	case r.column:
 		r.k.column(c, cols)
-		return
+	case r.paired:
+		r.k.along(c, r.k.pairs[tall], cols, 2)
+	default:
+		r.k.rows(c, tall, cols)
 	}
-	r.k.rows(c, tall, cols)
 }
 
 // spread writes a panel of all phases of one py from the temporary to y.

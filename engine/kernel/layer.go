@@ -20,7 +20,8 @@ type phase[T Float] struct {
 	py, px     int
 	rows, cols int
 	taps       []tap
-	w          []T // packed [group][panel][step][r], steps being channels of a group by taps
+	odd        []tap // those of the odd pixels, if the layer is paired
+	w          []T   // packed [group][panel][step][r], steps being channels of a group by taps; paired, [..][r][2]
 }
 
 // panel is the output channels of a group that go through one tile.
@@ -41,6 +42,7 @@ type layer[T Float] struct {
 	rows, cols int // of the largest phase
 	direct     bool
 	flat       bool // a band is one row of pixels, junk between its rows included
+	paired     bool // two phases of a row are computed at once, and their pixels interleaved on the way to y
 	column     bool // tiles go down the rows
 	width      int  // row stride of a grid
 	panels     []panel
@@ -125,20 +127,57 @@ func (l *layer[T]) finish(level isa.Level, bias []T, cl Clamp, weight func(m, c,
 	if !l.flat && !l.direct {
 		l.width = (l.width + 15) / 16 * 16 // so that some taps read whole cache lines
 	}
+	if l.paired {
+		l.pair()
+	}
 	for i := range l.phases {
 		l.phases[i].pack(l, weight)
 	}
 	return l
 }
 
+// pairs reports whether even and odd pixels of an output row come from the same input pixels, as those of a transposed
+// convolution do whose kernel is as wide as its stride of two.
+func (l *layer[T]) pairs() bool {
+	if l.outW != 2 || l.outH > 2 || l.s.OW%2 != 0 || l.noTaps() {
+		return false
+	}
+	for i := 0; i < len(l.phases); i += 2 {
+		even, odd := l.phases[i], l.phases[i+1]
+		if len(even.taps) != len(odd.taps) {
+			return false
+		}
+		for t := range even.taps {
+			if even.taps[t].row != odd.taps[t].row || even.taps[t].col != odd.taps[t].col {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// pair makes one phase of two: the second's taps are the first's odd ones.
+func (l *layer[T]) pair() {
+	var ps []phase[T]
+	for i := 0; i < len(l.phases); i += 2 {
+		p := l.phases[i]
+		p.odd = l.phases[i+1].taps
+		ps = append(ps, p)
+	}
+	l.phases = ps
+}
+
 func (p *phase[T]) pack(l *layer[T], weight func(m, c, kh, kw int) T) {
-	p.w = mem.Make[T](l.s.M * l.cg * len(p.taps))[:0]
+	p.w = mem.Make[T](l.s.M * l.cg * (len(p.taps) + len(p.odd)))[:0]
 	for g := range l.s.Group {
 		for _, pn := range l.panels {
 			for c := range l.cg {
-				for _, t := range p.taps {
+				for i, t := range p.taps {
 					for n := range pn.r {
 						p.w = append(p.w, weight(g*l.mg+pn.first+n, c, t.kh, t.kw))
+						if p.odd != nil {
+							p.w = append(p.w, weight(g*l.mg+pn.first+n, c, p.odd[i].kh, p.odd[i].kw))
+						}
 					}
 				}
 			}
@@ -178,8 +217,12 @@ func (l *layer[T]) choose() {
 	for _, p := range l.phases {
 		steps = max(steps, l.cg*len(p.taps))
 	}
-	try := func(r int, flat bool) {
+	try := func(r int, flat, paired bool) {
 		panels := split(l.mg, r)
+		most, each := l.k.vectors, 1
+		if paired {
+			most, each = func(r int) int { return len(l.k.pairs[r]) - 1 }, 2
+		}
 		rows, cols := min(l.rows, 16), l.cols
 		if l.width == 1 {
 			rows = min(l.rows, 12*l.k.lanes)
@@ -191,39 +234,44 @@ func (l *layer[T]) choose() {
 				extra = 6
 			}
 			cols, rows = (rows-1)*l.width+l.cols, 1
+		} else if paired {
+			extra = 1
 		} else if l.outW != 1 {
 			extra = 6
 		}
 		vec := (cols + l.k.lanes - 1) / l.k.lanes
 		for _, p := range panels {
-			q := (vec + l.k.vectors(p.r) - 1) / l.k.vectors(p.r)
+			q := (vec + most(p.r) - 1) / most(p.r)
 			for i := range q {
 				nv := vec / q
 				if i < vec%q {
 					nv++
 				}
-				products := float64(p.r * nv)
+				products := float64(each * p.r * nv)
 				// Two products or two loads start in a cycle; a load that straddles cache lines, as those of a padded
 				// row do, counts twice. The rest is fitted to measurements: a load bound is met to 87 %, and a
 				// vector costs a quarter of a cycle, or one if it straddles.
-				loads, each := float64(p.r+nv), 0.25
+				loads, straddle := float64(each*p.r+nv), 0.25
 				if !l.direct {
-					loads, each = float64(p.r+2*nv), 1
+					loads, straddle = float64(each*p.r+2*nv), 1
 				}
-				step := max(products/2, loads/2*1.15, 4) + each*float64(nv)
-				cost += float64(rows) * (float64(steps)*(step+0.5) + 25 + products*(1+extra))
+				step := max(products/2, loads/2*1.15, 4) + straddle*float64(nv)
+				cost += float64(rows) * 2 / float64(each) * (float64(steps)*(step+0.5) + 25 + products*(1+extra))
 			}
 		}
 		cost *= 1 + 0.02*float64(rows-1)/float64(rows)
 		if best == 0 || cost < best {
-			best, l.panels, l.flat = cost, panels, flat
+			best, l.panels, l.flat, l.paired = cost, panels, flat, paired
 		}
 	}
 	for r := 1; r <= l.k.maxChannels(); r++ {
-		try(r, true)
+		try(r, true, false)
 		if l.width != l.cols || l.outW != 1 || l.outH != 1 {
-			try(r, false)
+			try(r, false, false)
 		}
+	}
+	for r := 1; r < len(l.k.pairs) && l.pairs(); r++ {
+		try(r, false, true)
 	}
 }
 

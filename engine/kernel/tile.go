@@ -34,6 +34,9 @@ type micro[T Float] struct {
 	lanes int
 	// tiles[r][nv] computes a tile of r channels and nv vectors. Entry 0 of either index is nil.
 	tiles [][]func(*call[T])
+	// pairs[r][nv] computes 2r sums, of which 2n and 2n+1 are the even and the odd pixels of channel n: a row is twice as
+	// long as its vectors. There must be a bias, one for each channel.
+	pairs [][]func(*call[T])
 	// columns[nv] computes one channel, one vector in each of nv rows, p.tiles groups of them; empty where tiles do.
 	columns []func(*call[T])
 	// zip2 interleaves a and b into dst, a multiple of some block, and says how many elements of each.
@@ -68,22 +71,27 @@ func (k *micro[T]) rows(p *call[T], r, cols int) {
 		tileGeneric(p, r, 1)
 		return
 	}
+	k.along(p, k.tiles[r], cols, 1)
+}
+
+// along computes rows of cols pixels with tiles that give each of them so many results.
+func (k *micro[T]) along(p *call[T], tiles []func(*call[T]), cols, each int) {
 	var z T
 	size := int(unsafe.Sizeof(z))
 	vec := (cols + k.lanes - 1) / k.lanes
 	last := cols - (vec-1)*k.lanes
 	// An even split keeps the short tiles tall enough to cover the latency: 3+2+2 rather than 3+3+1.
-	q := (vec + k.vectors(r) - 1) / k.vectors(r)
+	q := (vec + len(tiles) - 2) / (len(tiles) - 1)
 	long, nv := vec%q, vec/q
 	if long > 0 {
 		p.tiles, p.last = int64(long), int64(k.lanes)
-		k.tiles[r][nv+1](p)
+		tiles[nv+1](p)
 		n := long * (nv + 1) * k.lanes * size
 		p.a = (*T)(unsafe.Add(unsafe.Pointer(p.a), n))
-		p.c = (*T)(unsafe.Add(unsafe.Pointer(p.c), n))
+		p.c = (*T)(unsafe.Add(unsafe.Pointer(p.c), n*each))
 	}
 	p.tiles, p.last = int64(q-long), int64(last)
-	k.tiles[r][nv](p)
+	tiles[nv](p)
 }
 
 // column computes one channel as rows does, with tiles that go down the rows rather than along them.

@@ -4225,512 +4225,357 @@ mask62:
 	VZEROUPPER
 	RET
 
-// func columnAVX2_1(p *float32)
-// Requires: AVX, FMA3
-TEXT ·columnAVX2_1(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	MOVQ    (AX), CX
-	MOVQ    32(AX), DX
-	MOVQ    56(AX), BX
-	MOVQ    72(AX), SI
-	MOVQ    80(AX), DI
-	MOVQ    $0x00000008, R8
-	SUBQ    88(AX), R8
-	LEAQ    laneMasks<>+0(SB), R9
-	VMOVUPS (R9)(R8*4), Y0
+// func pairTileAVX2_1x1(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_1x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
-group:
-	MOVQ         48(AX), R8
-	VBROADCASTSS (R8), Y1
-	MOVQ         8(AX), R9
-	MOVQ         16(AX), R10
-	MOVQ         24(AX), R11
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
+
+tile:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Y0
+	VBROADCASTSS (R9), Y1
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
 
 step:
-	MOVQ         (R9), R8
-	ADDQ         CX, R8
-	VBROADCASTSS (R11), Y2
-	VFMADD231PS  (R8), Y2, Y1
-	ADDQ         $0x04, R11
-	ADDQ         $0x08, R9
-	DECQ         R10
+	MOVQ         (R10), R9
+	ADDQ         SI, R9
+	VMOVUPS      (R9), Y2
+	VBROADCASTSS (R12), Y3
+	VFMADD231PS  Y3, Y2, Y0
+	VBROADCASTSS 4(R12), Y3
+	VFMADD231PS  Y3, Y2, Y1
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
 	JNZ          step
 	VBROADCASTSS 96(AX), Y2
+	VMAXPS       Y0, Y2, Y0
 	VMAXPS       Y1, Y2, Y1
 	VBROADCASTSS 100(AX), Y2
+	VMINPS       Y0, Y2, Y0
 	VMINPS       Y1, Y2, Y1
-	CMPQ         88(AX), $0x08
-	JNE          masked
-	VMOVUPS      Y1, (DX)
-	ADDQ         DI, DX
-	JMP          stored
+	MOVQ         DI, R9
+	VUNPCKLPS    Y1, Y0, Y2
+	VUNPCKHPS    Y1, Y0, Y1
+	VPERM2F128   $0x20, Y1, Y2, Y0
+	VPERM2F128   $0x31, Y1, Y2, Y1
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y1, 32(R9)
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000040, DI
+	DECQ         R8
+	JMP          tile
 
-masked:
-	VMASKMOVPS Y1, Y0, (DX)
-	ADDQ       DI, DX
-
-stored:
-	ADDQ SI, CX
-	DECQ BX
-	JNZ  group
+last:
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	MOVQ       $0x00000008, DI
+	CMPQ       SI, DI
+	CMOVQGT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y2
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	SUBQ       $0x08, SI
+	CMOVQLT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y3
+	VMASKMOVPS Y0, Y2, (R9)
+	VMASKMOVPS Y1, Y3, 32(R9)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
 	VZEROUPPER
 	RET
 
-// func columnAVX2_2(p *float32)
-// Requires: AVX, FMA3
-TEXT ·columnAVX2_2(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	MOVQ    (AX), CX
-	MOVQ    32(AX), DX
-	MOVQ    56(AX), BX
-	MOVQ    72(AX), SI
-	MOVQ    80(AX), DI
-	MOVQ    $0x00000008, R8
-	SUBQ    88(AX), R8
-	LEAQ    laneMasks<>+0(SB), R9
-	VMOVUPS (R9)(R8*4), Y0
+// func pairTileAVX2_1x2(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_1x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
-group:
-	MOVQ         48(AX), R8
-	VBROADCASTSS (R8), Y1
-	VMOVAPS      Y1, Y2
-	MOVQ         8(AX), R9
-	MOVQ         16(AX), R10
-	MOVQ         24(AX), R11
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
 
-step:
-	MOVQ         (R9), R8
-	ADDQ         CX, R8
-	VBROADCASTSS (R11), Y3
-	VFMADD231PS  (R8), Y3, Y1
-	VFMADD231PS  (R8)(SI*1), Y3, Y2
-	ADDQ         $0x04, R11
-	ADDQ         $0x08, R9
-	DECQ         R10
-	JNZ          step
-	VBROADCASTSS 96(AX), Y3
-	VMAXPS       Y1, Y3, Y1
-	VMAXPS       Y2, Y3, Y2
-	VBROADCASTSS 100(AX), Y3
-	VMINPS       Y1, Y3, Y1
-	VMINPS       Y2, Y3, Y2
-	CMPQ         88(AX), $0x08
-	JNE          masked
-	VMOVUPS      Y1, (DX)
-	ADDQ         DI, DX
-	VMOVUPS      Y2, (DX)
-	ADDQ         DI, DX
-	JMP          stored
-
-masked:
-	VMASKMOVPS Y1, Y0, (DX)
-	ADDQ       DI, DX
-	VMASKMOVPS Y2, Y0, (DX)
-	ADDQ       DI, DX
-
-stored:
-	ADDQ SI, CX
-	ADDQ SI, CX
-	DECQ BX
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func columnAVX2_3(p *float32)
-// Requires: AVX, FMA3
-TEXT ·columnAVX2_3(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	MOVQ    (AX), CX
-	MOVQ    32(AX), DX
-	MOVQ    56(AX), BX
-	MOVQ    72(AX), SI
-	MOVQ    80(AX), DI
-	MOVQ    $0x00000008, R8
-	SUBQ    88(AX), R8
-	LEAQ    laneMasks<>+0(SB), R9
-	VMOVUPS (R9)(R8*4), Y0
-
-group:
-	MOVQ         48(AX), R8
-	VBROADCASTSS (R8), Y1
-	VMOVAPS      Y1, Y2
-	VMOVAPS      Y1, Y3
-	MOVQ         8(AX), R9
-	MOVQ         16(AX), R10
-	MOVQ         24(AX), R11
+tile:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS (R9), Y2
+	VMOVAPS      Y2, Y3
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
 
 step:
-	MOVQ         (R9), R8
-	ADDQ         CX, R8
-	VBROADCASTSS (R11), Y4
-	VFMADD231PS  (R8), Y4, Y1
-	VFMADD231PS  (R8)(SI*1), Y4, Y2
-	VFMADD231PS  (R8)(SI*2), Y4, Y3
-	ADDQ         $0x04, R11
-	ADDQ         $0x08, R9
-	DECQ         R10
+	MOVQ         (R10), R9
+	ADDQ         SI, R9
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VBROADCASTSS (R12), Y6
+	VFMADD231PS  Y6, Y4, Y0
+	VFMADD231PS  Y6, Y5, Y1
+	VBROADCASTSS 4(R12), Y6
+	VFMADD231PS  Y6, Y4, Y2
+	VFMADD231PS  Y6, Y5, Y3
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
 	JNZ          step
 	VBROADCASTSS 96(AX), Y4
+	VMAXPS       Y0, Y4, Y0
 	VMAXPS       Y1, Y4, Y1
 	VMAXPS       Y2, Y4, Y2
 	VMAXPS       Y3, Y4, Y3
 	VBROADCASTSS 100(AX), Y4
+	VMINPS       Y0, Y4, Y0
 	VMINPS       Y1, Y4, Y1
 	VMINPS       Y2, Y4, Y2
 	VMINPS       Y3, Y4, Y3
-	CMPQ         88(AX), $0x08
-	JNE          masked
-	VMOVUPS      Y1, (DX)
-	ADDQ         DI, DX
-	VMOVUPS      Y2, (DX)
-	ADDQ         DI, DX
-	VMOVUPS      Y3, (DX)
-	ADDQ         DI, DX
-	JMP          stored
+	MOVQ         DI, R9
+	VUNPCKLPS    Y2, Y0, Y4
+	VUNPCKHPS    Y2, Y0, Y2
+	VPERM2F128   $0x20, Y2, Y4, Y0
+	VPERM2F128   $0x31, Y2, Y4, Y2
+	VUNPCKLPS    Y3, Y1, Y4
+	VUNPCKHPS    Y3, Y1, Y3
+	VPERM2F128   $0x20, Y3, Y4, Y1
+	VPERM2F128   $0x31, Y3, Y4, Y3
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y2, 32(R9)
+	VMOVUPS      Y1, 64(R9)
+	VMOVUPS      Y3, 96(R9)
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000080, DI
+	DECQ         R8
+	JMP          tile
 
-masked:
-	VMASKMOVPS Y1, Y0, (DX)
-	ADDQ       DI, DX
-	VMASKMOVPS Y2, Y0, (DX)
-	ADDQ       DI, DX
-	VMASKMOVPS Y3, Y0, (DX)
-	ADDQ       DI, DX
-
-stored:
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	DECQ BX
-	JNZ  group
+last:
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	MOVQ       $0x00000008, DI
+	CMPQ       SI, DI
+	CMOVQGT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y4
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	SUBQ       $0x08, SI
+	CMOVQLT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y5
+	VMOVUPS    Y0, (R9)
+	VMOVUPS    Y2, 32(R9)
+	VMASKMOVPS Y1, Y4, 64(R9)
+	VMASKMOVPS Y3, Y5, 96(R9)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
 	VZEROUPPER
 	RET
 
-// func columnAVX2_4(p *float32)
-// Requires: AVX, FMA3
-TEXT ·columnAVX2_4(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	MOVQ    (AX), CX
-	MOVQ    32(AX), DX
-	MOVQ    56(AX), BX
-	MOVQ    72(AX), SI
-	MOVQ    SI, DI
-	ADDQ    SI, DI
-	ADDQ    SI, DI
-	MOVQ    80(AX), R8
-	MOVQ    $0x00000008, R9
-	SUBQ    88(AX), R9
-	LEAQ    laneMasks<>+0(SB), R10
-	VMOVUPS (R10)(R9*4), Y0
+// func pairTileAVX2_1x3(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_1x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
-group:
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
+
+tile:
 	MOVQ         48(AX), R9
-	VBROADCASTSS (R9), Y1
-	VMOVAPS      Y1, Y2
-	VMOVAPS      Y1, Y3
-	VMOVAPS      Y1, Y4
+	VBROADCASTSS (R9), Y0
+	VMOVAPS      Y0, Y1
+	VMOVAPS      Y0, Y2
+	VBROADCASTSS (R9), Y3
+	VMOVAPS      Y3, Y4
+	VMOVAPS      Y3, Y5
 	MOVQ         8(AX), R10
 	MOVQ         16(AX), R11
 	MOVQ         24(AX), R12
 
 step:
 	MOVQ         (R10), R9
-	ADDQ         CX, R9
-	VBROADCASTSS (R12), Y5
-	VFMADD231PS  (R9), Y5, Y1
-	VFMADD231PS  (R9)(SI*1), Y5, Y2
-	VFMADD231PS  (R9)(SI*2), Y5, Y3
-	VFMADD231PS  (R9)(DI*1), Y5, Y4
-	ADDQ         $0x04, R12
-	ADDQ         $0x08, R10
-	DECQ         R11
-	JNZ          step
-	VBROADCASTSS 96(AX), Y5
-	VMAXPS       Y1, Y5, Y1
-	VMAXPS       Y2, Y5, Y2
-	VMAXPS       Y3, Y5, Y3
-	VMAXPS       Y4, Y5, Y4
-	VBROADCASTSS 100(AX), Y5
-	VMINPS       Y1, Y5, Y1
-	VMINPS       Y2, Y5, Y2
-	VMINPS       Y3, Y5, Y3
-	VMINPS       Y4, Y5, Y4
-	CMPQ         88(AX), $0x08
-	JNE          masked
-	VMOVUPS      Y1, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Y2, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Y3, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Y4, (DX)
-	ADDQ         R8, DX
-	JMP          stored
-
-masked:
-	VMASKMOVPS Y1, Y0, (DX)
-	ADDQ       R8, DX
-	VMASKMOVPS Y2, Y0, (DX)
-	ADDQ       R8, DX
-	VMASKMOVPS Y3, Y0, (DX)
-	ADDQ       R8, DX
-	VMASKMOVPS Y4, Y0, (DX)
-	ADDQ       R8, DX
-
-stored:
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	DECQ BX
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func columnAVX2_5(p *float32)
-// Requires: AVX, FMA3
-TEXT ·columnAVX2_5(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	MOVQ    (AX), CX
-	MOVQ    32(AX), DX
-	MOVQ    56(AX), BX
-	MOVQ    72(AX), SI
-	MOVQ    SI, DI
-	ADDQ    SI, DI
-	ADDQ    SI, DI
-	MOVQ    80(AX), R8
-	MOVQ    $0x00000008, R9
-	SUBQ    88(AX), R9
-	LEAQ    laneMasks<>+0(SB), R10
-	VMOVUPS (R10)(R9*4), Y0
-
-group:
-	MOVQ         48(AX), R9
-	VBROADCASTSS (R9), Y1
-	VMOVAPS      Y1, Y2
-	VMOVAPS      Y1, Y3
-	VMOVAPS      Y1, Y4
-	VMOVAPS      Y1, Y5
-	MOVQ         8(AX), R10
-	MOVQ         16(AX), R11
-	MOVQ         24(AX), R12
-
-step:
-	MOVQ         (R10), R9
-	ADDQ         CX, R9
+	ADDQ         SI, R9
 	VBROADCASTSS (R12), Y6
-	VFMADD231PS  (R9), Y6, Y1
-	VFMADD231PS  (R9)(SI*1), Y6, Y2
-	VFMADD231PS  (R9)(SI*2), Y6, Y3
-	VFMADD231PS  (R9)(DI*1), Y6, Y4
-	VFMADD231PS  (R9)(SI*4), Y6, Y5
-	ADDQ         $0x04, R12
+	VBROADCASTSS 4(R12), Y7
+	VMOVUPS      (R9), Y8
+	VFMADD231PS  Y8, Y6, Y0
+	VFMADD231PS  Y8, Y7, Y3
+	VMOVUPS      32(R9), Y8
+	VFMADD231PS  Y8, Y6, Y1
+	VFMADD231PS  Y8, Y7, Y4
+	VMOVUPS      64(R9), Y8
+	VFMADD231PS  Y8, Y6, Y2
+	VFMADD231PS  Y8, Y7, Y5
+	ADDQ         $0x08, R12
 	ADDQ         $0x08, R10
 	DECQ         R11
 	JNZ          step
 	VBROADCASTSS 96(AX), Y6
+	VMAXPS       Y0, Y6, Y0
 	VMAXPS       Y1, Y6, Y1
 	VMAXPS       Y2, Y6, Y2
 	VMAXPS       Y3, Y6, Y3
 	VMAXPS       Y4, Y6, Y4
 	VMAXPS       Y5, Y6, Y5
 	VBROADCASTSS 100(AX), Y6
+	VMINPS       Y0, Y6, Y0
 	VMINPS       Y1, Y6, Y1
 	VMINPS       Y2, Y6, Y2
 	VMINPS       Y3, Y6, Y3
 	VMINPS       Y4, Y6, Y4
 	VMINPS       Y5, Y6, Y5
-	CMPQ         88(AX), $0x08
-	JNE          masked
-	VMOVUPS      Y1, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Y2, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Y3, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Y4, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Y5, (DX)
-	ADDQ         R8, DX
-	JMP          stored
+	MOVQ         DI, R9
+	VUNPCKLPS    Y3, Y0, Y6
+	VUNPCKHPS    Y3, Y0, Y3
+	VPERM2F128   $0x20, Y3, Y6, Y0
+	VPERM2F128   $0x31, Y3, Y6, Y3
+	VUNPCKLPS    Y4, Y1, Y6
+	VUNPCKHPS    Y4, Y1, Y4
+	VPERM2F128   $0x20, Y4, Y6, Y1
+	VPERM2F128   $0x31, Y4, Y6, Y4
+	VUNPCKLPS    Y5, Y2, Y6
+	VUNPCKHPS    Y5, Y2, Y5
+	VPERM2F128   $0x20, Y5, Y6, Y2
+	VPERM2F128   $0x31, Y5, Y6, Y5
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y3, 32(R9)
+	VMOVUPS      Y1, 64(R9)
+	VMOVUPS      Y4, 96(R9)
+	VMOVUPS      Y2, 128(R9)
+	VMOVUPS      Y5, 160(R9)
+	ADDQ         $0x00000060, SI
+	ADDQ         $0x000000c0, DI
+	DECQ         R8
+	JMP          tile
 
-masked:
-	VMASKMOVPS Y1, Y0, (DX)
-	ADDQ       R8, DX
-	VMASKMOVPS Y2, Y0, (DX)
-	ADDQ       R8, DX
-	VMASKMOVPS Y3, Y0, (DX)
-	ADDQ       R8, DX
-	VMASKMOVPS Y4, Y0, (DX)
-	ADDQ       R8, DX
-	VMASKMOVPS Y5, Y0, (DX)
-	ADDQ       R8, DX
-
-stored:
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	DECQ BX
-	JNZ  group
+last:
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	MOVQ       $0x00000008, DI
+	CMPQ       SI, DI
+	CMOVQGT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y6
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	SUBQ       $0x08, SI
+	CMOVQLT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y7
+	VMOVUPS    Y0, (R9)
+	VMOVUPS    Y3, 32(R9)
+	VMOVUPS    Y1, 64(R9)
+	VMOVUPS    Y4, 96(R9)
+	VMASKMOVPS Y2, Y6, 128(R9)
+	VMASKMOVPS Y5, Y7, 160(R9)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
 	VZEROUPPER
 	RET
 
-// func columnAVX2_6(p *float32)
-// Requires: AVX, FMA3
-TEXT ·columnAVX2_6(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	MOVQ    (AX), CX
-	MOVQ    32(AX), DX
-	MOVQ    56(AX), BX
-	MOVQ    72(AX), SI
-	MOVQ    SI, DI
-	ADDQ    SI, DI
-	ADDQ    SI, DI
-	MOVQ    SI, R8
-	ADDQ    SI, R8
-	ADDQ    SI, R8
-	ADDQ    SI, R8
-	ADDQ    SI, R8
-	MOVQ    80(AX), R9
-	MOVQ    $0x00000008, R10
-	SUBQ    88(AX), R10
-	LEAQ    laneMasks<>+0(SB), R11
-	VMOVUPS (R11)(R10*4), Y0
+// func pairTileAVX2_1x4(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_1x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
-group:
-	MOVQ         48(AX), R10
-	VBROADCASTSS (R10), Y1
-	VMOVAPS      Y1, Y2
-	VMOVAPS      Y1, Y3
-	VMOVAPS      Y1, Y4
-	VMOVAPS      Y1, Y5
-	VMOVAPS      Y1, Y6
-	MOVQ         8(AX), R11
-	MOVQ         16(AX), R12
-	MOVQ         24(AX), R13
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
+
+tile:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Y0
+	VMOVAPS      Y0, Y1
+	VMOVAPS      Y0, Y2
+	VMOVAPS      Y0, Y3
+	VBROADCASTSS (R9), Y4
+	VMOVAPS      Y4, Y5
+	VMOVAPS      Y4, Y6
+	VMOVAPS      Y4, Y7
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
 
 step:
-	MOVQ         (R11), R10
-	ADDQ         CX, R10
-	VBROADCASTSS (R13), Y7
-	VFMADD231PS  (R10), Y7, Y1
-	VFMADD231PS  (R10)(SI*1), Y7, Y2
-	VFMADD231PS  (R10)(SI*2), Y7, Y3
-	VFMADD231PS  (R10)(DI*1), Y7, Y4
-	VFMADD231PS  (R10)(SI*4), Y7, Y5
-	VFMADD231PS  (R10)(R8*1), Y7, Y6
-	ADDQ         $0x04, R13
-	ADDQ         $0x08, R11
-	DECQ         R12
-	JNZ          step
-	VBROADCASTSS 96(AX), Y7
-	VMAXPS       Y1, Y7, Y1
-	VMAXPS       Y2, Y7, Y2
-	VMAXPS       Y3, Y7, Y3
-	VMAXPS       Y4, Y7, Y4
-	VMAXPS       Y5, Y7, Y5
-	VMAXPS       Y6, Y7, Y6
-	VBROADCASTSS 100(AX), Y7
-	VMINPS       Y1, Y7, Y1
-	VMINPS       Y2, Y7, Y2
-	VMINPS       Y3, Y7, Y3
-	VMINPS       Y4, Y7, Y4
-	VMINPS       Y5, Y7, Y5
-	VMINPS       Y6, Y7, Y6
-	CMPQ         88(AX), $0x08
-	JNE          masked
-	VMOVUPS      Y1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Y2, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Y3, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Y4, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Y5, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Y6, (DX)
-	ADDQ         R9, DX
-	JMP          stored
-
-masked:
-	VMASKMOVPS Y1, Y0, (DX)
-	ADDQ       R9, DX
-	VMASKMOVPS Y2, Y0, (DX)
-	ADDQ       R9, DX
-	VMASKMOVPS Y3, Y0, (DX)
-	ADDQ       R9, DX
-	VMASKMOVPS Y4, Y0, (DX)
-	ADDQ       R9, DX
-	VMASKMOVPS Y5, Y0, (DX)
-	ADDQ       R9, DX
-	VMASKMOVPS Y6, Y0, (DX)
-	ADDQ       R9, DX
-
-stored:
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	DECQ BX
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func columnAVX2_7(p *float32)
-// Requires: AVX, FMA3
-TEXT ·columnAVX2_7(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	MOVQ    (AX), CX
-	MOVQ    32(AX), DX
-	MOVQ    56(AX), BX
-	MOVQ    72(AX), SI
-	MOVQ    SI, DI
-	ADDQ    SI, DI
-	ADDQ    SI, DI
-	MOVQ    SI, R8
-	ADDQ    SI, R8
-	ADDQ    SI, R8
-	ADDQ    SI, R8
-	ADDQ    SI, R8
-	MOVQ    80(AX), R9
-	MOVQ    $0x00000008, R10
-	SUBQ    88(AX), R10
-	LEAQ    laneMasks<>+0(SB), R11
-	VMOVUPS (R11)(R10*4), Y0
-
-group:
-	MOVQ         48(AX), R10
-	VBROADCASTSS (R10), Y1
-	VMOVAPS      Y1, Y2
-	VMOVAPS      Y1, Y3
-	VMOVAPS      Y1, Y4
-	VMOVAPS      Y1, Y5
-	VMOVAPS      Y1, Y6
-	VMOVAPS      Y1, Y7
-	MOVQ         8(AX), R11
-	MOVQ         16(AX), R12
-	MOVQ         24(AX), R13
-
-step:
-	MOVQ         (R11), R10
-	ADDQ         CX, R10
-	VBROADCASTSS (R13), Y8
-	VFMADD231PS  (R10), Y8, Y1
-	VFMADD231PS  (R10)(SI*1), Y8, Y2
-	VFMADD231PS  (R10)(SI*2), Y8, Y3
-	VFMADD231PS  (R10)(DI*1), Y8, Y4
-	VFMADD231PS  (R10)(SI*4), Y8, Y5
-	VFMADD231PS  (R10)(R8*1), Y8, Y6
-	VFMADD231PS  (R10)(DI*2), Y8, Y7
-	ADDQ         $0x04, R13
-	ADDQ         $0x08, R11
-	DECQ         R12
+	MOVQ         (R10), R9
+	ADDQ         SI, R9
+	VBROADCASTSS (R12), Y8
+	VBROADCASTSS 4(R12), Y9
+	VMOVUPS      (R9), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y4
+	VMOVUPS      32(R9), Y10
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y10, Y9, Y5
+	VMOVUPS      64(R9), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VMOVUPS      96(R9), Y10
+	VFMADD231PS  Y10, Y8, Y3
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
 	JNZ          step
 	VBROADCASTSS 96(AX), Y8
+	VMAXPS       Y0, Y8, Y0
 	VMAXPS       Y1, Y8, Y1
 	VMAXPS       Y2, Y8, Y2
 	VMAXPS       Y3, Y8, Y3
@@ -4739,6 +4584,7 @@ step:
 	VMAXPS       Y6, Y8, Y6
 	VMAXPS       Y7, Y8, Y7
 	VBROADCASTSS 100(AX), Y8
+	VMINPS       Y0, Y8, Y0
 	VMINPS       Y1, Y8, Y1
 	VMINPS       Y2, Y8, Y2
 	VMINPS       Y3, Y8, Y3
@@ -4746,1985 +4592,1583 @@ step:
 	VMINPS       Y5, Y8, Y5
 	VMINPS       Y6, Y8, Y6
 	VMINPS       Y7, Y8, Y7
-	CMPQ         88(AX), $0x08
-	JNE          masked
-	VMOVUPS      Y1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Y2, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Y3, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Y4, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Y5, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Y6, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Y7, (DX)
-	ADDQ         R9, DX
-	JMP          stored
+	MOVQ         DI, R9
+	VUNPCKLPS    Y4, Y0, Y8
+	VUNPCKHPS    Y4, Y0, Y4
+	VPERM2F128   $0x20, Y4, Y8, Y0
+	VPERM2F128   $0x31, Y4, Y8, Y4
+	VUNPCKLPS    Y5, Y1, Y8
+	VUNPCKHPS    Y5, Y1, Y5
+	VPERM2F128   $0x20, Y5, Y8, Y1
+	VPERM2F128   $0x31, Y5, Y8, Y5
+	VUNPCKLPS    Y6, Y2, Y8
+	VUNPCKHPS    Y6, Y2, Y6
+	VPERM2F128   $0x20, Y6, Y8, Y2
+	VPERM2F128   $0x31, Y6, Y8, Y6
+	VUNPCKLPS    Y7, Y3, Y8
+	VUNPCKHPS    Y7, Y3, Y7
+	VPERM2F128   $0x20, Y7, Y8, Y3
+	VPERM2F128   $0x31, Y7, Y8, Y7
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y4, 32(R9)
+	VMOVUPS      Y1, 64(R9)
+	VMOVUPS      Y5, 96(R9)
+	VMOVUPS      Y2, 128(R9)
+	VMOVUPS      Y6, 160(R9)
+	VMOVUPS      Y3, 192(R9)
+	VMOVUPS      Y7, 224(R9)
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000100, DI
+	DECQ         R8
+	JMP          tile
 
-masked:
-	VMASKMOVPS Y1, Y0, (DX)
-	ADDQ       R9, DX
-	VMASKMOVPS Y2, Y0, (DX)
-	ADDQ       R9, DX
-	VMASKMOVPS Y3, Y0, (DX)
-	ADDQ       R9, DX
-	VMASKMOVPS Y4, Y0, (DX)
-	ADDQ       R9, DX
-	VMASKMOVPS Y5, Y0, (DX)
-	ADDQ       R9, DX
-	VMASKMOVPS Y6, Y0, (DX)
-	ADDQ       R9, DX
-	VMASKMOVPS Y7, Y0, (DX)
-	ADDQ       R9, DX
-
-stored:
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	DECQ BX
-	JNZ  group
+last:
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	MOVQ       $0x00000008, DI
+	CMPQ       SI, DI
+	CMOVQGT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y8
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	SUBQ       $0x08, SI
+	CMOVQLT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y9
+	VMOVUPS    Y0, (R9)
+	VMOVUPS    Y4, 32(R9)
+	VMOVUPS    Y1, 64(R9)
+	VMOVUPS    Y5, 96(R9)
+	VMOVUPS    Y2, 128(R9)
+	VMOVUPS    Y6, 160(R9)
+	VMASKMOVPS Y3, Y8, 192(R9)
+	VMASKMOVPS Y7, Y9, 224(R9)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
 	VZEROUPPER
 	RET
 
-// func columnAVX2_8(p *float32)
-// Requires: AVX, FMA3
-TEXT ·columnAVX2_8(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	MOVQ    (AX), CX
-	MOVQ    32(AX), DX
-	MOVQ    56(AX), BX
-	MOVQ    72(AX), SI
-	MOVQ    SI, DI
-	ADDQ    SI, DI
-	ADDQ    SI, DI
-	MOVQ    SI, R8
-	ADDQ    SI, R8
-	ADDQ    SI, R8
-	ADDQ    SI, R8
-	ADDQ    SI, R8
-	MOVQ    SI, R9
-	ADDQ    SI, R9
-	ADDQ    SI, R9
-	ADDQ    SI, R9
-	ADDQ    SI, R9
-	ADDQ    SI, R9
-	ADDQ    SI, R9
-	MOVQ    80(AX), R10
-	MOVQ    $0x00000008, R11
-	SUBQ    88(AX), R11
-	LEAQ    laneMasks<>+0(SB), R12
-	VMOVUPS (R12)(R11*4), Y0
+// func pairTileAVX2_1x5(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_1x5(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
-group:
-	MOVQ         48(AX), R11
-	VBROADCASTSS (R11), Y1
-	VMOVAPS      Y1, Y2
-	VMOVAPS      Y1, Y3
-	VMOVAPS      Y1, Y4
-	VMOVAPS      Y1, Y5
-	VMOVAPS      Y1, Y6
-	VMOVAPS      Y1, Y7
-	VMOVAPS      Y1, Y8
-	MOVQ         8(AX), R12
-	MOVQ         16(AX), R13
-	MOVQ         24(AX), R14
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
+
+tile:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Y0
+	VMOVAPS      Y0, Y1
+	VMOVAPS      Y0, Y2
+	VMOVAPS      Y0, Y3
+	VMOVAPS      Y0, Y4
+	VBROADCASTSS (R9), Y5
+	VMOVAPS      Y5, Y6
+	VMOVAPS      Y5, Y7
+	VMOVAPS      Y5, Y8
+	VMOVAPS      Y5, Y9
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
 
 step:
-	MOVQ         (R12), R11
-	ADDQ         CX, R11
-	VBROADCASTSS (R14), Y9
-	VFMADD231PS  (R11), Y9, Y1
-	VFMADD231PS  (R11)(SI*1), Y9, Y2
-	VFMADD231PS  (R11)(SI*2), Y9, Y3
-	VFMADD231PS  (R11)(DI*1), Y9, Y4
-	VFMADD231PS  (R11)(SI*4), Y9, Y5
-	VFMADD231PS  (R11)(R8*1), Y9, Y6
-	VFMADD231PS  (R11)(DI*2), Y9, Y7
-	VFMADD231PS  (R11)(R9*1), Y9, Y8
-	ADDQ         $0x04, R14
+	MOVQ         (R10), R9
+	ADDQ         SI, R9
+	VBROADCASTSS (R12), Y10
+	VBROADCASTSS 4(R12), Y11
+	VMOVUPS      (R9), Y12
+	VFMADD231PS  Y12, Y10, Y0
+	VFMADD231PS  Y12, Y11, Y5
+	VMOVUPS      32(R9), Y12
+	VFMADD231PS  Y12, Y10, Y1
+	VFMADD231PS  Y12, Y11, Y6
+	VMOVUPS      64(R9), Y12
+	VFMADD231PS  Y12, Y10, Y2
+	VFMADD231PS  Y12, Y11, Y7
+	VMOVUPS      96(R9), Y12
+	VFMADD231PS  Y12, Y10, Y3
+	VFMADD231PS  Y12, Y11, Y8
+	VMOVUPS      128(R9), Y12
+	VFMADD231PS  Y12, Y10, Y4
+	VFMADD231PS  Y12, Y11, Y9
 	ADDQ         $0x08, R12
-	DECQ         R13
-	JNZ          step
-	VBROADCASTSS 96(AX), Y9
-	VMAXPS       Y1, Y9, Y1
-	VMAXPS       Y2, Y9, Y2
-	VMAXPS       Y3, Y9, Y3
-	VMAXPS       Y4, Y9, Y4
-	VMAXPS       Y5, Y9, Y5
-	VMAXPS       Y6, Y9, Y6
-	VMAXPS       Y7, Y9, Y7
-	VMAXPS       Y8, Y9, Y8
-	VBROADCASTSS 100(AX), Y9
-	VMINPS       Y1, Y9, Y1
-	VMINPS       Y2, Y9, Y2
-	VMINPS       Y3, Y9, Y3
-	VMINPS       Y4, Y9, Y4
-	VMINPS       Y5, Y9, Y5
-	VMINPS       Y6, Y9, Y6
-	VMINPS       Y7, Y9, Y7
-	VMINPS       Y8, Y9, Y8
-	CMPQ         88(AX), $0x08
-	JNE          masked
-	VMOVUPS      Y1, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Y2, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Y3, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Y4, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Y5, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Y6, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Y7, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Y8, (DX)
-	ADDQ         R10, DX
-	JMP          stored
-
-masked:
-	VMASKMOVPS Y1, Y0, (DX)
-	ADDQ       R10, DX
-	VMASKMOVPS Y2, Y0, (DX)
-	ADDQ       R10, DX
-	VMASKMOVPS Y3, Y0, (DX)
-	ADDQ       R10, DX
-	VMASKMOVPS Y4, Y0, (DX)
-	ADDQ       R10, DX
-	VMASKMOVPS Y5, Y0, (DX)
-	ADDQ       R10, DX
-	VMASKMOVPS Y6, Y0, (DX)
-	ADDQ       R10, DX
-	VMASKMOVPS Y7, Y0, (DX)
-	ADDQ       R10, DX
-	VMASKMOVPS Y8, Y0, (DX)
-	ADDQ       R10, DX
-
-stored:
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	ADDQ SI, CX
-	DECQ BX
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func winoInWideAVX2(p *float32)
-// Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·winoInWideAVX2(SB), NOSPLIT, $0-8
-	MOVQ p+0(FP), AX
-	MOVQ (AX), CX
-	MOVQ 40(AX), DX
-	MOVQ 16(AX), BX
-	ADDQ (BX), CX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (DX)(DX*4), SI
-	MOVQ 8(AX), DI
-	MOVQ 64(AX), R8
-	LEAQ (R8)(R8*2), R9
-	LEAQ (R8)(R8*4), R10
-	MOVQ 32(AX), R11
-	MOVQ 48(AX), R13
-	ADDQ R13, R13
-
-channel:
-	LEAQ         (CX)(R13*1), R12
-	ADDQ         DX, R12
-	ADDQ         DX, R12
-	PREFETCHT0   4(R12)
-	PREFETCHT0   36(R12)
-	PREFETCHT0   68(R12)
-	PREFETCHT0   100(R12)
-	ADDQ         DX, R12
-	PREFETCHT0   4(R12)
-	PREFETCHT0   36(R12)
-	PREFETCHT0   68(R12)
-	PREFETCHT0   100(R12)
-	ADDQ         DX, R12
-	PREFETCHT0   4(R12)
-	PREFETCHT0   36(R12)
-	PREFETCHT0   68(R12)
-	PREFETCHT0   100(R12)
-	ADDQ         DX, R12
-	PREFETCHT0   4(R12)
-	PREFETCHT0   36(R12)
-	PREFETCHT0   68(R12)
-	PREFETCHT0   100(R12)
-	VMOVUPS      (CX)(DX*4), Y0
-	VMOVUPS      (CX)(DX*2), Y1
-	VSUBPS       Y1, Y0, Y0
-	VMOVUPS      (CX)(BX*1), Y1
-	VMOVUPS      (CX)(DX*1), Y2
-	VSUBPS       Y2, Y1, Y1
-	VMOVUPS      (CX), Y2
-	VMOVUPS      (CX)(DX*2), Y3
-	VSUBPS       Y3, Y2, Y2
-	VMOVUPS      (CX)(SI*1), Y3
-	VMOVUPS      (CX)(BX*1), Y4
-	VSUBPS       Y4, Y3, Y3
-	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y2
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y3
-	VMOVUPS      32(CX)(DX*4), Y0
-	VMOVUPS      32(CX)(DX*2), Y1
-	VSUBPS       Y1, Y0, Y0
-	VMOVUPS      32(CX)(BX*1), Y1
-	VMOVUPS      32(CX)(DX*1), Y4
-	VSUBPS       Y4, Y1, Y1
-	VMOVUPS      32(CX), Y4
-	VMOVUPS      32(CX)(DX*2), Y5
-	VSUBPS       Y5, Y4, Y4
-	VMOVUPS      32(CX)(SI*1), Y5
-	VMOVUPS      32(CX)(BX*1), Y6
-	VSUBPS       Y6, Y5, Y5
-	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y4
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y5
-	VMOVUPS      64(CX)(DX*4), Y0
-	VMOVUPS      64(CX)(DX*2), Y1
-	VSUBPS       Y1, Y0, Y0
-	VMOVUPS      64(CX)(BX*1), Y1
-	VMOVUPS      64(CX)(DX*1), Y6
-	VSUBPS       Y6, Y1, Y1
-	VMOVUPS      64(CX), Y6
-	VMOVUPS      64(CX)(DX*2), Y7
-	VSUBPS       Y7, Y6, Y6
-	VMOVUPS      64(CX)(SI*1), Y7
-	VMOVUPS      64(CX)(BX*1), Y8
-	VSUBPS       Y8, Y7, Y7
-	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y6
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y7
-	VMOVUPS      96(CX)(DX*4), Y0
-	VMOVUPS      96(CX)(DX*2), Y1
-	VSUBPS       Y1, Y0, Y0
-	VMOVUPS      96(CX)(BX*1), Y1
-	VMOVUPS      96(CX)(DX*1), Y8
-	VSUBPS       Y8, Y1, Y1
-	VMOVUPS      96(CX), Y8
-	VMOVUPS      96(CX)(DX*2), Y9
-	VSUBPS       Y9, Y8, Y8
-	VMOVUPS      96(CX)(SI*1), Y9
-	VMOVUPS      96(CX)(BX*1), Y10
-	VSUBPS       Y10, Y9, Y9
-	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y8
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y9
-	VMOVUPS      128(CX)(DX*4), Y0
-	VMOVUPS      128(CX)(DX*2), Y1
-	VSUBPS       Y1, Y0, Y0
-	VMOVUPS      128(CX)(BX*1), Y1
-	VMOVUPS      128(CX)(DX*1), Y10
-	VSUBPS       Y10, Y1, Y1
-	VMOVUPS      128(CX), Y10
-	VMOVUPS      128(CX)(DX*2), Y11
-	VSUBPS       Y11, Y10, Y10
-	VMOVUPS      128(CX)(SI*1), Y11
-	VMOVUPS      128(CX)(BX*1), Y12
-	VSUBPS       Y12, Y11, Y11
-	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y10
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y11
-	VUNPCKLPS    Y4, Y2, Y0
-	VUNPCKLPS    Y8, Y6, Y1
-	VUNPCKHPS    Y4, Y2, Y2
-	VUNPCKHPS    Y8, Y6, Y4
-	VUNPCKLPD    Y1, Y0, Y6
-	VUNPCKHPD    Y1, Y0, Y0
-	VUNPCKLPD    Y4, Y2, Y1
-	VUNPCKHPD    Y4, Y2, Y2
-	VPALIGNR     $0x04, Y6, Y10, Y4
-	VPERM2F128   $0x21, Y4, Y6, Y4
-	VPSRLDQ      $0x04, Y10, Y8
-	VPALIGNR     $0x04, Y0, Y8, Y8
-	VPERM2F128   $0x21, Y8, Y0, Y8
-	MOVQ         DI, R12
-	VSUBPS       Y1, Y4, Y10
-	VSUBPS       Y0, Y2, Y12
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y4
-	VSUBPS       Y1, Y6, Y6
-	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y10, Y6
-	VMOVUPS      Y6, (R12)
-	VSUBPS       Y2, Y8, Y8
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y0, Y2
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y12, Y8
-	VMOVUPS      Y8, (R12)(R10*1)
-	VADDPS       Y2, Y4, Y0
-	VMOVUPS      Y0, (R12)(R8*1)
-	VSUBPS       Y2, Y4, Y4
-	VMOVUPS      Y4, (R12)(R8*2)
-	VMOVAPS      Y10, Y0
-	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y12, Y0
-	VMOVUPS      Y0, (R12)(R9*1)
-	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y12, Y10
-	VMOVUPS      Y10, (R12)(R8*4)
-	VUNPCKLPS    Y5, Y3, Y0
-	VUNPCKLPS    Y9, Y7, Y1
-	VUNPCKHPS    Y5, Y3, Y2
-	VUNPCKHPS    Y9, Y7, Y3
-	VUNPCKLPD    Y1, Y0, Y4
-	VUNPCKHPD    Y1, Y0, Y0
-	VUNPCKLPD    Y3, Y2, Y1
-	VUNPCKHPD    Y3, Y2, Y2
-	VPALIGNR     $0x04, Y4, Y11, Y3
-	VPERM2F128   $0x21, Y3, Y4, Y3
-	VPSRLDQ      $0x04, Y11, Y5
-	VPALIGNR     $0x04, Y0, Y5, Y5
-	VPERM2F128   $0x21, Y5, Y0, Y5
-	LEAQ         (DI)(R9*8), R12
-	LEAQ         (R12)(R9*2), R12
-	VSUBPS       Y1, Y3, Y6
-	VSUBPS       Y0, Y2, Y7
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y3
-	VSUBPS       Y1, Y4, Y4
-	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y6, Y4
-	VMOVUPS      Y4, (R12)
-	VSUBPS       Y2, Y5, Y5
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y0, Y2
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y7, Y5
-	VMOVUPS      Y5, (R12)(R10*1)
-	VADDPS       Y2, Y3, Y0
-	VMOVUPS      Y0, (R12)(R8*1)
-	VSUBPS       Y2, Y3, Y3
-	VMOVUPS      Y3, (R12)(R8*2)
-	VMOVAPS      Y6, Y0
-	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y0
-	VMOVUPS      Y0, (R12)(R9*1)
-	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y6
-	VMOVUPS      Y6, (R12)(R8*4)
-	VMOVUPS      (CX)(DX*4), Y0
-	VMOVUPS      (CX)(BX*1), Y1
-	VMOVUPS      (CX)(DX*2), Y2
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y0
-	VMOVUPS      (CX)(DX*1), Y2
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y1
-	VADDPS       Y1, Y0, Y2
-	VSUBPS       Y1, Y0, Y0
-	VMOVUPS      32(CX)(DX*4), Y1
-	VMOVUPS      32(CX)(BX*1), Y3
-	VMOVUPS      32(CX)(DX*2), Y4
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y1
-	VMOVUPS      32(CX)(DX*1), Y4
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y3
-	VADDPS       Y3, Y1, Y4
-	VSUBPS       Y3, Y1, Y1
-	VMOVUPS      64(CX)(DX*4), Y3
-	VMOVUPS      64(CX)(BX*1), Y5
-	VMOVUPS      64(CX)(DX*2), Y6
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y6, Y3
-	VMOVUPS      64(CX)(DX*1), Y6
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y6, Y5
-	VADDPS       Y5, Y3, Y6
-	VSUBPS       Y5, Y3, Y3
-	VMOVUPS      96(CX)(DX*4), Y5
-	VMOVUPS      96(CX)(BX*1), Y7
-	VMOVUPS      96(CX)(DX*2), Y8
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y5
-	VMOVUPS      96(CX)(DX*1), Y8
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y7
-	VADDPS       Y7, Y5, Y8
-	VSUBPS       Y7, Y5, Y5
-	VMOVUPS      128(CX)(DX*4), Y7
-	VMOVUPS      128(CX)(BX*1), Y9
-	VMOVUPS      128(CX)(DX*2), Y10
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y10, Y7
-	VMOVUPS      128(CX)(DX*1), Y10
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y10, Y9
-	VADDPS       Y9, Y7, Y10
-	VSUBPS       Y9, Y7, Y7
-	VUNPCKLPS    Y4, Y2, Y9
-	VUNPCKLPS    Y8, Y6, Y11
-	VUNPCKHPS    Y4, Y2, Y2
-	VUNPCKHPS    Y8, Y6, Y4
-	VUNPCKLPD    Y11, Y9, Y6
-	VUNPCKHPD    Y11, Y9, Y8
-	VUNPCKLPD    Y4, Y2, Y9
-	VUNPCKHPD    Y4, Y2, Y2
-	VPALIGNR     $0x04, Y6, Y10, Y4
-	VPERM2F128   $0x21, Y4, Y6, Y4
-	VPSRLDQ      $0x04, Y10, Y10
-	VPALIGNR     $0x04, Y8, Y10, Y10
-	VPERM2F128   $0x21, Y10, Y8, Y10
-	LEAQ         (DI)(R9*2), R12
-	VSUBPS       Y9, Y4, Y11
-	VSUBPS       Y8, Y2, Y12
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y9, Y4
-	VSUBPS       Y9, Y6, Y6
-	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y11, Y6
-	VMOVUPS      Y6, (R12)
-	VSUBPS       Y2, Y10, Y10
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y2
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y12, Y10
-	VMOVUPS      Y10, (R12)(R10*1)
-	VADDPS       Y2, Y4, Y6
-	VMOVUPS      Y6, (R12)(R8*1)
-	VSUBPS       Y2, Y4, Y4
-	VMOVUPS      Y4, (R12)(R8*2)
-	VMOVAPS      Y11, Y2
-	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y12, Y2
-	VMOVUPS      Y2, (R12)(R9*1)
-	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y12, Y11
-	VMOVUPS      Y11, (R12)(R8*4)
-	VUNPCKLPS    Y1, Y0, Y2
-	VUNPCKLPS    Y5, Y3, Y4
-	VUNPCKHPS    Y1, Y0, Y0
-	VUNPCKHPS    Y5, Y3, Y1
-	VUNPCKLPD    Y4, Y2, Y3
-	VUNPCKHPD    Y4, Y2, Y2
-	VUNPCKLPD    Y1, Y0, Y4
-	VUNPCKHPD    Y1, Y0, Y0
-	VPALIGNR     $0x04, Y3, Y7, Y1
-	VPERM2F128   $0x21, Y1, Y3, Y1
-	VPSRLDQ      $0x04, Y7, Y5
-	VPALIGNR     $0x04, Y2, Y5, Y5
-	VPERM2F128   $0x21, Y5, Y2, Y5
-	LEAQ         (DI)(R9*4), R12
-	VSUBPS       Y4, Y1, Y6
-	VSUBPS       Y2, Y0, Y7
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y1
-	VSUBPS       Y4, Y3, Y3
-	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y6, Y3
-	VMOVUPS      Y3, (R12)
-	VSUBPS       Y0, Y5, Y5
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y0
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y7, Y5
-	VMOVUPS      Y5, (R12)(R10*1)
-	VADDPS       Y0, Y1, Y2
-	VMOVUPS      Y2, (R12)(R8*1)
-	VSUBPS       Y0, Y1, Y1
-	VMOVUPS      Y1, (R12)(R8*2)
-	VMOVAPS      Y6, Y0
-	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y0
-	VMOVUPS      Y0, (R12)(R9*1)
-	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y6
-	VMOVUPS      Y6, (R12)(R8*4)
-	VMOVUPS      (CX)(DX*4), Y0
-	VMOVUPS      (CX)(DX*2), Y1
-	VSUBPS       Y1, Y0, Y0
-	VMOVUPS      (CX)(BX*1), Y1
-	VMOVUPS      (CX)(DX*1), Y2
-	VSUBPS       Y2, Y1, Y1
-	VMOVAPS      Y0, Y2
-	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y1, Y2
-	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y1, Y0
-	VMOVUPS      32(CX)(DX*4), Y1
-	VMOVUPS      32(CX)(DX*2), Y3
-	VSUBPS       Y3, Y1, Y1
-	VMOVUPS      32(CX)(BX*1), Y3
-	VMOVUPS      32(CX)(DX*1), Y4
-	VSUBPS       Y4, Y3, Y3
-	VMOVAPS      Y1, Y4
-	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y3, Y4
-	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y3, Y1
-	VMOVUPS      64(CX)(DX*4), Y3
-	VMOVUPS      64(CX)(DX*2), Y5
-	VSUBPS       Y5, Y3, Y3
-	VMOVUPS      64(CX)(BX*1), Y5
-	VMOVUPS      64(CX)(DX*1), Y6
-	VSUBPS       Y6, Y5, Y5
-	VMOVAPS      Y3, Y6
-	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y5, Y6
-	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y5, Y3
-	VMOVUPS      96(CX)(DX*4), Y5
-	VMOVUPS      96(CX)(DX*2), Y7
-	VSUBPS       Y7, Y5, Y5
-	VMOVUPS      96(CX)(BX*1), Y7
-	VMOVUPS      96(CX)(DX*1), Y8
-	VSUBPS       Y8, Y7, Y7
-	VMOVAPS      Y5, Y8
-	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y8
-	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y5
-	VMOVUPS      128(CX)(DX*4), Y7
-	VMOVUPS      128(CX)(DX*2), Y9
-	VSUBPS       Y9, Y7, Y7
-	VMOVUPS      128(CX)(BX*1), Y9
-	VMOVUPS      128(CX)(DX*1), Y10
-	VSUBPS       Y10, Y9, Y9
-	VMOVAPS      Y7, Y10
-	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y9, Y10
-	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y9, Y7
-	VUNPCKLPS    Y4, Y2, Y9
-	VUNPCKLPS    Y8, Y6, Y11
-	VUNPCKHPS    Y4, Y2, Y2
-	VUNPCKHPS    Y8, Y6, Y4
-	VUNPCKLPD    Y11, Y9, Y6
-	VUNPCKHPD    Y11, Y9, Y8
-	VUNPCKLPD    Y4, Y2, Y9
-	VUNPCKHPD    Y4, Y2, Y2
-	VPALIGNR     $0x04, Y6, Y10, Y4
-	VPERM2F128   $0x21, Y4, Y6, Y4
-	VPSRLDQ      $0x04, Y10, Y10
-	VPALIGNR     $0x04, Y8, Y10, Y10
-	VPERM2F128   $0x21, Y10, Y8, Y10
-	LEAQ         (DI)(R9*2), R12
-	LEAQ         (R12)(R9*4), R12
-	VSUBPS       Y9, Y4, Y11
-	VSUBPS       Y8, Y2, Y12
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y9, Y4
-	VSUBPS       Y9, Y6, Y6
-	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y11, Y6
-	VMOVUPS      Y6, (R12)
-	VSUBPS       Y2, Y10, Y10
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y2
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y12, Y10
-	VMOVUPS      Y10, (R12)(R10*1)
-	VADDPS       Y2, Y4, Y6
-	VMOVUPS      Y6, (R12)(R8*1)
-	VSUBPS       Y2, Y4, Y4
-	VMOVUPS      Y4, (R12)(R8*2)
-	VMOVAPS      Y11, Y2
-	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y12, Y2
-	VMOVUPS      Y2, (R12)(R9*1)
-	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y12, Y11
-	VMOVUPS      Y11, (R12)(R8*4)
-	VUNPCKLPS    Y1, Y0, Y2
-	VUNPCKLPS    Y5, Y3, Y4
-	VUNPCKHPS    Y1, Y0, Y0
-	VUNPCKHPS    Y5, Y3, Y1
-	VUNPCKLPD    Y4, Y2, Y3
-	VUNPCKHPD    Y4, Y2, Y2
-	VUNPCKLPD    Y1, Y0, Y4
-	VUNPCKHPD    Y1, Y0, Y0
-	VPALIGNR     $0x04, Y3, Y7, Y1
-	VPERM2F128   $0x21, Y1, Y3, Y1
-	VPSRLDQ      $0x04, Y7, Y5
-	VPALIGNR     $0x04, Y2, Y5, Y5
-	VPERM2F128   $0x21, Y5, Y2, Y5
-	LEAQ         (DI)(R9*8), R12
-	VSUBPS       Y4, Y1, Y6
-	VSUBPS       Y2, Y0, Y7
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y1
-	VSUBPS       Y4, Y3, Y3
-	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y6, Y3
-	VMOVUPS      Y3, (R12)
-	VSUBPS       Y0, Y5, Y5
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y0
-	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y7, Y5
-	VMOVUPS      Y5, (R12)(R10*1)
-	VADDPS       Y0, Y1, Y2
-	VMOVUPS      Y2, (R12)(R8*1)
-	VSUBPS       Y0, Y1, Y1
-	VMOVUPS      Y1, (R12)(R8*2)
-	VMOVAPS      Y6, Y0
-	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y0
-	VMOVUPS      Y0, (R12)(R9*1)
-	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y6
-	VMOVUPS      Y6, (R12)(R8*4)
-	ADDQ         48(AX), CX
-	ADDQ         56(AX), DI
+	ADDQ         $0x08, R10
 	DECQ         R11
-	JNZ          channel
+	JNZ          step
+	VBROADCASTSS 96(AX), Y10
+	VMAXPS       Y0, Y10, Y0
+	VMAXPS       Y1, Y10, Y1
+	VMAXPS       Y2, Y10, Y2
+	VMAXPS       Y3, Y10, Y3
+	VMAXPS       Y4, Y10, Y4
+	VMAXPS       Y5, Y10, Y5
+	VMAXPS       Y6, Y10, Y6
+	VMAXPS       Y7, Y10, Y7
+	VMAXPS       Y8, Y10, Y8
+	VMAXPS       Y9, Y10, Y9
+	VBROADCASTSS 100(AX), Y10
+	VMINPS       Y0, Y10, Y0
+	VMINPS       Y1, Y10, Y1
+	VMINPS       Y2, Y10, Y2
+	VMINPS       Y3, Y10, Y3
+	VMINPS       Y4, Y10, Y4
+	VMINPS       Y5, Y10, Y5
+	VMINPS       Y6, Y10, Y6
+	VMINPS       Y7, Y10, Y7
+	VMINPS       Y8, Y10, Y8
+	VMINPS       Y9, Y10, Y9
+	MOVQ         DI, R9
+	VUNPCKLPS    Y5, Y0, Y10
+	VUNPCKHPS    Y5, Y0, Y5
+	VPERM2F128   $0x20, Y5, Y10, Y0
+	VPERM2F128   $0x31, Y5, Y10, Y5
+	VUNPCKLPS    Y6, Y1, Y10
+	VUNPCKHPS    Y6, Y1, Y6
+	VPERM2F128   $0x20, Y6, Y10, Y1
+	VPERM2F128   $0x31, Y6, Y10, Y6
+	VUNPCKLPS    Y7, Y2, Y10
+	VUNPCKHPS    Y7, Y2, Y7
+	VPERM2F128   $0x20, Y7, Y10, Y2
+	VPERM2F128   $0x31, Y7, Y10, Y7
+	VUNPCKLPS    Y8, Y3, Y10
+	VUNPCKHPS    Y8, Y3, Y8
+	VPERM2F128   $0x20, Y8, Y10, Y3
+	VPERM2F128   $0x31, Y8, Y10, Y8
+	VUNPCKLPS    Y9, Y4, Y10
+	VUNPCKHPS    Y9, Y4, Y9
+	VPERM2F128   $0x20, Y9, Y10, Y4
+	VPERM2F128   $0x31, Y9, Y10, Y9
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y5, 32(R9)
+	VMOVUPS      Y1, 64(R9)
+	VMOVUPS      Y6, 96(R9)
+	VMOVUPS      Y2, 128(R9)
+	VMOVUPS      Y7, 160(R9)
+	VMOVUPS      Y3, 192(R9)
+	VMOVUPS      Y8, 224(R9)
+	VMOVUPS      Y4, 256(R9)
+	VMOVUPS      Y9, 288(R9)
+	ADDQ         $0x000000a0, SI
+	ADDQ         $0x00000140, DI
+	DECQ         R8
+	JMP          tile
+
+last:
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	MOVQ       $0x00000008, DI
+	CMPQ       SI, DI
+	CMOVQGT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y10
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	SUBQ       $0x08, SI
+	CMOVQLT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y11
+	VMOVUPS    Y0, (R9)
+	VMOVUPS    Y5, 32(R9)
+	VMOVUPS    Y1, 64(R9)
+	VMOVUPS    Y6, 96(R9)
+	VMOVUPS    Y2, 128(R9)
+	VMOVUPS    Y7, 160(R9)
+	VMOVUPS    Y3, 192(R9)
+	VMOVUPS    Y8, 224(R9)
+	VMASKMOVPS Y4, Y10, 256(R9)
+	VMASKMOVPS Y9, Y11, 288(R9)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
 	VZEROUPPER
 	RET
 
-DATA winoInWideAVX2_4<>+0(SB)/4, $0x40800000
-DATA winoInWideAVX2_4<>+4(SB)/4, $0x40800000
-DATA winoInWideAVX2_4<>+8(SB)/4, $0x40800000
-DATA winoInWideAVX2_4<>+12(SB)/4, $0x40800000
-DATA winoInWideAVX2_4<>+16(SB)/4, $0x40800000
-DATA winoInWideAVX2_4<>+20(SB)/4, $0x40800000
-DATA winoInWideAVX2_4<>+24(SB)/4, $0x40800000
-DATA winoInWideAVX2_4<>+28(SB)/4, $0x40800000
-GLOBL winoInWideAVX2_4<>(SB), RODATA|NOPTR, $32
-
-DATA winoInWideAVX2_2<>+0(SB)/4, $0x40000000
-DATA winoInWideAVX2_2<>+4(SB)/4, $0x40000000
-DATA winoInWideAVX2_2<>+8(SB)/4, $0x40000000
-DATA winoInWideAVX2_2<>+12(SB)/4, $0x40000000
-DATA winoInWideAVX2_2<>+16(SB)/4, $0x40000000
-DATA winoInWideAVX2_2<>+20(SB)/4, $0x40000000
-DATA winoInWideAVX2_2<>+24(SB)/4, $0x40000000
-DATA winoInWideAVX2_2<>+28(SB)/4, $0x40000000
-GLOBL winoInWideAVX2_2<>(SB), RODATA|NOPTR, $32
-
-// func winoInAVX2(p *float32)
-// Requires: AVX, FMA3
-TEXT ·winoInAVX2(SB), NOSPLIT, $0-8
-	MOVQ p+0(FP), AX
-
-channel:
-	MOVQ 16(AX), CX
-	MOVQ 24(AX), DX
-	MOVQ (CX), BX
-	ADDQ (AX), BX
-	MOVQ 8(CX), SI
-	ADDQ (AX), SI
-	MOVQ 16(CX), DI
-	ADDQ (AX), DI
-	MOVQ 24(CX), R8
-	ADDQ (AX), R8
-	ADDQ $0x20, CX
-	MOVQ 40(AX), R9
-	MOVQ $0x00000006, CX
-
-row:
-	VMOVUPS      (BX), Y0
-	VMOVUPS      (SI), Y1
-	VMOVUPS      (DI), Y2
-	VMOVUPS      (R8), Y3
-	VUNPCKLPS    Y1, Y0, Y4
-	VUNPCKLPS    Y3, Y2, Y5
-	VUNPCKHPS    Y1, Y0, Y0
-	VUNPCKHPS    Y3, Y2, Y1
-	VUNPCKLPD    Y5, Y4, Y2
-	VUNPCKHPD    Y5, Y4, Y3
-	VUNPCKLPD    Y1, Y0, Y4
-	VUNPCKHPD    Y1, Y0, Y0
-	VMOVUPS      16(BX), Y1
-	VMOVUPS      16(SI), Y5
-	VMOVUPS      16(DI), Y6
-	VMOVUPS      16(R8), Y7
-	VUNPCKLPS    Y5, Y1, Y1
-	VUNPCKLPS    Y7, Y6, Y5
-	VUNPCKLPD    Y5, Y1, Y6
-	VUNPCKHPD    Y5, Y1, Y1
-	VSUBPS       Y4, Y6, Y5
-	VSUBPS       Y3, Y0, Y7
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y4, Y6
-	VSUBPS       Y4, Y2, Y2
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y5, Y2
-	VMOVUPS      Y2, (DX)
-	VSUBPS       Y0, Y1, Y1
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y3, Y0
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y7, Y1
-	VMOVUPS      Y1, 160(DX)
-	VADDPS       Y0, Y6, Y1
-	VMOVUPS      Y1, 32(DX)
-	VSUBPS       Y0, Y6, Y6
-	VMOVUPS      Y6, 64(DX)
-	VMOVAPS      Y5, Y0
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y7, Y0
-	VMOVUPS      Y0, 96(DX)
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y7, Y5
-	VMOVUPS      Y5, 128(DX)
-	ADDQ         R9, BX
-	ADDQ         R9, SI
-	ADDQ         R9, DI
-	ADDQ         R9, R8
-	ADDQ         $0x000000c0, DX
-	DECQ         CX
-	JNZ          row
-	MOVQ         8(AX), CX
-	MOVQ         64(AX), DI
-	IMUL3Q       $0x06, DI, SI
-	LEAQ         (SI)(SI*2), R8
-	LEAQ         (SI)(SI*4), R9
-	MOVQ         24(AX), DX
-	MOVQ         $0x00000006, BX
-
-column:
-	VMOVUPS      (DX), Y0
-	VMOVUPS      192(DX), Y1
-	VMOVUPS      384(DX), Y2
-	VMOVUPS      576(DX), Y3
-	VMOVUPS      768(DX), Y4
-	VMOVUPS      960(DX), Y5
-	VSUBPS       Y2, Y4, Y6
-	VSUBPS       Y1, Y3, Y7
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y2, Y4
-	VSUBPS       Y2, Y0, Y0
-	VFMADD132PS  winoInAVX2_4<>+0(SB), Y6, Y0
-	VMOVUPS      Y0, (CX)
-	VSUBPS       Y3, Y5, Y5
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y1, Y3
-	VFNMADD231PS winoInAVX2_4<>+0(SB), Y7, Y5
-	VMOVUPS      Y5, (CX)(R9*1)
-	VADDPS       Y3, Y4, Y0
-	VMOVUPS      Y0, (CX)(SI*1)
-	VSUBPS       Y3, Y4, Y4
-	VMOVUPS      Y4, (CX)(SI*2)
-	VMOVAPS      Y6, Y0
-	VFMADD231PS  winoInAVX2_2<>+0(SB), Y7, Y0
-	VMOVUPS      Y0, (CX)(R8*1)
-	VFNMADD231PS winoInAVX2_2<>+0(SB), Y7, Y6
-	VMOVUPS      Y6, (CX)(SI*4)
-	ADDQ         DI, CX
-	ADDQ         $0x00000020, DX
-	DECQ         BX
-	JNZ          column
-	MOVQ         48(AX), CX
-	ADDQ         CX, (AX)
-	MOVQ         56(AX), CX
-	ADDQ         CX, 8(AX)
-	DECQ         32(AX)
-	JNZ          channel
-	VZEROUPPER
-	RET
-
-DATA winoInAVX2_4<>+0(SB)/4, $0x40800000
-DATA winoInAVX2_4<>+4(SB)/4, $0x40800000
-DATA winoInAVX2_4<>+8(SB)/4, $0x40800000
-DATA winoInAVX2_4<>+12(SB)/4, $0x40800000
-DATA winoInAVX2_4<>+16(SB)/4, $0x40800000
-DATA winoInAVX2_4<>+20(SB)/4, $0x40800000
-DATA winoInAVX2_4<>+24(SB)/4, $0x40800000
-DATA winoInAVX2_4<>+28(SB)/4, $0x40800000
-GLOBL winoInAVX2_4<>(SB), RODATA|NOPTR, $32
-
-DATA winoInAVX2_2<>+0(SB)/4, $0x40000000
-DATA winoInAVX2_2<>+4(SB)/4, $0x40000000
-DATA winoInAVX2_2<>+8(SB)/4, $0x40000000
-DATA winoInAVX2_2<>+12(SB)/4, $0x40000000
-DATA winoInAVX2_2<>+16(SB)/4, $0x40000000
-DATA winoInAVX2_2<>+20(SB)/4, $0x40000000
-DATA winoInAVX2_2<>+24(SB)/4, $0x40000000
-DATA winoInAVX2_2<>+28(SB)/4, $0x40000000
-GLOBL winoInAVX2_2<>(SB), RODATA|NOPTR, $32
-
-// func winoInUpAVX2(p *float32)
-// Requires: AVX, FMA3
-TEXT ·winoInUpAVX2(SB), NOSPLIT, $0-8
-	MOVQ p+0(FP), AX
-
-channel:
-	MOVQ 16(AX), CX
-	MOVQ 24(AX), DX
-	MOVQ (CX), BX
-	ADDQ (AX), BX
-	MOVQ 8(CX), SI
-	ADDQ (AX), SI
-	MOVQ 16(CX), DI
-	ADDQ (AX), DI
-	MOVQ 24(CX), R8
-	ADDQ (AX), R8
-	ADDQ $0x20, CX
-	MOVQ 40(AX), R9
-	MOVQ $0x00000004, CX
-
-row:
-	VMOVUPS      (BX), X0
-	VINSERTF128  $0x01, 8(BX), Y0, Y0
-	VMOVUPS      (SI), X1
-	VINSERTF128  $0x01, 8(SI), Y1, Y1
-	VMOVUPS      (DI), X2
-	VINSERTF128  $0x01, 8(DI), Y2, Y2
-	VMOVUPS      (R8), X3
-	VINSERTF128  $0x01, 8(R8), Y3, Y3
-	VUNPCKLPS    Y1, Y0, Y4
-	VUNPCKLPS    Y3, Y2, Y5
-	VUNPCKHPS    Y1, Y0, Y6
-	VUNPCKHPS    Y3, Y2, Y7
-	VUNPCKLPD    Y5, Y4, Y8
-	VUNPCKHPD    Y5, Y4, Y4
-	VUNPCKLPD    Y7, Y6, Y5
-	VUNPCKHPD    Y7, Y6, Y6
-	VFMADD132PS  winoInUpAVX2_4<>+0(SB), Y5, Y8
-	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y4, Y8
-	VMOVUPS      Y8, (DX)
-	VSUBPS       Y5, Y4, Y7
-	VMOVUPS      Y7, 64(DX)
-	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y5, Y6
-	VFMADD231PS  winoInUpAVX2_4<>+0(SB), Y4, Y6
-	VMOVUPS      Y6, 96(DX)
-	VFNMADD231PS winoInUpAVX2_4<>+0(SB), Y4, Y5
-	VMOVUPS      Y5, 32(DX)
-	ADDQ         R9, BX
-	ADDQ         R9, SI
-	ADDQ         R9, DI
-	ADDQ         R9, R8
-	ADDQ         $0x00000080, DX
-	DECQ         CX
-	JNZ          row
-	MOVQ         8(AX), CX
-	MOVQ         64(AX), DI
-	IMUL3Q       $0x04, DI, SI
-	LEAQ         (SI)(SI*2), R8
-	LEAQ         (SI)(SI*4), DX
-	MOVQ         24(AX), DX
-	MOVQ         $0x00000004, BX
-
-column:
-	VMOVUPS      (DX), Y4
-	VMOVUPS      128(DX), Y5
-	VMOVUPS      256(DX), Y6
-	VMOVUPS      384(DX), Y7
-	VFMADD132PS  winoInUpAVX2_4<>+0(SB), Y6, Y4
-	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y5, Y4
-	VMOVUPS      Y4, (CX)
-	VSUBPS       Y6, Y5, Y4
-	VMOVUPS      Y4, (CX)(SI*2)
-	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y6, Y7
-	VFMADD231PS  winoInUpAVX2_4<>+0(SB), Y5, Y7
-	VMOVUPS      Y7, (CX)(R8*1)
-	VFNMADD231PS winoInUpAVX2_4<>+0(SB), Y5, Y6
-	VMOVUPS      Y6, (CX)(SI*1)
-	ADDQ         DI, CX
-	ADDQ         $0x00000020, DX
-	DECQ         BX
-	JNZ          column
-	MOVQ         48(AX), CX
-	ADDQ         CX, (AX)
-	MOVQ         56(AX), CX
-	ADDQ         CX, 8(AX)
-	DECQ         32(AX)
-	JNZ          channel
-	VZEROUPPER
-	RET
-
-DATA winoInUpAVX2_4<>+0(SB)/4, $0x40800000
-DATA winoInUpAVX2_4<>+4(SB)/4, $0x40800000
-DATA winoInUpAVX2_4<>+8(SB)/4, $0x40800000
-DATA winoInUpAVX2_4<>+12(SB)/4, $0x40800000
-DATA winoInUpAVX2_4<>+16(SB)/4, $0x40800000
-DATA winoInUpAVX2_4<>+20(SB)/4, $0x40800000
-DATA winoInUpAVX2_4<>+24(SB)/4, $0x40800000
-DATA winoInUpAVX2_4<>+28(SB)/4, $0x40800000
-GLOBL winoInUpAVX2_4<>(SB), RODATA|NOPTR, $32
-
-DATA winoInUpAVX2_5<>+0(SB)/4, $0x40a00000
-DATA winoInUpAVX2_5<>+4(SB)/4, $0x40a00000
-DATA winoInUpAVX2_5<>+8(SB)/4, $0x40a00000
-DATA winoInUpAVX2_5<>+12(SB)/4, $0x40a00000
-DATA winoInUpAVX2_5<>+16(SB)/4, $0x40a00000
-DATA winoInUpAVX2_5<>+20(SB)/4, $0x40a00000
-DATA winoInUpAVX2_5<>+24(SB)/4, $0x40a00000
-DATA winoInUpAVX2_5<>+28(SB)/4, $0x40a00000
-GLOBL winoInUpAVX2_5<>(SB), RODATA|NOPTR, $32
-
-// func winoOutAVX2(p *float32)
-// Requires: AVX, FMA3, MMX+
-TEXT ·winoOutAVX2(SB), NOSPLIT, $0-8
+// func pairTileAVX2_1x6(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_1x6(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 32(AX), SI
-	MOVQ 16(AX), DI
-	MOVQ 40(AX), R8
-	MOVQ 64(AX), R9
-	LEAQ (R9)(R9*2), R10
-	ADDQ R10, R10
-	LEAQ (R10)(R10*2), R11
-	LEAQ (R10)(R10*4), R12
-	MOVQ 48(AX), R14
-	ADDQ R14, R14
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
-channel:
-	MOVQ         CX, R13
-	VMOVUPS      (R13)(R10*1), Y0
-	VADDPS       (R13)(R10*2), Y0, Y0
-	VMOVUPS      (R13)(R11*1), Y1
-	VADDPS       (R13)(R10*4), Y1, Y1
-	VADDPS       Y1, Y0, Y2
-	VADDPS       (R13), Y2, Y2
-	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y1, Y0
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y1
-	VADDPS       (R13)(R10*2), Y1, Y1
-	VMOVUPS      (R13)(R11*1), Y3
-	VADDPS       (R13)(R10*4), Y3, Y3
-	VADDPS       Y3, Y1, Y4
-	VADDPS       (R13), Y4, Y4
-	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y3, Y1
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y3
-	VADDPS       (R13)(R10*2), Y3, Y3
-	VMOVUPS      (R13)(R11*1), Y5
-	VADDPS       (R13)(R10*4), Y5, Y5
-	VADDPS       Y5, Y3, Y6
-	VADDPS       (R13), Y6, Y6
-	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y5, Y3
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y5
-	VADDPS       (R13)(R10*2), Y5, Y5
-	VMOVUPS      (R13)(R11*1), Y7
-	VADDPS       (R13)(R10*4), Y7, Y7
-	VADDPS       Y7, Y5, Y8
-	VADDPS       (R13), Y8, Y8
-	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y7, Y5
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y7
-	VADDPS       (R13)(R10*2), Y7, Y7
-	VMOVUPS      (R13)(R11*1), Y9
-	VADDPS       (R13)(R10*4), Y9, Y9
-	VADDPS       Y9, Y7, Y10
-	VADDPS       (R13), Y10, Y10
-	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y9, Y7
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y9
-	VADDPS       (R13)(R10*2), Y9, Y9
-	VMOVUPS      (R13)(R11*1), Y11
-	VADDPS       (R13)(R10*4), Y11, Y11
-	VADDPS       Y11, Y9, Y12
-	VADDPS       (R13), Y12, Y12
-	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y11, Y9
-	MOVQ         DX, R13
-	VADDPS       Y6, Y4, Y11
-	VADDPS       Y10, Y8, Y13
-	VSUBPS       Y6, Y4, Y4
-	VSUBPS       Y10, Y8, Y8
-	VADDPS       Y11, Y2, Y2
-	VADDPS       Y13, Y2, Y2
-	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y13, Y11
-	VMOVAPS      Y4, Y6
-	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y8, Y6
-	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y8, Y4
-	VADDPS       Y12, Y4, Y4
-	VBROADCASTSS (BX), Y8
-	VADDPS       Y8, Y2, Y2
-	VADDPS       Y8, Y6, Y6
-	VADDPS       Y8, Y11, Y11
-	VADDPS       Y8, Y4, Y4
-	CMPQ         80(AX), $0x00
-	JE           free1
-	VBROADCASTSS 72(AX), Y8
-	VMAXPS       Y2, Y8, Y2
-	VMAXPS       Y6, Y8, Y6
-	VMAXPS       Y11, Y8, Y11
-	VMAXPS       Y4, Y8, Y4
-	CMPQ         80(AX), $0x01
-	JE           free1
-	VBROADCASTSS 76(AX), Y8
-	VMINPS       Y2, Y8, Y2
-	VMINPS       Y6, Y8, Y6
-	VMINPS       Y11, Y8, Y11
-	VMINPS       Y4, Y8, Y4
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
 
-free1:
-	VUNPCKLPS    Y6, Y2, Y8
-	VUNPCKLPS    Y4, Y11, Y10
-	VUNPCKHPS    Y6, Y2, Y2
-	VUNPCKHPS    Y4, Y11, Y4
-	VUNPCKLPD    Y10, Y8, Y6
-	VUNPCKHPD    Y10, Y8, Y8
-	VUNPCKLPD    Y4, Y2, Y10
-	VUNPCKHPD    Y4, Y2, Y2
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y6, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y8, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y10, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y2, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	LEAQ         (DX)(R8*2), R13
-	VADDPS       Y3, Y1, Y2
-	VADDPS       Y7, Y5, Y4
-	VSUBPS       Y3, Y1, Y1
-	VSUBPS       Y7, Y5, Y5
-	VADDPS       Y2, Y0, Y0
-	VADDPS       Y4, Y0, Y0
-	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y4, Y2
-	VMOVAPS      Y1, Y3
-	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y5, Y3
-	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y5, Y1
-	VADDPS       Y9, Y1, Y1
-	VBROADCASTSS (BX), Y4
-	VADDPS       Y4, Y0, Y0
-	VADDPS       Y4, Y3, Y3
-	VADDPS       Y4, Y2, Y2
-	VADDPS       Y4, Y1, Y1
-	CMPQ         80(AX), $0x00
-	JE           free2
-	VBROADCASTSS 72(AX), Y4
-	VMAXPS       Y0, Y4, Y0
-	VMAXPS       Y3, Y4, Y3
-	VMAXPS       Y2, Y4, Y2
-	VMAXPS       Y1, Y4, Y1
-	CMPQ         80(AX), $0x01
-	JE           free2
-	VBROADCASTSS 76(AX), Y4
-	VMINPS       Y0, Y4, Y0
-	VMINPS       Y3, Y4, Y3
-	VMINPS       Y2, Y4, Y2
-	VMINPS       Y1, Y4, Y1
-
-free2:
-	VUNPCKLPS    Y3, Y0, Y4
-	VUNPCKLPS    Y1, Y2, Y5
-	VUNPCKHPS    Y3, Y0, Y0
-	VUNPCKHPS    Y1, Y2, Y1
-	VUNPCKLPD    Y5, Y4, Y2
-	VUNPCKHPD    Y5, Y4, Y3
-	VUNPCKLPD    Y1, Y0, Y4
-	VUNPCKHPD    Y1, Y0, Y0
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y2, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y3, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y4, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y0, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         CX, R13
-	VMOVUPS      (R13)(R10*1), Y0
-	VSUBPS       (R13)(R10*2), Y0, Y0
-	VMOVUPS      (R13)(R11*1), Y1
-	VSUBPS       (R13)(R10*4), Y1, Y1
+tile:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Y0
+	VMOVAPS      Y0, Y1
 	VMOVAPS      Y0, Y2
-	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y1, Y2
-	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y1, Y0
-	VADDPS       (R13)(R12*1), Y0, Y0
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y1
-	VSUBPS       (R13)(R10*2), Y1, Y1
-	VMOVUPS      (R13)(R11*1), Y3
-	VSUBPS       (R13)(R10*4), Y3, Y3
-	VMOVAPS      Y1, Y4
-	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y3, Y4
-	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y3, Y1
-	VADDPS       (R13)(R12*1), Y1, Y1
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y3
-	VSUBPS       (R13)(R10*2), Y3, Y3
-	VMOVUPS      (R13)(R11*1), Y5
-	VSUBPS       (R13)(R10*4), Y5, Y5
-	VMOVAPS      Y3, Y6
-	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y5, Y6
-	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y5, Y3
-	VADDPS       (R13)(R12*1), Y3, Y3
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y5
-	VSUBPS       (R13)(R10*2), Y5, Y5
-	VMOVUPS      (R13)(R11*1), Y7
-	VSUBPS       (R13)(R10*4), Y7, Y7
-	VMOVAPS      Y5, Y8
-	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y7, Y8
-	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y7, Y5
-	VADDPS       (R13)(R12*1), Y5, Y5
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y7
-	VSUBPS       (R13)(R10*2), Y7, Y7
-	VMOVUPS      (R13)(R11*1), Y9
-	VSUBPS       (R13)(R10*4), Y9, Y9
-	VMOVAPS      Y7, Y10
-	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y9, Y10
-	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y9, Y7
-	VADDPS       (R13)(R12*1), Y7, Y7
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y9
-	VSUBPS       (R13)(R10*2), Y9, Y9
-	VMOVUPS      (R13)(R11*1), Y11
-	VSUBPS       (R13)(R10*4), Y11, Y11
-	VMOVAPS      Y9, Y12
-	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y11, Y12
-	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y11, Y9
-	VADDPS       (R13)(R12*1), Y9, Y9
-	LEAQ         (DX)(R8*1), R13
-	VADDPS       Y6, Y4, Y11
-	VADDPS       Y10, Y8, Y13
-	VSUBPS       Y6, Y4, Y4
-	VSUBPS       Y10, Y8, Y8
-	VADDPS       Y11, Y2, Y2
-	VADDPS       Y13, Y2, Y2
-	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y13, Y11
-	VMOVAPS      Y4, Y6
-	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y8, Y6
-	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y8, Y4
-	VADDPS       Y12, Y4, Y4
-	VBROADCASTSS (BX), Y8
-	VADDPS       Y8, Y2, Y2
-	VADDPS       Y8, Y6, Y6
-	VADDPS       Y8, Y11, Y11
-	VADDPS       Y8, Y4, Y4
-	CMPQ         80(AX), $0x00
-	JE           free3
-	VBROADCASTSS 72(AX), Y8
-	VMAXPS       Y2, Y8, Y2
-	VMAXPS       Y6, Y8, Y6
-	VMAXPS       Y11, Y8, Y11
-	VMAXPS       Y4, Y8, Y4
-	CMPQ         80(AX), $0x01
-	JE           free3
-	VBROADCASTSS 76(AX), Y8
-	VMINPS       Y2, Y8, Y2
-	VMINPS       Y6, Y8, Y6
-	VMINPS       Y11, Y8, Y11
-	VMINPS       Y4, Y8, Y4
-
-free3:
-	VUNPCKLPS    Y6, Y2, Y8
-	VUNPCKLPS    Y4, Y11, Y10
-	VUNPCKHPS    Y6, Y2, Y2
-	VUNPCKHPS    Y4, Y11, Y4
-	VUNPCKLPD    Y10, Y8, Y6
-	VUNPCKHPD    Y10, Y8, Y8
-	VUNPCKLPD    Y4, Y2, Y10
-	VUNPCKHPD    Y4, Y2, Y2
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y6, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y8, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y10, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Y2, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	LEAQ         (R13)(R8*2), R13
-	VADDPS       Y3, Y1, Y2
-	VADDPS       Y7, Y5, Y4
-	VSUBPS       Y3, Y1, Y1
-	VSUBPS       Y7, Y5, Y5
-	VADDPS       Y2, Y0, Y0
-	VADDPS       Y4, Y0, Y0
-	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y4, Y2
-	VMOVAPS      Y1, Y3
-	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y5, Y3
-	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y5, Y1
-	VADDPS       Y9, Y1, Y1
-	VBROADCASTSS (BX), Y4
-	VADDPS       Y4, Y0, Y0
-	VADDPS       Y4, Y3, Y3
-	VADDPS       Y4, Y2, Y2
-	VADDPS       Y4, Y1, Y1
-	CMPQ         80(AX), $0x00
-	JE           free4
-	VBROADCASTSS 72(AX), Y4
-	VMAXPS       Y0, Y4, Y0
-	VMAXPS       Y3, Y4, Y3
-	VMAXPS       Y2, Y4, Y2
-	VMAXPS       Y1, Y4, Y1
-	CMPQ         80(AX), $0x01
-	JE           free4
-	VBROADCASTSS 76(AX), Y4
-	VMINPS       Y0, Y4, Y0
-	VMINPS       Y3, Y4, Y3
-	VMINPS       Y2, Y4, Y2
-	VMINPS       Y1, Y4, Y1
-
-free4:
-	VUNPCKLPS  Y3, Y0, Y4
-	VUNPCKLPS  Y1, Y2, Y5
-	VUNPCKHPS  Y3, Y0, Y0
-	VUNPCKHPS  Y1, Y2, Y1
-	VUNPCKLPD  Y5, Y4, Y2
-	VUNPCKHPD  Y5, Y4, Y3
-	VUNPCKLPD  Y1, Y0, Y4
-	VUNPCKHPD  Y1, Y0, Y0
-	MOVQ       (DI), R15
-	ADDQ       R13, R15
-	VMOVUPS    Y2, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	MOVQ       8(DI), R15
-	ADDQ       R13, R15
-	VMOVUPS    Y3, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	MOVQ       16(DI), R15
-	ADDQ       R13, R15
-	VMOVUPS    Y4, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	MOVQ       24(DI), R15
-	ADDQ       R13, R15
-	VMOVUPS    Y0, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	ADDQ       56(AX), CX
-	ADDQ       48(AX), DX
-	ADDQ       $0x04, BX
-	DECQ       SI
-	JNZ        channel
-	VZEROUPPER
-	RET
-
-DATA winoOutAVX2_2<>+0(SB)/4, $0x40000000
-DATA winoOutAVX2_2<>+4(SB)/4, $0x40000000
-DATA winoOutAVX2_2<>+8(SB)/4, $0x40000000
-DATA winoOutAVX2_2<>+12(SB)/4, $0x40000000
-DATA winoOutAVX2_2<>+16(SB)/4, $0x40000000
-DATA winoOutAVX2_2<>+20(SB)/4, $0x40000000
-DATA winoOutAVX2_2<>+24(SB)/4, $0x40000000
-DATA winoOutAVX2_2<>+28(SB)/4, $0x40000000
-GLOBL winoOutAVX2_2<>(SB), RODATA|NOPTR, $32
-
-DATA winoOutAVX2_4<>+0(SB)/4, $0x40800000
-DATA winoOutAVX2_4<>+4(SB)/4, $0x40800000
-DATA winoOutAVX2_4<>+8(SB)/4, $0x40800000
-DATA winoOutAVX2_4<>+12(SB)/4, $0x40800000
-DATA winoOutAVX2_4<>+16(SB)/4, $0x40800000
-DATA winoOutAVX2_4<>+20(SB)/4, $0x40800000
-DATA winoOutAVX2_4<>+24(SB)/4, $0x40800000
-DATA winoOutAVX2_4<>+28(SB)/4, $0x40800000
-GLOBL winoOutAVX2_4<>(SB), RODATA|NOPTR, $32
-
-DATA winoOutAVX2_8<>+0(SB)/4, $0x41000000
-DATA winoOutAVX2_8<>+4(SB)/4, $0x41000000
-DATA winoOutAVX2_8<>+8(SB)/4, $0x41000000
-DATA winoOutAVX2_8<>+12(SB)/4, $0x41000000
-DATA winoOutAVX2_8<>+16(SB)/4, $0x41000000
-DATA winoOutAVX2_8<>+20(SB)/4, $0x41000000
-DATA winoOutAVX2_8<>+24(SB)/4, $0x41000000
-DATA winoOutAVX2_8<>+28(SB)/4, $0x41000000
-GLOBL winoOutAVX2_8<>(SB), RODATA|NOPTR, $32
-
-// func winoInEdgeAVX2(p *float32)
-// Requires: AVX, AVX2, FMA3
-TEXT ·winoInEdgeAVX2(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	VMOVUPS laneBitsmask63<>+0(SB), Y0
-
-channel:
-	MOVQ 16(AX), CX
-	MOVQ 24(AX), DX
-	MOVQ (CX), SI
-	ADDQ (AX), SI
-	MOVQ 8(CX), DI
-	ADDQ (AX), DI
-	MOVQ 16(CX), R8
-	ADDQ (AX), R8
-	MOVQ 24(CX), R9
-	ADDQ (AX), R9
-	ADDQ $0x20, CX
-	MOVQ 40(AX), R10
-	MOVQ $0x00000006, BX
-
-row:
-	VPBROADCASTD (CX), Y1
-	VPAND        Y0, Y1, Y1
-	VPCMPEQD     Y0, Y1, Y1
-	VMASKMOVPS   (SI), Y1, Y1
-	VPBROADCASTD 8(CX), Y2
-	VPAND        Y0, Y2, Y2
-	VPCMPEQD     Y0, Y2, Y2
-	VMASKMOVPS   (DI), Y2, Y2
-	VPBROADCASTD 16(CX), Y3
-	VPAND        Y0, Y3, Y3
-	VPCMPEQD     Y0, Y3, Y3
-	VMASKMOVPS   (R8), Y3, Y3
-	VPBROADCASTD 24(CX), Y4
-	VPAND        Y0, Y4, Y4
-	VPCMPEQD     Y0, Y4, Y4
-	VMASKMOVPS   (R9), Y4, Y4
-	VUNPCKLPS    Y2, Y1, Y5
-	VUNPCKLPS    Y4, Y3, Y6
-	VUNPCKHPS    Y2, Y1, Y1
-	VUNPCKHPS    Y4, Y3, Y2
-	VUNPCKLPD    Y6, Y5, Y3
-	VUNPCKHPD    Y6, Y5, Y4
-	VUNPCKLPD    Y2, Y1, Y5
-	VUNPCKHPD    Y2, Y1, Y1
-	VPBROADCASTD 4(CX), Y2
-	VPAND        Y0, Y2, Y2
-	VPCMPEQD     Y0, Y2, Y2
-	VMASKMOVPS   16(SI), Y2, Y2
-	VPBROADCASTD 12(CX), Y6
-	VPAND        Y0, Y6, Y6
-	VPCMPEQD     Y0, Y6, Y6
-	VMASKMOVPS   16(DI), Y6, Y6
-	VPBROADCASTD 20(CX), Y7
-	VPAND        Y0, Y7, Y7
-	VPCMPEQD     Y0, Y7, Y7
-	VMASKMOVPS   16(R8), Y7, Y7
-	VPBROADCASTD 28(CX), Y8
-	VPAND        Y0, Y8, Y8
-	VPCMPEQD     Y0, Y8, Y8
-	VMASKMOVPS   16(R9), Y8, Y8
-	VUNPCKLPS    Y6, Y2, Y2
-	VUNPCKLPS    Y8, Y7, Y6
-	VUNPCKLPD    Y6, Y2, Y7
-	VUNPCKHPD    Y6, Y2, Y2
-	VSUBPS       Y5, Y7, Y6
-	VSUBPS       Y4, Y1, Y8
-	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y5, Y7
-	VSUBPS       Y5, Y3, Y3
-	VFMADD132PS  winoInEdgeAVX2_4<>+0(SB), Y6, Y3
-	VMOVUPS      Y3, (DX)
-	VSUBPS       Y1, Y2, Y2
-	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y4, Y1
-	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y8, Y2
-	VMOVUPS      Y2, 160(DX)
-	VADDPS       Y1, Y7, Y2
-	VMOVUPS      Y2, 32(DX)
-	VSUBPS       Y1, Y7, Y7
-	VMOVUPS      Y7, 64(DX)
-	VMOVAPS      Y6, Y1
-	VFMADD231PS  winoInEdgeAVX2_2<>+0(SB), Y8, Y1
-	VMOVUPS      Y1, 96(DX)
-	VFNMADD231PS winoInEdgeAVX2_2<>+0(SB), Y8, Y6
-	VMOVUPS      Y6, 128(DX)
-	ADDQ         R10, SI
-	ADDQ         R10, DI
-	ADDQ         R10, R8
-	ADDQ         R10, R9
-	ADDQ         $0x20, CX
-	ADDQ         $0x000000c0, DX
-	DECQ         BX
-	JNZ          row
-	MOVQ         8(AX), CX
-	MOVQ         64(AX), DI
-	IMUL3Q       $0x06, DI, SI
-	LEAQ         (SI)(SI*2), R8
-	LEAQ         (SI)(SI*4), R9
-	MOVQ         24(AX), DX
-	MOVQ         $0x00000006, BX
-
-column:
-	VMOVUPS      (DX), Y1
-	VMOVUPS      192(DX), Y2
-	VMOVUPS      384(DX), Y3
-	VMOVUPS      576(DX), Y4
-	VMOVUPS      768(DX), Y5
-	VMOVUPS      960(DX), Y6
-	VSUBPS       Y3, Y5, Y7
-	VSUBPS       Y2, Y4, Y8
-	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y3, Y5
-	VSUBPS       Y3, Y1, Y1
-	VFMADD132PS  winoInEdgeAVX2_4<>+0(SB), Y7, Y1
-	VMOVUPS      Y1, (CX)
-	VSUBPS       Y4, Y6, Y6
-	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y2, Y4
-	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y8, Y6
-	VMOVUPS      Y6, (CX)(R9*1)
-	VADDPS       Y4, Y5, Y1
-	VMOVUPS      Y1, (CX)(SI*1)
-	VSUBPS       Y4, Y5, Y5
-	VMOVUPS      Y5, (CX)(SI*2)
-	VMOVAPS      Y7, Y1
-	VFMADD231PS  winoInEdgeAVX2_2<>+0(SB), Y8, Y1
-	VMOVUPS      Y1, (CX)(R8*1)
-	VFNMADD231PS winoInEdgeAVX2_2<>+0(SB), Y8, Y7
-	VMOVUPS      Y7, (CX)(SI*4)
-	ADDQ         DI, CX
-	ADDQ         $0x00000020, DX
-	DECQ         BX
-	JNZ          column
-	MOVQ         48(AX), CX
-	ADDQ         CX, (AX)
-	MOVQ         56(AX), CX
-	ADDQ         CX, 8(AX)
-	DECQ         32(AX)
-	JNZ          channel
-	VZEROUPPER
-	RET
-
-DATA winoInEdgeAVX2_4<>+0(SB)/4, $0x40800000
-DATA winoInEdgeAVX2_4<>+4(SB)/4, $0x40800000
-DATA winoInEdgeAVX2_4<>+8(SB)/4, $0x40800000
-DATA winoInEdgeAVX2_4<>+12(SB)/4, $0x40800000
-DATA winoInEdgeAVX2_4<>+16(SB)/4, $0x40800000
-DATA winoInEdgeAVX2_4<>+20(SB)/4, $0x40800000
-DATA winoInEdgeAVX2_4<>+24(SB)/4, $0x40800000
-DATA winoInEdgeAVX2_4<>+28(SB)/4, $0x40800000
-GLOBL winoInEdgeAVX2_4<>(SB), RODATA|NOPTR, $32
-
-DATA winoInEdgeAVX2_2<>+0(SB)/4, $0x40000000
-DATA winoInEdgeAVX2_2<>+4(SB)/4, $0x40000000
-DATA winoInEdgeAVX2_2<>+8(SB)/4, $0x40000000
-DATA winoInEdgeAVX2_2<>+12(SB)/4, $0x40000000
-DATA winoInEdgeAVX2_2<>+16(SB)/4, $0x40000000
-DATA winoInEdgeAVX2_2<>+20(SB)/4, $0x40000000
-DATA winoInEdgeAVX2_2<>+24(SB)/4, $0x40000000
-DATA winoInEdgeAVX2_2<>+28(SB)/4, $0x40000000
-GLOBL winoInEdgeAVX2_2<>(SB), RODATA|NOPTR, $32
-
-DATA laneBitsmask63<>+0(SB)/4, $0x00000001
-DATA laneBitsmask63<>+4(SB)/4, $0x00000002
-DATA laneBitsmask63<>+8(SB)/4, $0x00000004
-DATA laneBitsmask63<>+12(SB)/4, $0x00000008
-DATA laneBitsmask63<>+16(SB)/4, $0x00000010
-DATA laneBitsmask63<>+20(SB)/4, $0x00000020
-DATA laneBitsmask63<>+24(SB)/4, $0x00000040
-DATA laneBitsmask63<>+28(SB)/4, $0x00000080
-GLOBL laneBitsmask63<>(SB), RODATA|NOPTR, $32
-
-// func winoInUpEdgeAVX2(p *float32)
-// Requires: AVX, AVX2, FMA3
-TEXT ·winoInUpEdgeAVX2(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	VMOVUPS laneBitsmask64<>+0(SB), Y0
-
-channel:
-	MOVQ 16(AX), CX
-	MOVQ 24(AX), DX
-	MOVQ (CX), SI
-	ADDQ (AX), SI
-	MOVQ 8(CX), DI
-	ADDQ (AX), DI
-	MOVQ 16(CX), R8
-	ADDQ (AX), R8
-	MOVQ 24(CX), R9
-	ADDQ (AX), R9
-	ADDQ $0x20, CX
-	MOVQ 40(AX), R10
-	MOVQ $0x00000004, BX
-
-row:
-	VPBROADCASTD (CX), Y1
-	VPAND        Y0, Y1, Y1
-	VPCMPEQD     Y0, Y1, Y1
-	VMASKMOVPS   (SI), Y1, Y1
-	VPERMPD      $0x94, Y1, Y1
-	VPBROADCASTD 8(CX), Y2
-	VPAND        Y0, Y2, Y2
-	VPCMPEQD     Y0, Y2, Y2
-	VMASKMOVPS   (DI), Y2, Y2
-	VPERMPD      $0x94, Y2, Y2
-	VPBROADCASTD 16(CX), Y3
-	VPAND        Y0, Y3, Y3
-	VPCMPEQD     Y0, Y3, Y3
-	VMASKMOVPS   (R8), Y3, Y3
-	VPERMPD      $0x94, Y3, Y3
-	VPBROADCASTD 24(CX), Y4
-	VPAND        Y0, Y4, Y4
-	VPCMPEQD     Y0, Y4, Y4
-	VMASKMOVPS   (R9), Y4, Y4
-	VPERMPD      $0x94, Y4, Y4
-	VUNPCKLPS    Y2, Y1, Y5
-	VUNPCKLPS    Y4, Y3, Y6
-	VUNPCKHPS    Y2, Y1, Y1
-	VUNPCKHPS    Y4, Y3, Y2
-	VUNPCKLPD    Y6, Y5, Y3
-	VUNPCKHPD    Y6, Y5, Y4
-	VUNPCKLPD    Y2, Y1, Y5
-	VUNPCKHPD    Y2, Y1, Y1
-	VFMADD132PS  winoInUpEdgeAVX2_4<>+0(SB), Y5, Y3
-	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y4, Y3
-	VMOVUPS      Y3, (DX)
-	VSUBPS       Y5, Y4, Y2
-	VMOVUPS      Y2, 64(DX)
-	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y5, Y1
-	VFMADD231PS  winoInUpEdgeAVX2_4<>+0(SB), Y4, Y1
-	VMOVUPS      Y1, 96(DX)
-	VFNMADD231PS winoInUpEdgeAVX2_4<>+0(SB), Y4, Y5
-	VMOVUPS      Y5, 32(DX)
-	ADDQ         R10, SI
-	ADDQ         R10, DI
-	ADDQ         R10, R8
-	ADDQ         R10, R9
-	ADDQ         $0x20, CX
-	ADDQ         $0x00000080, DX
-	DECQ         BX
-	JNZ          row
-	MOVQ         8(AX), CX
-	MOVQ         64(AX), DI
-	IMUL3Q       $0x04, DI, SI
-	LEAQ         (SI)(SI*2), R8
-	LEAQ         (SI)(SI*4), DX
-	MOVQ         24(AX), DX
-	MOVQ         $0x00000004, BX
-
-column:
-	VMOVUPS      (DX), Y1
-	VMOVUPS      128(DX), Y2
-	VMOVUPS      256(DX), Y3
-	VMOVUPS      384(DX), Y4
-	VFMADD132PS  winoInUpEdgeAVX2_4<>+0(SB), Y3, Y1
-	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y2, Y1
-	VMOVUPS      Y1, (CX)
-	VSUBPS       Y3, Y2, Y1
-	VMOVUPS      Y1, (CX)(SI*2)
-	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y3, Y4
-	VFMADD231PS  winoInUpEdgeAVX2_4<>+0(SB), Y2, Y4
-	VMOVUPS      Y4, (CX)(R8*1)
-	VFNMADD231PS winoInUpEdgeAVX2_4<>+0(SB), Y2, Y3
-	VMOVUPS      Y3, (CX)(SI*1)
-	ADDQ         DI, CX
-	ADDQ         $0x00000020, DX
-	DECQ         BX
-	JNZ          column
-	MOVQ         48(AX), CX
-	ADDQ         CX, (AX)
-	MOVQ         56(AX), CX
-	ADDQ         CX, 8(AX)
-	DECQ         32(AX)
-	JNZ          channel
-	VZEROUPPER
-	RET
-
-DATA winoInUpEdgeAVX2_4<>+0(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX2_4<>+4(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX2_4<>+8(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX2_4<>+12(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX2_4<>+16(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX2_4<>+20(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX2_4<>+24(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX2_4<>+28(SB)/4, $0x40800000
-GLOBL winoInUpEdgeAVX2_4<>(SB), RODATA|NOPTR, $32
-
-DATA winoInUpEdgeAVX2_5<>+0(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX2_5<>+4(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX2_5<>+8(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX2_5<>+12(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX2_5<>+16(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX2_5<>+20(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX2_5<>+24(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX2_5<>+28(SB)/4, $0x40a00000
-GLOBL winoInUpEdgeAVX2_5<>(SB), RODATA|NOPTR, $32
-
-DATA laneBitsmask64<>+0(SB)/4, $0x00000001
-DATA laneBitsmask64<>+4(SB)/4, $0x00000002
-DATA laneBitsmask64<>+8(SB)/4, $0x00000004
-DATA laneBitsmask64<>+12(SB)/4, $0x00000008
-DATA laneBitsmask64<>+16(SB)/4, $0x00000010
-DATA laneBitsmask64<>+20(SB)/4, $0x00000020
-DATA laneBitsmask64<>+24(SB)/4, $0x00000040
-DATA laneBitsmask64<>+28(SB)/4, $0x00000080
-GLOBL laneBitsmask64<>(SB), RODATA|NOPTR, $32
-
-// func winoOutEdgeAVX2(p *float32)
-// Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·winoOutEdgeAVX2(SB), NOSPLIT, $0-8
-	MOVQ    p+0(FP), AX
-	MOVQ    (AX), CX
-	MOVQ    8(AX), DX
-	MOVQ    24(AX), BX
-	MOVQ    32(AX), SI
-	MOVQ    16(AX), DI
-	MOVQ    40(AX), R8
-	MOVQ    64(AX), R9
-	LEAQ    (R9)(R9*2), R10
-	ADDQ    R10, R10
-	LEAQ    (R10)(R10*2), R11
-	LEAQ    (R10)(R10*4), R12
-	VMOVUPS laneBitsmask65<>+0(SB), Y0
-	MOVQ    48(AX), R14
-	ADDQ    R14, R14
-
-channel:
-	MOVQ         CX, R13
-	VMOVUPS      (R13)(R10*1), Y1
-	VADDPS       (R13)(R10*2), Y1, Y1
-	VMOVUPS      (R13)(R11*1), Y2
-	VADDPS       (R13)(R10*4), Y2, Y2
-	VADDPS       Y2, Y1, Y3
-	VADDPS       (R13), Y3, Y3
-	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y2, Y1
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y2
-	VADDPS       (R13)(R10*2), Y2, Y2
-	VMOVUPS      (R13)(R11*1), Y4
-	VADDPS       (R13)(R10*4), Y4, Y4
-	VADDPS       Y4, Y2, Y5
-	VADDPS       (R13), Y5, Y5
-	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y4, Y2
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y4
-	VADDPS       (R13)(R10*2), Y4, Y4
-	VMOVUPS      (R13)(R11*1), Y6
-	VADDPS       (R13)(R10*4), Y6, Y6
-	VADDPS       Y6, Y4, Y7
-	VADDPS       (R13), Y7, Y7
-	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y6, Y4
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y6
-	VADDPS       (R13)(R10*2), Y6, Y6
-	VMOVUPS      (R13)(R11*1), Y8
-	VADDPS       (R13)(R10*4), Y8, Y8
-	VADDPS       Y8, Y6, Y9
-	VADDPS       (R13), Y9, Y9
-	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y8, Y6
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y8
-	VADDPS       (R13)(R10*2), Y8, Y8
-	VMOVUPS      (R13)(R11*1), Y10
-	VADDPS       (R13)(R10*4), Y10, Y10
-	VADDPS       Y10, Y8, Y11
-	VADDPS       (R13), Y11, Y11
-	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y10, Y8
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y10
-	VADDPS       (R13)(R10*2), Y10, Y10
-	VMOVUPS      (R13)(R11*1), Y12
-	VADDPS       (R13)(R10*4), Y12, Y12
-	VADDPS       Y12, Y10, Y13
-	VADDPS       (R13), Y13, Y13
-	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y12, Y10
-	MOVQ         DX, R13
-	VADDPS       Y7, Y5, Y12
-	VADDPS       Y11, Y9, Y14
-	VSUBPS       Y7, Y5, Y5
-	VSUBPS       Y11, Y9, Y9
-	VADDPS       Y12, Y3, Y3
-	VADDPS       Y14, Y3, Y3
-	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y14, Y12
-	VMOVAPS      Y5, Y7
-	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y9, Y7
-	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y9, Y5
-	VADDPS       Y13, Y5, Y5
-	VBROADCASTSS (BX), Y9
-	VADDPS       Y9, Y3, Y3
-	VADDPS       Y9, Y7, Y7
-	VADDPS       Y9, Y12, Y12
-	VADDPS       Y9, Y5, Y5
-	CMPQ         80(AX), $0x00
-	JE           free1
-	VBROADCASTSS 72(AX), Y9
-	VMAXPS       Y3, Y9, Y3
-	VMAXPS       Y7, Y9, Y7
-	VMAXPS       Y12, Y9, Y12
-	VMAXPS       Y5, Y9, Y5
-	CMPQ         80(AX), $0x01
-	JE           free1
-	VBROADCASTSS 76(AX), Y9
-	VMINPS       Y3, Y9, Y3
-	VMINPS       Y7, Y9, Y7
-	VMINPS       Y12, Y9, Y12
-	VMINPS       Y5, Y9, Y5
-
-free1:
-	VUNPCKLPS    Y7, Y3, Y9
-	VUNPCKLPS    Y5, Y12, Y11
-	VUNPCKHPS    Y7, Y3, Y3
-	VUNPCKHPS    Y5, Y12, Y5
-	VUNPCKLPD    Y11, Y9, Y7
-	VUNPCKHPD    Y11, Y9, Y9
-	VUNPCKLPD    Y5, Y3, Y11
-	VUNPCKHPD    Y5, Y3, Y3
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 32(DI), Y5
-	VPAND        Y0, Y5, Y5
-	VPCMPEQD     Y0, Y5, Y5
-	VMASKMOVPS   Y7, Y5, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 36(DI), Y5
-	VPAND        Y0, Y5, Y5
-	VPCMPEQD     Y0, Y5, Y5
-	VMASKMOVPS   Y9, Y5, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 40(DI), Y5
-	VPAND        Y0, Y5, Y5
-	VPCMPEQD     Y0, Y5, Y5
-	VMASKMOVPS   Y11, Y5, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 44(DI), Y5
-	VPAND        Y0, Y5, Y5
-	VPCMPEQD     Y0, Y5, Y5
-	VMASKMOVPS   Y3, Y5, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	LEAQ         (DX)(R8*2), R13
-	VADDPS       Y4, Y2, Y3
-	VADDPS       Y8, Y6, Y5
-	VSUBPS       Y4, Y2, Y2
-	VSUBPS       Y8, Y6, Y6
-	VADDPS       Y3, Y1, Y1
-	VADDPS       Y5, Y1, Y1
-	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y5, Y3
-	VMOVAPS      Y2, Y4
-	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y6, Y4
-	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y6, Y2
-	VADDPS       Y10, Y2, Y2
-	VBROADCASTSS (BX), Y5
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y5, Y4, Y4
-	VADDPS       Y5, Y3, Y3
-	VADDPS       Y5, Y2, Y2
-	CMPQ         80(AX), $0x00
-	JE           free2
-	VBROADCASTSS 72(AX), Y5
-	VMAXPS       Y1, Y5, Y1
-	VMAXPS       Y4, Y5, Y4
-	VMAXPS       Y3, Y5, Y3
-	VMAXPS       Y2, Y5, Y2
-	CMPQ         80(AX), $0x01
-	JE           free2
-	VBROADCASTSS 76(AX), Y5
-	VMINPS       Y1, Y5, Y1
-	VMINPS       Y4, Y5, Y4
-	VMINPS       Y3, Y5, Y3
-	VMINPS       Y2, Y5, Y2
-
-free2:
-	VUNPCKLPS    Y4, Y1, Y5
-	VUNPCKLPS    Y2, Y3, Y6
-	VUNPCKHPS    Y4, Y1, Y1
-	VUNPCKHPS    Y2, Y3, Y2
-	VUNPCKLPD    Y6, Y5, Y3
-	VUNPCKHPD    Y6, Y5, Y4
-	VUNPCKLPD    Y2, Y1, Y5
-	VUNPCKHPD    Y2, Y1, Y1
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 64(DI), Y2
-	VPAND        Y0, Y2, Y2
-	VPCMPEQD     Y0, Y2, Y2
-	VMASKMOVPS   Y3, Y2, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 68(DI), Y2
-	VPAND        Y0, Y2, Y2
-	VPCMPEQD     Y0, Y2, Y2
-	VMASKMOVPS   Y4, Y2, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 72(DI), Y2
-	VPAND        Y0, Y2, Y2
-	VPCMPEQD     Y0, Y2, Y2
-	VMASKMOVPS   Y5, Y2, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 76(DI), Y2
-	VPAND        Y0, Y2, Y2
-	VPCMPEQD     Y0, Y2, Y2
-	VMASKMOVPS   Y1, Y2, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         CX, R13
-	VMOVUPS      (R13)(R10*1), Y1
-	VSUBPS       (R13)(R10*2), Y1, Y1
-	VMOVUPS      (R13)(R11*1), Y2
-	VSUBPS       (R13)(R10*4), Y2, Y2
-	VMOVAPS      Y1, Y3
-	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y2, Y3
-	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y2, Y1
-	VADDPS       (R13)(R12*1), Y1, Y1
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y2
-	VSUBPS       (R13)(R10*2), Y2, Y2
-	VMOVUPS      (R13)(R11*1), Y4
-	VSUBPS       (R13)(R10*4), Y4, Y4
-	VMOVAPS      Y2, Y5
-	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y4, Y5
-	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y4, Y2
-	VADDPS       (R13)(R12*1), Y2, Y2
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y4
-	VSUBPS       (R13)(R10*2), Y4, Y4
-	VMOVUPS      (R13)(R11*1), Y6
-	VSUBPS       (R13)(R10*4), Y6, Y6
-	VMOVAPS      Y4, Y7
-	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y6, Y7
-	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y6, Y4
-	VADDPS       (R13)(R12*1), Y4, Y4
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y6
-	VSUBPS       (R13)(R10*2), Y6, Y6
-	VMOVUPS      (R13)(R11*1), Y8
-	VSUBPS       (R13)(R10*4), Y8, Y8
+	VMOVAPS      Y0, Y3
+	VMOVAPS      Y0, Y4
+	VMOVAPS      Y0, Y5
+	VBROADCASTSS (R9), Y6
+	VMOVAPS      Y6, Y7
+	VMOVAPS      Y6, Y8
 	VMOVAPS      Y6, Y9
-	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y8, Y9
-	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y8, Y6
-	VADDPS       (R13)(R12*1), Y6, Y6
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y8
-	VSUBPS       (R13)(R10*2), Y8, Y8
-	VMOVUPS      (R13)(R11*1), Y10
-	VSUBPS       (R13)(R10*4), Y10, Y10
-	VMOVAPS      Y8, Y11
-	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y10, Y11
-	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y10, Y8
-	VADDPS       (R13)(R12*1), Y8, Y8
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Y10
-	VSUBPS       (R13)(R10*2), Y10, Y10
-	VMOVUPS      (R13)(R11*1), Y12
-	VSUBPS       (R13)(R10*4), Y12, Y12
-	VMOVAPS      Y10, Y13
-	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y12, Y13
-	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y12, Y10
-	VADDPS       (R13)(R12*1), Y10, Y10
-	LEAQ         (DX)(R8*1), R13
-	VADDPS       Y7, Y5, Y12
-	VADDPS       Y11, Y9, Y14
-	VSUBPS       Y7, Y5, Y5
-	VSUBPS       Y11, Y9, Y9
-	VADDPS       Y12, Y3, Y3
-	VADDPS       Y14, Y3, Y3
-	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y14, Y12
-	VMOVAPS      Y5, Y7
-	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y9, Y7
-	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y9, Y5
-	VADDPS       Y13, Y5, Y5
-	VBROADCASTSS (BX), Y9
-	VADDPS       Y9, Y3, Y3
-	VADDPS       Y9, Y7, Y7
-	VADDPS       Y9, Y12, Y12
-	VADDPS       Y9, Y5, Y5
-	CMPQ         80(AX), $0x00
-	JE           free3
-	VBROADCASTSS 72(AX), Y9
-	VMAXPS       Y3, Y9, Y3
-	VMAXPS       Y7, Y9, Y7
-	VMAXPS       Y12, Y9, Y12
-	VMAXPS       Y5, Y9, Y5
-	CMPQ         80(AX), $0x01
-	JE           free3
-	VBROADCASTSS 76(AX), Y9
-	VMINPS       Y3, Y9, Y3
-	VMINPS       Y7, Y9, Y7
-	VMINPS       Y12, Y9, Y12
-	VMINPS       Y5, Y9, Y5
+	VMOVAPS      Y6, Y10
+	VMOVAPS      Y6, Y11
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
 
-free3:
-	VUNPCKLPS    Y7, Y3, Y9
-	VUNPCKLPS    Y5, Y12, Y11
-	VUNPCKHPS    Y7, Y3, Y3
-	VUNPCKHPS    Y5, Y12, Y5
-	VUNPCKLPD    Y11, Y9, Y7
-	VUNPCKHPD    Y11, Y9, Y9
-	VUNPCKLPD    Y5, Y3, Y11
-	VUNPCKHPD    Y5, Y3, Y3
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 48(DI), Y5
-	VPAND        Y0, Y5, Y5
-	VPCMPEQD     Y0, Y5, Y5
-	VMASKMOVPS   Y7, Y5, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 52(DI), Y5
-	VPAND        Y0, Y5, Y5
-	VPCMPEQD     Y0, Y5, Y5
-	VMASKMOVPS   Y9, Y5, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 56(DI), Y5
-	VPAND        Y0, Y5, Y5
-	VPCMPEQD     Y0, Y5, Y5
-	VMASKMOVPS   Y11, Y5, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 60(DI), Y5
-	VPAND        Y0, Y5, Y5
-	VPCMPEQD     Y0, Y5, Y5
-	VMASKMOVPS   Y3, Y5, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	LEAQ         (R13)(R8*2), R13
-	VADDPS       Y4, Y2, Y3
-	VADDPS       Y8, Y6, Y5
-	VSUBPS       Y4, Y2, Y2
-	VSUBPS       Y8, Y6, Y6
-	VADDPS       Y3, Y1, Y1
-	VADDPS       Y5, Y1, Y1
-	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y5, Y3
-	VMOVAPS      Y2, Y4
-	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y6, Y4
-	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y6, Y2
-	VADDPS       Y10, Y2, Y2
-	VBROADCASTSS (BX), Y5
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y5, Y4, Y4
-	VADDPS       Y5, Y3, Y3
-	VADDPS       Y5, Y2, Y2
-	CMPQ         80(AX), $0x00
-	JE           free4
-	VBROADCASTSS 72(AX), Y5
-	VMAXPS       Y1, Y5, Y1
-	VMAXPS       Y4, Y5, Y4
-	VMAXPS       Y3, Y5, Y3
-	VMAXPS       Y2, Y5, Y2
-	CMPQ         80(AX), $0x01
-	JE           free4
-	VBROADCASTSS 76(AX), Y5
-	VMINPS       Y1, Y5, Y1
-	VMINPS       Y4, Y5, Y4
-	VMINPS       Y3, Y5, Y3
-	VMINPS       Y2, Y5, Y2
+step:
+	MOVQ         (R10), R9
+	ADDQ         SI, R9
+	VBROADCASTSS (R12), Y12
+	VBROADCASTSS 4(R12), Y13
+	VMOVUPS      (R9), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y6
+	VMOVUPS      32(R9), Y14
+	VFMADD231PS  Y14, Y12, Y1
+	VFMADD231PS  Y14, Y13, Y7
+	VMOVUPS      64(R9), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y8
+	VMOVUPS      96(R9), Y14
+	VFMADD231PS  Y14, Y12, Y3
+	VFMADD231PS  Y14, Y13, Y9
+	VMOVUPS      128(R9), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y10
+	VMOVUPS      160(R9), Y14
+	VFMADD231PS  Y14, Y12, Y5
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSS 96(AX), Y12
+	VMAXPS       Y0, Y12, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMAXPS       Y6, Y12, Y6
+	VMAXPS       Y7, Y12, Y7
+	VMAXPS       Y8, Y12, Y8
+	VMAXPS       Y9, Y12, Y9
+	VMAXPS       Y10, Y12, Y10
+	VMAXPS       Y11, Y12, Y11
+	VBROADCASTSS 100(AX), Y12
+	VMINPS       Y0, Y12, Y0
+	VMINPS       Y1, Y12, Y1
+	VMINPS       Y2, Y12, Y2
+	VMINPS       Y3, Y12, Y3
+	VMINPS       Y4, Y12, Y4
+	VMINPS       Y5, Y12, Y5
+	VMINPS       Y6, Y12, Y6
+	VMINPS       Y7, Y12, Y7
+	VMINPS       Y8, Y12, Y8
+	VMINPS       Y9, Y12, Y9
+	VMINPS       Y10, Y12, Y10
+	VMINPS       Y11, Y12, Y11
+	MOVQ         DI, R9
+	VUNPCKLPS    Y6, Y0, Y12
+	VUNPCKHPS    Y6, Y0, Y6
+	VPERM2F128   $0x20, Y6, Y12, Y0
+	VPERM2F128   $0x31, Y6, Y12, Y6
+	VUNPCKLPS    Y7, Y1, Y12
+	VUNPCKHPS    Y7, Y1, Y7
+	VPERM2F128   $0x20, Y7, Y12, Y1
+	VPERM2F128   $0x31, Y7, Y12, Y7
+	VUNPCKLPS    Y8, Y2, Y12
+	VUNPCKHPS    Y8, Y2, Y8
+	VPERM2F128   $0x20, Y8, Y12, Y2
+	VPERM2F128   $0x31, Y8, Y12, Y8
+	VUNPCKLPS    Y9, Y3, Y12
+	VUNPCKHPS    Y9, Y3, Y9
+	VPERM2F128   $0x20, Y9, Y12, Y3
+	VPERM2F128   $0x31, Y9, Y12, Y9
+	VUNPCKLPS    Y10, Y4, Y12
+	VUNPCKHPS    Y10, Y4, Y10
+	VPERM2F128   $0x20, Y10, Y12, Y4
+	VPERM2F128   $0x31, Y10, Y12, Y10
+	VUNPCKLPS    Y11, Y5, Y12
+	VUNPCKHPS    Y11, Y5, Y11
+	VPERM2F128   $0x20, Y11, Y12, Y5
+	VPERM2F128   $0x31, Y11, Y12, Y11
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y6, 32(R9)
+	VMOVUPS      Y1, 64(R9)
+	VMOVUPS      Y7, 96(R9)
+	VMOVUPS      Y2, 128(R9)
+	VMOVUPS      Y8, 160(R9)
+	VMOVUPS      Y3, 192(R9)
+	VMOVUPS      Y9, 224(R9)
+	VMOVUPS      Y4, 256(R9)
+	VMOVUPS      Y10, 288(R9)
+	VMOVUPS      Y5, 320(R9)
+	VMOVUPS      Y11, 352(R9)
+	ADDQ         $0x000000c0, SI
+	ADDQ         $0x00000180, DI
+	DECQ         R8
+	JMP          tile
 
-free4:
-	VUNPCKLPS    Y4, Y1, Y5
-	VUNPCKLPS    Y2, Y3, Y6
-	VUNPCKHPS    Y4, Y1, Y1
-	VUNPCKHPS    Y2, Y3, Y2
-	VUNPCKLPD    Y6, Y5, Y3
-	VUNPCKHPD    Y6, Y5, Y4
-	VUNPCKLPD    Y2, Y1, Y5
-	VUNPCKHPD    Y2, Y1, Y1
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 80(DI), Y2
-	VPAND        Y0, Y2, Y2
-	VPCMPEQD     Y0, Y2, Y2
-	VMASKMOVPS   Y3, Y2, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 84(DI), Y2
-	VPAND        Y0, Y2, Y2
-	VPCMPEQD     Y0, Y2, Y2
-	VMASKMOVPS   Y4, Y2, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 88(DI), Y2
-	VPAND        Y0, Y2, Y2
-	VPCMPEQD     Y0, Y2, Y2
-	VMASKMOVPS   Y5, Y2, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	VPBROADCASTD 92(DI), Y2
-	VPAND        Y0, Y2, Y2
-	VPCMPEQD     Y0, Y2, Y2
-	VMASKMOVPS   Y1, Y2, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	ADDQ         56(AX), CX
-	ADDQ         48(AX), DX
-	ADDQ         $0x04, BX
-	DECQ         SI
-	JNZ          channel
+last:
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	MOVQ       $0x00000008, DI
+	CMPQ       SI, DI
+	CMOVQGT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y12
+	MOVQ       88(AX), SI
+	ADDQ       SI, SI
+	XORQ       DI, DI
+	SUBQ       $0x08, SI
+	CMOVQLT    DI, SI
+	MOVQ       $0x00000008, DI
+	SUBQ       SI, DI
+	LEAQ       laneMasks<>+0(SB), SI
+	VMOVUPS    (SI)(DI*4), Y13
+	VMOVUPS    Y0, (R9)
+	VMOVUPS    Y6, 32(R9)
+	VMOVUPS    Y1, 64(R9)
+	VMOVUPS    Y7, 96(R9)
+	VMOVUPS    Y2, 128(R9)
+	VMOVUPS    Y8, 160(R9)
+	VMOVUPS    Y3, 192(R9)
+	VMOVUPS    Y9, 224(R9)
+	VMOVUPS    Y4, 256(R9)
+	VMOVUPS    Y10, 288(R9)
+	VMASKMOVPS Y5, Y12, 320(R9)
+	VMASKMOVPS Y11, Y13, 352(R9)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
 	VZEROUPPER
 	RET
 
-DATA winoOutEdgeAVX2_2<>+0(SB)/4, $0x40000000
-DATA winoOutEdgeAVX2_2<>+4(SB)/4, $0x40000000
-DATA winoOutEdgeAVX2_2<>+8(SB)/4, $0x40000000
-DATA winoOutEdgeAVX2_2<>+12(SB)/4, $0x40000000
-DATA winoOutEdgeAVX2_2<>+16(SB)/4, $0x40000000
-DATA winoOutEdgeAVX2_2<>+20(SB)/4, $0x40000000
-DATA winoOutEdgeAVX2_2<>+24(SB)/4, $0x40000000
-DATA winoOutEdgeAVX2_2<>+28(SB)/4, $0x40000000
-GLOBL winoOutEdgeAVX2_2<>(SB), RODATA|NOPTR, $32
+// func pairTileAVX2_2x1(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_2x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
-DATA winoOutEdgeAVX2_4<>+0(SB)/4, $0x40800000
-DATA winoOutEdgeAVX2_4<>+4(SB)/4, $0x40800000
-DATA winoOutEdgeAVX2_4<>+8(SB)/4, $0x40800000
-DATA winoOutEdgeAVX2_4<>+12(SB)/4, $0x40800000
-DATA winoOutEdgeAVX2_4<>+16(SB)/4, $0x40800000
-DATA winoOutEdgeAVX2_4<>+20(SB)/4, $0x40800000
-DATA winoOutEdgeAVX2_4<>+24(SB)/4, $0x40800000
-DATA winoOutEdgeAVX2_4<>+28(SB)/4, $0x40800000
-GLOBL winoOutEdgeAVX2_4<>(SB), RODATA|NOPTR, $32
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
 
-DATA winoOutEdgeAVX2_8<>+0(SB)/4, $0x41000000
-DATA winoOutEdgeAVX2_8<>+4(SB)/4, $0x41000000
-DATA winoOutEdgeAVX2_8<>+8(SB)/4, $0x41000000
-DATA winoOutEdgeAVX2_8<>+12(SB)/4, $0x41000000
-DATA winoOutEdgeAVX2_8<>+16(SB)/4, $0x41000000
-DATA winoOutEdgeAVX2_8<>+20(SB)/4, $0x41000000
-DATA winoOutEdgeAVX2_8<>+24(SB)/4, $0x41000000
-DATA winoOutEdgeAVX2_8<>+28(SB)/4, $0x41000000
-GLOBL winoOutEdgeAVX2_8<>(SB), RODATA|NOPTR, $32
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Y0
+	VBROADCASTSS (R10), Y1
+	VBROADCASTSS 4(R10), Y2
+	VBROADCASTSS 4(R10), Y3
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
 
-DATA laneBitsmask65<>+0(SB)/4, $0x00000001
-DATA laneBitsmask65<>+4(SB)/4, $0x00000002
-DATA laneBitsmask65<>+8(SB)/4, $0x00000004
-DATA laneBitsmask65<>+12(SB)/4, $0x00000008
-DATA laneBitsmask65<>+16(SB)/4, $0x00000010
-DATA laneBitsmask65<>+20(SB)/4, $0x00000020
-DATA laneBitsmask65<>+24(SB)/4, $0x00000040
-DATA laneBitsmask65<>+28(SB)/4, $0x00000080
-GLOBL laneBitsmask65<>(SB), RODATA|NOPTR, $32
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Y4
+	VBROADCASTSS (R13), Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VBROADCASTSS 4(R13), Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VBROADCASTSS 8(R13), Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VBROADCASTSS 12(R13), Y5
+	VFMADD231PS  Y5, Y4, Y3
+	ADDQ         $0x10, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Y4
+	VMAXPS       Y0, Y4, Y0
+	VMAXPS       Y1, Y4, Y1
+	VMAXPS       Y2, Y4, Y2
+	VMAXPS       Y3, Y4, Y3
+	VBROADCASTSS 100(AX), Y4
+	VMINPS       Y0, Y4, Y0
+	VMINPS       Y1, Y4, Y1
+	VMINPS       Y2, Y4, Y2
+	VMINPS       Y3, Y4, Y3
+	MOVQ         R8, R10
+	VUNPCKLPS    Y1, Y0, Y4
+	VUNPCKHPS    Y1, Y0, Y1
+	VPERM2F128   $0x20, Y1, Y4, Y0
+	VPERM2F128   $0x31, Y1, Y4, Y1
+	VUNPCKLPS    Y3, Y2, Y4
+	VUNPCKHPS    Y3, Y2, Y3
+	VPERM2F128   $0x20, Y3, Y4, Y2
+	VPERM2F128   $0x31, Y3, Y4, Y3
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Y0, (R10)
+	VMOVUPS      Y1, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y2, (R10)
+	VMOVUPS      Y3, 32(R10)
+	ADDQ         $0x00000020, DI
+	ADDQ         $0x00000040, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y4
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	SUBQ       $0x08, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y5
+	VMASKMOVPS Y0, Y4, (R10)
+	VMASKMOVPS Y1, Y5, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y2, Y4, (R10)
+	VMASKMOVPS Y3, Y5, 32(R10)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
+	VZEROUPPER
+	RET
+
+// func pairTileAVX2_2x2(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_2x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS (R10), Y2
+	VMOVAPS      Y2, Y3
+	VBROADCASTSS 4(R10), Y4
+	VMOVAPS      Y4, Y5
+	VBROADCASTSS 4(R10), Y6
+	VMOVAPS      Y6, Y7
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Y8
+	VMOVUPS      32(R10), Y9
+	VBROADCASTSS (R13), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS 4(R13), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS 8(R13), Y10
+	VFMADD231PS  Y10, Y8, Y4
+	VFMADD231PS  Y10, Y9, Y5
+	VBROADCASTSS 12(R13), Y10
+	VFMADD231PS  Y10, Y8, Y6
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $0x10, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Y8
+	VMAXPS       Y0, Y8, Y0
+	VMAXPS       Y1, Y8, Y1
+	VMAXPS       Y2, Y8, Y2
+	VMAXPS       Y3, Y8, Y3
+	VMAXPS       Y4, Y8, Y4
+	VMAXPS       Y5, Y8, Y5
+	VMAXPS       Y6, Y8, Y6
+	VMAXPS       Y7, Y8, Y7
+	VBROADCASTSS 100(AX), Y8
+	VMINPS       Y0, Y8, Y0
+	VMINPS       Y1, Y8, Y1
+	VMINPS       Y2, Y8, Y2
+	VMINPS       Y3, Y8, Y3
+	VMINPS       Y4, Y8, Y4
+	VMINPS       Y5, Y8, Y5
+	VMINPS       Y6, Y8, Y6
+	VMINPS       Y7, Y8, Y7
+	MOVQ         R8, R10
+	VUNPCKLPS    Y2, Y0, Y8
+	VUNPCKHPS    Y2, Y0, Y2
+	VPERM2F128   $0x20, Y2, Y8, Y0
+	VPERM2F128   $0x31, Y2, Y8, Y2
+	VUNPCKLPS    Y3, Y1, Y8
+	VUNPCKHPS    Y3, Y1, Y3
+	VPERM2F128   $0x20, Y3, Y8, Y1
+	VPERM2F128   $0x31, Y3, Y8, Y3
+	VUNPCKLPS    Y6, Y4, Y8
+	VUNPCKHPS    Y6, Y4, Y6
+	VPERM2F128   $0x20, Y6, Y8, Y4
+	VPERM2F128   $0x31, Y6, Y8, Y6
+	VUNPCKLPS    Y7, Y5, Y8
+	VUNPCKHPS    Y7, Y5, Y7
+	VPERM2F128   $0x20, Y7, Y8, Y5
+	VPERM2F128   $0x31, Y7, Y8, Y7
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Y0, (R10)
+	VMOVUPS      Y2, 32(R10)
+	VMOVUPS      Y1, 64(R10)
+	VMOVUPS      Y3, 96(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y4, (R10)
+	VMOVUPS      Y6, 32(R10)
+	VMOVUPS      Y5, 64(R10)
+	VMOVUPS      Y7, 96(R10)
+	ADDQ         $0x00000040, DI
+	ADDQ         $0x00000080, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y8
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	SUBQ       $0x08, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y9
+	VMOVUPS    Y0, (R10)
+	VMOVUPS    Y2, 32(R10)
+	VMASKMOVPS Y1, Y8, 64(R10)
+	VMASKMOVPS Y3, Y9, 96(R10)
+	ADDQ       SI, R10
+	VMOVUPS    Y4, (R10)
+	VMOVUPS    Y6, 32(R10)
+	VMASKMOVPS Y5, Y8, 64(R10)
+	VMASKMOVPS Y7, Y9, 96(R10)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
+	VZEROUPPER
+	RET
+
+// func pairTileAVX2_2x3(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_2x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Y0
+	VMOVAPS      Y0, Y1
+	VMOVAPS      Y0, Y2
+	VBROADCASTSS (R10), Y3
+	VMOVAPS      Y3, Y4
+	VMOVAPS      Y3, Y5
+	VBROADCASTSS 4(R10), Y6
+	VMOVAPS      Y6, Y7
+	VMOVAPS      Y6, Y8
+	VBROADCASTSS 4(R10), Y9
+	VMOVAPS      Y9, Y10
+	VMOVAPS      Y9, Y11
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Y12
+	VMOVUPS      32(R10), Y13
+	VMOVUPS      64(R10), Y14
+	VBROADCASTSS (R13), Y15
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y1
+	VFMADD231PS  Y15, Y14, Y2
+	VBROADCASTSS 4(R13), Y15
+	VFMADD231PS  Y15, Y12, Y3
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y5
+	VBROADCASTSS 8(R13), Y15
+	VFMADD231PS  Y15, Y12, Y6
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y8
+	VBROADCASTSS 12(R13), Y15
+	VFMADD231PS  Y15, Y12, Y9
+	VFMADD231PS  Y15, Y13, Y10
+	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         $0x10, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Y12
+	VMAXPS       Y0, Y12, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMAXPS       Y6, Y12, Y6
+	VMAXPS       Y7, Y12, Y7
+	VMAXPS       Y8, Y12, Y8
+	VMAXPS       Y9, Y12, Y9
+	VMAXPS       Y10, Y12, Y10
+	VMAXPS       Y11, Y12, Y11
+	VBROADCASTSS 100(AX), Y12
+	VMINPS       Y0, Y12, Y0
+	VMINPS       Y1, Y12, Y1
+	VMINPS       Y2, Y12, Y2
+	VMINPS       Y3, Y12, Y3
+	VMINPS       Y4, Y12, Y4
+	VMINPS       Y5, Y12, Y5
+	VMINPS       Y6, Y12, Y6
+	VMINPS       Y7, Y12, Y7
+	VMINPS       Y8, Y12, Y8
+	VMINPS       Y9, Y12, Y9
+	VMINPS       Y10, Y12, Y10
+	VMINPS       Y11, Y12, Y11
+	MOVQ         R8, R10
+	VUNPCKLPS    Y3, Y0, Y12
+	VUNPCKHPS    Y3, Y0, Y3
+	VPERM2F128   $0x20, Y3, Y12, Y0
+	VPERM2F128   $0x31, Y3, Y12, Y3
+	VUNPCKLPS    Y4, Y1, Y12
+	VUNPCKHPS    Y4, Y1, Y4
+	VPERM2F128   $0x20, Y4, Y12, Y1
+	VPERM2F128   $0x31, Y4, Y12, Y4
+	VUNPCKLPS    Y5, Y2, Y12
+	VUNPCKHPS    Y5, Y2, Y5
+	VPERM2F128   $0x20, Y5, Y12, Y2
+	VPERM2F128   $0x31, Y5, Y12, Y5
+	VUNPCKLPS    Y9, Y6, Y12
+	VUNPCKHPS    Y9, Y6, Y9
+	VPERM2F128   $0x20, Y9, Y12, Y6
+	VPERM2F128   $0x31, Y9, Y12, Y9
+	VUNPCKLPS    Y10, Y7, Y12
+	VUNPCKHPS    Y10, Y7, Y10
+	VPERM2F128   $0x20, Y10, Y12, Y7
+	VPERM2F128   $0x31, Y10, Y12, Y10
+	VUNPCKLPS    Y11, Y8, Y12
+	VUNPCKHPS    Y11, Y8, Y11
+	VPERM2F128   $0x20, Y11, Y12, Y8
+	VPERM2F128   $0x31, Y11, Y12, Y11
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Y0, (R10)
+	VMOVUPS      Y3, 32(R10)
+	VMOVUPS      Y1, 64(R10)
+	VMOVUPS      Y4, 96(R10)
+	VMOVUPS      Y2, 128(R10)
+	VMOVUPS      Y5, 160(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y6, (R10)
+	VMOVUPS      Y9, 32(R10)
+	VMOVUPS      Y7, 64(R10)
+	VMOVUPS      Y10, 96(R10)
+	VMOVUPS      Y8, 128(R10)
+	VMOVUPS      Y11, 160(R10)
+	ADDQ         $0x00000060, DI
+	ADDQ         $0x000000c0, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y12
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	SUBQ       $0x08, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y13
+	VMOVUPS    Y0, (R10)
+	VMOVUPS    Y3, 32(R10)
+	VMOVUPS    Y1, 64(R10)
+	VMOVUPS    Y4, 96(R10)
+	VMASKMOVPS Y2, Y12, 128(R10)
+	VMASKMOVPS Y5, Y13, 160(R10)
+	ADDQ       SI, R10
+	VMOVUPS    Y6, (R10)
+	VMOVUPS    Y9, 32(R10)
+	VMOVUPS    Y7, 64(R10)
+	VMOVUPS    Y10, 96(R10)
+	VMASKMOVPS Y8, Y12, 128(R10)
+	VMASKMOVPS Y11, Y13, 160(R10)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
+	VZEROUPPER
+	RET
+
+// func pairTileAVX2_3x1(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_3x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Y0
+	VBROADCASTSS (R10), Y1
+	VBROADCASTSS 4(R10), Y2
+	VBROADCASTSS 4(R10), Y3
+	VBROADCASTSS 8(R10), Y4
+	VBROADCASTSS 8(R10), Y5
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Y6
+	VBROADCASTSS (R13), Y7
+	VFMADD231PS  Y7, Y6, Y0
+	VBROADCASTSS 4(R13), Y7
+	VFMADD231PS  Y7, Y6, Y1
+	VBROADCASTSS 8(R13), Y7
+	VFMADD231PS  Y7, Y6, Y2
+	VBROADCASTSS 12(R13), Y7
+	VFMADD231PS  Y7, Y6, Y3
+	VBROADCASTSS 16(R13), Y7
+	VFMADD231PS  Y7, Y6, Y4
+	VBROADCASTSS 20(R13), Y7
+	VFMADD231PS  Y7, Y6, Y5
+	ADDQ         $0x18, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Y6
+	VMAXPS       Y0, Y6, Y0
+	VMAXPS       Y1, Y6, Y1
+	VMAXPS       Y2, Y6, Y2
+	VMAXPS       Y3, Y6, Y3
+	VMAXPS       Y4, Y6, Y4
+	VMAXPS       Y5, Y6, Y5
+	VBROADCASTSS 100(AX), Y6
+	VMINPS       Y0, Y6, Y0
+	VMINPS       Y1, Y6, Y1
+	VMINPS       Y2, Y6, Y2
+	VMINPS       Y3, Y6, Y3
+	VMINPS       Y4, Y6, Y4
+	VMINPS       Y5, Y6, Y5
+	MOVQ         R8, R10
+	VUNPCKLPS    Y1, Y0, Y6
+	VUNPCKHPS    Y1, Y0, Y1
+	VPERM2F128   $0x20, Y1, Y6, Y0
+	VPERM2F128   $0x31, Y1, Y6, Y1
+	VUNPCKLPS    Y3, Y2, Y6
+	VUNPCKHPS    Y3, Y2, Y3
+	VPERM2F128   $0x20, Y3, Y6, Y2
+	VPERM2F128   $0x31, Y3, Y6, Y3
+	VUNPCKLPS    Y5, Y4, Y6
+	VUNPCKHPS    Y5, Y4, Y5
+	VPERM2F128   $0x20, Y5, Y6, Y4
+	VPERM2F128   $0x31, Y5, Y6, Y5
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Y0, (R10)
+	VMOVUPS      Y1, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y2, (R10)
+	VMOVUPS      Y3, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y4, (R10)
+	VMOVUPS      Y5, 32(R10)
+	ADDQ         $0x00000020, DI
+	ADDQ         $0x00000040, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y6
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	SUBQ       $0x08, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y7
+	VMASKMOVPS Y0, Y6, (R10)
+	VMASKMOVPS Y1, Y7, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y2, Y6, (R10)
+	VMASKMOVPS Y3, Y7, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y4, Y6, (R10)
+	VMASKMOVPS Y5, Y7, 32(R10)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
+	VZEROUPPER
+	RET
+
+// func pairTileAVX2_3x2(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_3x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS (R10), Y2
+	VMOVAPS      Y2, Y3
+	VBROADCASTSS 4(R10), Y4
+	VMOVAPS      Y4, Y5
+	VBROADCASTSS 4(R10), Y6
+	VMOVAPS      Y6, Y7
+	VBROADCASTSS 8(R10), Y8
+	VMOVAPS      Y8, Y9
+	VBROADCASTSS 8(R10), Y10
+	VMOVAPS      Y10, Y11
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Y12
+	VMOVUPS      32(R10), Y13
+	VBROADCASTSS (R13), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS 4(R13), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS 8(R13), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS 12(R13), Y14
+	VFMADD231PS  Y14, Y12, Y6
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS 16(R13), Y14
+	VFMADD231PS  Y14, Y12, Y8
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS 20(R13), Y14
+	VFMADD231PS  Y14, Y12, Y10
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         $0x18, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Y12
+	VMAXPS       Y0, Y12, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMAXPS       Y6, Y12, Y6
+	VMAXPS       Y7, Y12, Y7
+	VMAXPS       Y8, Y12, Y8
+	VMAXPS       Y9, Y12, Y9
+	VMAXPS       Y10, Y12, Y10
+	VMAXPS       Y11, Y12, Y11
+	VBROADCASTSS 100(AX), Y12
+	VMINPS       Y0, Y12, Y0
+	VMINPS       Y1, Y12, Y1
+	VMINPS       Y2, Y12, Y2
+	VMINPS       Y3, Y12, Y3
+	VMINPS       Y4, Y12, Y4
+	VMINPS       Y5, Y12, Y5
+	VMINPS       Y6, Y12, Y6
+	VMINPS       Y7, Y12, Y7
+	VMINPS       Y8, Y12, Y8
+	VMINPS       Y9, Y12, Y9
+	VMINPS       Y10, Y12, Y10
+	VMINPS       Y11, Y12, Y11
+	MOVQ         R8, R10
+	VUNPCKLPS    Y2, Y0, Y12
+	VUNPCKHPS    Y2, Y0, Y2
+	VPERM2F128   $0x20, Y2, Y12, Y0
+	VPERM2F128   $0x31, Y2, Y12, Y2
+	VUNPCKLPS    Y3, Y1, Y12
+	VUNPCKHPS    Y3, Y1, Y3
+	VPERM2F128   $0x20, Y3, Y12, Y1
+	VPERM2F128   $0x31, Y3, Y12, Y3
+	VUNPCKLPS    Y6, Y4, Y12
+	VUNPCKHPS    Y6, Y4, Y6
+	VPERM2F128   $0x20, Y6, Y12, Y4
+	VPERM2F128   $0x31, Y6, Y12, Y6
+	VUNPCKLPS    Y7, Y5, Y12
+	VUNPCKHPS    Y7, Y5, Y7
+	VPERM2F128   $0x20, Y7, Y12, Y5
+	VPERM2F128   $0x31, Y7, Y12, Y7
+	VUNPCKLPS    Y10, Y8, Y12
+	VUNPCKHPS    Y10, Y8, Y10
+	VPERM2F128   $0x20, Y10, Y12, Y8
+	VPERM2F128   $0x31, Y10, Y12, Y10
+	VUNPCKLPS    Y11, Y9, Y12
+	VUNPCKHPS    Y11, Y9, Y11
+	VPERM2F128   $0x20, Y11, Y12, Y9
+	VPERM2F128   $0x31, Y11, Y12, Y11
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Y0, (R10)
+	VMOVUPS      Y2, 32(R10)
+	VMOVUPS      Y1, 64(R10)
+	VMOVUPS      Y3, 96(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y4, (R10)
+	VMOVUPS      Y6, 32(R10)
+	VMOVUPS      Y5, 64(R10)
+	VMOVUPS      Y7, 96(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y8, (R10)
+	VMOVUPS      Y10, 32(R10)
+	VMOVUPS      Y9, 64(R10)
+	VMOVUPS      Y11, 96(R10)
+	ADDQ         $0x00000040, DI
+	ADDQ         $0x00000080, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y12
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	SUBQ       $0x08, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y13
+	VMOVUPS    Y0, (R10)
+	VMOVUPS    Y2, 32(R10)
+	VMASKMOVPS Y1, Y12, 64(R10)
+	VMASKMOVPS Y3, Y13, 96(R10)
+	ADDQ       SI, R10
+	VMOVUPS    Y4, (R10)
+	VMOVUPS    Y6, 32(R10)
+	VMASKMOVPS Y5, Y12, 64(R10)
+	VMASKMOVPS Y7, Y13, 96(R10)
+	ADDQ       SI, R10
+	VMOVUPS    Y8, (R10)
+	VMOVUPS    Y10, 32(R10)
+	VMASKMOVPS Y9, Y12, 64(R10)
+	VMASKMOVPS Y11, Y13, 96(R10)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
+	VZEROUPPER
+	RET
+
+// func pairTileAVX2_4x1(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_4x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Y0
+	VBROADCASTSS (R10), Y1
+	VBROADCASTSS 4(R10), Y2
+	VBROADCASTSS 4(R10), Y3
+	VBROADCASTSS 8(R10), Y4
+	VBROADCASTSS 8(R10), Y5
+	VBROADCASTSS 12(R10), Y6
+	VBROADCASTSS 12(R10), Y7
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Y8
+	VBROADCASTSS (R13), Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VBROADCASTSS 4(R13), Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VBROADCASTSS 8(R13), Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VBROADCASTSS 12(R13), Y9
+	VFMADD231PS  Y9, Y8, Y3
+	VBROADCASTSS 16(R13), Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VBROADCASTSS 20(R13), Y9
+	VFMADD231PS  Y9, Y8, Y5
+	VBROADCASTSS 24(R13), Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VBROADCASTSS 28(R13), Y9
+	VFMADD231PS  Y9, Y8, Y7
+	ADDQ         $0x20, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Y8
+	VMAXPS       Y0, Y8, Y0
+	VMAXPS       Y1, Y8, Y1
+	VMAXPS       Y2, Y8, Y2
+	VMAXPS       Y3, Y8, Y3
+	VMAXPS       Y4, Y8, Y4
+	VMAXPS       Y5, Y8, Y5
+	VMAXPS       Y6, Y8, Y6
+	VMAXPS       Y7, Y8, Y7
+	VBROADCASTSS 100(AX), Y8
+	VMINPS       Y0, Y8, Y0
+	VMINPS       Y1, Y8, Y1
+	VMINPS       Y2, Y8, Y2
+	VMINPS       Y3, Y8, Y3
+	VMINPS       Y4, Y8, Y4
+	VMINPS       Y5, Y8, Y5
+	VMINPS       Y6, Y8, Y6
+	VMINPS       Y7, Y8, Y7
+	MOVQ         R8, R10
+	VUNPCKLPS    Y1, Y0, Y8
+	VUNPCKHPS    Y1, Y0, Y1
+	VPERM2F128   $0x20, Y1, Y8, Y0
+	VPERM2F128   $0x31, Y1, Y8, Y1
+	VUNPCKLPS    Y3, Y2, Y8
+	VUNPCKHPS    Y3, Y2, Y3
+	VPERM2F128   $0x20, Y3, Y8, Y2
+	VPERM2F128   $0x31, Y3, Y8, Y3
+	VUNPCKLPS    Y5, Y4, Y8
+	VUNPCKHPS    Y5, Y4, Y5
+	VPERM2F128   $0x20, Y5, Y8, Y4
+	VPERM2F128   $0x31, Y5, Y8, Y5
+	VUNPCKLPS    Y7, Y6, Y8
+	VUNPCKHPS    Y7, Y6, Y7
+	VPERM2F128   $0x20, Y7, Y8, Y6
+	VPERM2F128   $0x31, Y7, Y8, Y7
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Y0, (R10)
+	VMOVUPS      Y1, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y2, (R10)
+	VMOVUPS      Y3, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y4, (R10)
+	VMOVUPS      Y5, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y6, (R10)
+	VMOVUPS      Y7, 32(R10)
+	ADDQ         $0x00000020, DI
+	ADDQ         $0x00000040, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y8
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	SUBQ       $0x08, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y9
+	VMASKMOVPS Y0, Y8, (R10)
+	VMASKMOVPS Y1, Y9, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y2, Y8, (R10)
+	VMASKMOVPS Y3, Y9, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y4, Y8, (R10)
+	VMASKMOVPS Y5, Y9, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y6, Y8, (R10)
+	VMASKMOVPS Y7, Y9, 32(R10)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
+	VZEROUPPER
+	RET
+
+// func pairTileAVX2_5x1(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_5x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Y0
+	VBROADCASTSS (R10), Y1
+	VBROADCASTSS 4(R10), Y2
+	VBROADCASTSS 4(R10), Y3
+	VBROADCASTSS 8(R10), Y4
+	VBROADCASTSS 8(R10), Y5
+	VBROADCASTSS 12(R10), Y6
+	VBROADCASTSS 12(R10), Y7
+	VBROADCASTSS 16(R10), Y8
+	VBROADCASTSS 16(R10), Y9
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Y10
+	VBROADCASTSS (R13), Y11
+	VFMADD231PS  Y11, Y10, Y0
+	VBROADCASTSS 4(R13), Y11
+	VFMADD231PS  Y11, Y10, Y1
+	VBROADCASTSS 8(R13), Y11
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS 12(R13), Y11
+	VFMADD231PS  Y11, Y10, Y3
+	VBROADCASTSS 16(R13), Y11
+	VFMADD231PS  Y11, Y10, Y4
+	VBROADCASTSS 20(R13), Y11
+	VFMADD231PS  Y11, Y10, Y5
+	VBROADCASTSS 24(R13), Y11
+	VFMADD231PS  Y11, Y10, Y6
+	VBROADCASTSS 28(R13), Y11
+	VFMADD231PS  Y11, Y10, Y7
+	VBROADCASTSS 32(R13), Y11
+	VFMADD231PS  Y11, Y10, Y8
+	VBROADCASTSS 36(R13), Y11
+	VFMADD231PS  Y11, Y10, Y9
+	ADDQ         $0x28, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Y10
+	VMAXPS       Y0, Y10, Y0
+	VMAXPS       Y1, Y10, Y1
+	VMAXPS       Y2, Y10, Y2
+	VMAXPS       Y3, Y10, Y3
+	VMAXPS       Y4, Y10, Y4
+	VMAXPS       Y5, Y10, Y5
+	VMAXPS       Y6, Y10, Y6
+	VMAXPS       Y7, Y10, Y7
+	VMAXPS       Y8, Y10, Y8
+	VMAXPS       Y9, Y10, Y9
+	VBROADCASTSS 100(AX), Y10
+	VMINPS       Y0, Y10, Y0
+	VMINPS       Y1, Y10, Y1
+	VMINPS       Y2, Y10, Y2
+	VMINPS       Y3, Y10, Y3
+	VMINPS       Y4, Y10, Y4
+	VMINPS       Y5, Y10, Y5
+	VMINPS       Y6, Y10, Y6
+	VMINPS       Y7, Y10, Y7
+	VMINPS       Y8, Y10, Y8
+	VMINPS       Y9, Y10, Y9
+	MOVQ         R8, R10
+	VUNPCKLPS    Y1, Y0, Y10
+	VUNPCKHPS    Y1, Y0, Y1
+	VPERM2F128   $0x20, Y1, Y10, Y0
+	VPERM2F128   $0x31, Y1, Y10, Y1
+	VUNPCKLPS    Y3, Y2, Y10
+	VUNPCKHPS    Y3, Y2, Y3
+	VPERM2F128   $0x20, Y3, Y10, Y2
+	VPERM2F128   $0x31, Y3, Y10, Y3
+	VUNPCKLPS    Y5, Y4, Y10
+	VUNPCKHPS    Y5, Y4, Y5
+	VPERM2F128   $0x20, Y5, Y10, Y4
+	VPERM2F128   $0x31, Y5, Y10, Y5
+	VUNPCKLPS    Y7, Y6, Y10
+	VUNPCKHPS    Y7, Y6, Y7
+	VPERM2F128   $0x20, Y7, Y10, Y6
+	VPERM2F128   $0x31, Y7, Y10, Y7
+	VUNPCKLPS    Y9, Y8, Y10
+	VUNPCKHPS    Y9, Y8, Y9
+	VPERM2F128   $0x20, Y9, Y10, Y8
+	VPERM2F128   $0x31, Y9, Y10, Y9
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Y0, (R10)
+	VMOVUPS      Y1, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y2, (R10)
+	VMOVUPS      Y3, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y4, (R10)
+	VMOVUPS      Y5, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y6, (R10)
+	VMOVUPS      Y7, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y8, (R10)
+	VMOVUPS      Y9, 32(R10)
+	ADDQ         $0x00000020, DI
+	ADDQ         $0x00000040, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y10
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	SUBQ       $0x08, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y11
+	VMASKMOVPS Y0, Y10, (R10)
+	VMASKMOVPS Y1, Y11, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y2, Y10, (R10)
+	VMASKMOVPS Y3, Y11, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y4, Y10, (R10)
+	VMASKMOVPS Y5, Y11, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y6, Y10, (R10)
+	VMASKMOVPS Y7, Y11, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y8, Y10, (R10)
+	VMASKMOVPS Y9, Y11, 32(R10)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
+	VZEROUPPER
+	RET
+
+// func pairTileAVX2_6x1(p *float32)
+// Requires: AVX, CMOV, FMA3
+TEXT ·pairTileAVX2_6x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Y0
+	VBROADCASTSS (R10), Y1
+	VBROADCASTSS 4(R10), Y2
+	VBROADCASTSS 4(R10), Y3
+	VBROADCASTSS 8(R10), Y4
+	VBROADCASTSS 8(R10), Y5
+	VBROADCASTSS 12(R10), Y6
+	VBROADCASTSS 12(R10), Y7
+	VBROADCASTSS 16(R10), Y8
+	VBROADCASTSS 16(R10), Y9
+	VBROADCASTSS 20(R10), Y10
+	VBROADCASTSS 20(R10), Y11
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Y12
+	VBROADCASTSS (R13), Y13
+	VFMADD231PS  Y13, Y12, Y0
+	VBROADCASTSS 4(R13), Y13
+	VFMADD231PS  Y13, Y12, Y1
+	VBROADCASTSS 8(R13), Y13
+	VFMADD231PS  Y13, Y12, Y2
+	VBROADCASTSS 12(R13), Y13
+	VFMADD231PS  Y13, Y12, Y3
+	VBROADCASTSS 16(R13), Y13
+	VFMADD231PS  Y13, Y12, Y4
+	VBROADCASTSS 20(R13), Y13
+	VFMADD231PS  Y13, Y12, Y5
+	VBROADCASTSS 24(R13), Y13
+	VFMADD231PS  Y13, Y12, Y6
+	VBROADCASTSS 28(R13), Y13
+	VFMADD231PS  Y13, Y12, Y7
+	VBROADCASTSS 32(R13), Y13
+	VFMADD231PS  Y13, Y12, Y8
+	VBROADCASTSS 36(R13), Y13
+	VFMADD231PS  Y13, Y12, Y9
+	VBROADCASTSS 40(R13), Y13
+	VFMADD231PS  Y13, Y12, Y10
+	VBROADCASTSS 44(R13), Y13
+	VFMADD231PS  Y13, Y12, Y11
+	ADDQ         $0x30, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Y12
+	VMAXPS       Y0, Y12, Y0
+	VMAXPS       Y1, Y12, Y1
+	VMAXPS       Y2, Y12, Y2
+	VMAXPS       Y3, Y12, Y3
+	VMAXPS       Y4, Y12, Y4
+	VMAXPS       Y5, Y12, Y5
+	VMAXPS       Y6, Y12, Y6
+	VMAXPS       Y7, Y12, Y7
+	VMAXPS       Y8, Y12, Y8
+	VMAXPS       Y9, Y12, Y9
+	VMAXPS       Y10, Y12, Y10
+	VMAXPS       Y11, Y12, Y11
+	VBROADCASTSS 100(AX), Y12
+	VMINPS       Y0, Y12, Y0
+	VMINPS       Y1, Y12, Y1
+	VMINPS       Y2, Y12, Y2
+	VMINPS       Y3, Y12, Y3
+	VMINPS       Y4, Y12, Y4
+	VMINPS       Y5, Y12, Y5
+	VMINPS       Y6, Y12, Y6
+	VMINPS       Y7, Y12, Y7
+	VMINPS       Y8, Y12, Y8
+	VMINPS       Y9, Y12, Y9
+	VMINPS       Y10, Y12, Y10
+	VMINPS       Y11, Y12, Y11
+	MOVQ         R8, R10
+	VUNPCKLPS    Y1, Y0, Y12
+	VUNPCKHPS    Y1, Y0, Y1
+	VPERM2F128   $0x20, Y1, Y12, Y0
+	VPERM2F128   $0x31, Y1, Y12, Y1
+	VUNPCKLPS    Y3, Y2, Y12
+	VUNPCKHPS    Y3, Y2, Y3
+	VPERM2F128   $0x20, Y3, Y12, Y2
+	VPERM2F128   $0x31, Y3, Y12, Y3
+	VUNPCKLPS    Y5, Y4, Y12
+	VUNPCKHPS    Y5, Y4, Y5
+	VPERM2F128   $0x20, Y5, Y12, Y4
+	VPERM2F128   $0x31, Y5, Y12, Y5
+	VUNPCKLPS    Y7, Y6, Y12
+	VUNPCKHPS    Y7, Y6, Y7
+	VPERM2F128   $0x20, Y7, Y12, Y6
+	VPERM2F128   $0x31, Y7, Y12, Y7
+	VUNPCKLPS    Y9, Y8, Y12
+	VUNPCKHPS    Y9, Y8, Y9
+	VPERM2F128   $0x20, Y9, Y12, Y8
+	VPERM2F128   $0x31, Y9, Y12, Y9
+	VUNPCKLPS    Y11, Y10, Y12
+	VUNPCKHPS    Y11, Y10, Y11
+	VPERM2F128   $0x20, Y11, Y12, Y10
+	VPERM2F128   $0x31, Y11, Y12, Y11
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Y0, (R10)
+	VMOVUPS      Y1, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y2, (R10)
+	VMOVUPS      Y3, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y4, (R10)
+	VMOVUPS      Y5, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y6, (R10)
+	VMOVUPS      Y7, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y8, (R10)
+	VMOVUPS      Y9, 32(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Y10, (R10)
+	VMOVUPS      Y11, 32(R10)
+	ADDQ         $0x00000020, DI
+	ADDQ         $0x00000040, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y12
+	MOVQ       88(AX), DI
+	ADDQ       DI, DI
+	XORQ       R8, R8
+	SUBQ       $0x08, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	LEAQ       laneMasks<>+0(SB), DI
+	VMOVUPS    (DI)(R8*4), Y13
+	VMASKMOVPS Y0, Y12, (R10)
+	VMASKMOVPS Y1, Y13, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y2, Y12, (R10)
+	VMASKMOVPS Y3, Y13, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y4, Y12, (R10)
+	VMASKMOVPS Y5, Y13, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y6, Y12, (R10)
+	VMASKMOVPS Y7, Y13, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y8, Y12, (R10)
+	VMASKMOVPS Y9, Y13, 32(R10)
+	ADDQ       SI, R10
+	VMASKMOVPS Y10, Y12, (R10)
+	VMASKMOVPS Y11, Y13, 32(R10)
+	ADDQ       72(AX), CX
+	ADDQ       80(AX), DX
+	DECQ       BX
+	JNZ        row
+	VZEROUPPER
+	RET
 
 // func winoMulAVX2_1x1(p *float32)
 // Requires: AVX, FMA3, MMX+
@@ -9568,6 +9012,2507 @@ done1:
 	JNZ     point
 	VZEROUPPER
 	RET
+
+// func columnAVX2_1(p *float32)
+// Requires: AVX, FMA3
+TEXT ·columnAVX2_1(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    32(AX), DX
+	MOVQ    56(AX), BX
+	MOVQ    72(AX), SI
+	MOVQ    80(AX), DI
+	MOVQ    $0x00000008, R8
+	SUBQ    88(AX), R8
+	LEAQ    laneMasks<>+0(SB), R9
+	VMOVUPS (R9)(R8*4), Y0
+
+group:
+	MOVQ         48(AX), R8
+	VBROADCASTSS (R8), Y1
+	MOVQ         8(AX), R9
+	MOVQ         16(AX), R10
+	MOVQ         24(AX), R11
+
+step:
+	MOVQ         (R9), R8
+	ADDQ         CX, R8
+	VBROADCASTSS (R11), Y2
+	VFMADD231PS  (R8), Y2, Y1
+	ADDQ         $0x04, R11
+	ADDQ         $0x08, R9
+	DECQ         R10
+	JNZ          step
+	VBROADCASTSS 96(AX), Y2
+	VMAXPS       Y1, Y2, Y1
+	VBROADCASTSS 100(AX), Y2
+	VMINPS       Y1, Y2, Y1
+	CMPQ         88(AX), $0x08
+	JNE          masked
+	VMOVUPS      Y1, (DX)
+	ADDQ         DI, DX
+	JMP          stored
+
+masked:
+	VMASKMOVPS Y1, Y0, (DX)
+	ADDQ       DI, DX
+
+stored:
+	ADDQ SI, CX
+	DECQ BX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func columnAVX2_2(p *float32)
+// Requires: AVX, FMA3
+TEXT ·columnAVX2_2(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    32(AX), DX
+	MOVQ    56(AX), BX
+	MOVQ    72(AX), SI
+	MOVQ    80(AX), DI
+	MOVQ    $0x00000008, R8
+	SUBQ    88(AX), R8
+	LEAQ    laneMasks<>+0(SB), R9
+	VMOVUPS (R9)(R8*4), Y0
+
+group:
+	MOVQ         48(AX), R8
+	VBROADCASTSS (R8), Y1
+	VMOVAPS      Y1, Y2
+	MOVQ         8(AX), R9
+	MOVQ         16(AX), R10
+	MOVQ         24(AX), R11
+
+step:
+	MOVQ         (R9), R8
+	ADDQ         CX, R8
+	VBROADCASTSS (R11), Y3
+	VFMADD231PS  (R8), Y3, Y1
+	VFMADD231PS  (R8)(SI*1), Y3, Y2
+	ADDQ         $0x04, R11
+	ADDQ         $0x08, R9
+	DECQ         R10
+	JNZ          step
+	VBROADCASTSS 96(AX), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMAXPS       Y2, Y3, Y2
+	VBROADCASTSS 100(AX), Y3
+	VMINPS       Y1, Y3, Y1
+	VMINPS       Y2, Y3, Y2
+	CMPQ         88(AX), $0x08
+	JNE          masked
+	VMOVUPS      Y1, (DX)
+	ADDQ         DI, DX
+	VMOVUPS      Y2, (DX)
+	ADDQ         DI, DX
+	JMP          stored
+
+masked:
+	VMASKMOVPS Y1, Y0, (DX)
+	ADDQ       DI, DX
+	VMASKMOVPS Y2, Y0, (DX)
+	ADDQ       DI, DX
+
+stored:
+	ADDQ SI, CX
+	ADDQ SI, CX
+	DECQ BX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func columnAVX2_3(p *float32)
+// Requires: AVX, FMA3
+TEXT ·columnAVX2_3(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    32(AX), DX
+	MOVQ    56(AX), BX
+	MOVQ    72(AX), SI
+	MOVQ    80(AX), DI
+	MOVQ    $0x00000008, R8
+	SUBQ    88(AX), R8
+	LEAQ    laneMasks<>+0(SB), R9
+	VMOVUPS (R9)(R8*4), Y0
+
+group:
+	MOVQ         48(AX), R8
+	VBROADCASTSS (R8), Y1
+	VMOVAPS      Y1, Y2
+	VMOVAPS      Y1, Y3
+	MOVQ         8(AX), R9
+	MOVQ         16(AX), R10
+	MOVQ         24(AX), R11
+
+step:
+	MOVQ         (R9), R8
+	ADDQ         CX, R8
+	VBROADCASTSS (R11), Y4
+	VFMADD231PS  (R8), Y4, Y1
+	VFMADD231PS  (R8)(SI*1), Y4, Y2
+	VFMADD231PS  (R8)(SI*2), Y4, Y3
+	ADDQ         $0x04, R11
+	ADDQ         $0x08, R9
+	DECQ         R10
+	JNZ          step
+	VBROADCASTSS 96(AX), Y4
+	VMAXPS       Y1, Y4, Y1
+	VMAXPS       Y2, Y4, Y2
+	VMAXPS       Y3, Y4, Y3
+	VBROADCASTSS 100(AX), Y4
+	VMINPS       Y1, Y4, Y1
+	VMINPS       Y2, Y4, Y2
+	VMINPS       Y3, Y4, Y3
+	CMPQ         88(AX), $0x08
+	JNE          masked
+	VMOVUPS      Y1, (DX)
+	ADDQ         DI, DX
+	VMOVUPS      Y2, (DX)
+	ADDQ         DI, DX
+	VMOVUPS      Y3, (DX)
+	ADDQ         DI, DX
+	JMP          stored
+
+masked:
+	VMASKMOVPS Y1, Y0, (DX)
+	ADDQ       DI, DX
+	VMASKMOVPS Y2, Y0, (DX)
+	ADDQ       DI, DX
+	VMASKMOVPS Y3, Y0, (DX)
+	ADDQ       DI, DX
+
+stored:
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	DECQ BX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func columnAVX2_4(p *float32)
+// Requires: AVX, FMA3
+TEXT ·columnAVX2_4(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    32(AX), DX
+	MOVQ    56(AX), BX
+	MOVQ    72(AX), SI
+	MOVQ    SI, DI
+	ADDQ    SI, DI
+	ADDQ    SI, DI
+	MOVQ    80(AX), R8
+	MOVQ    $0x00000008, R9
+	SUBQ    88(AX), R9
+	LEAQ    laneMasks<>+0(SB), R10
+	VMOVUPS (R10)(R9*4), Y0
+
+group:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Y1
+	VMOVAPS      Y1, Y2
+	VMOVAPS      Y1, Y3
+	VMOVAPS      Y1, Y4
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
+
+step:
+	MOVQ         (R10), R9
+	ADDQ         CX, R9
+	VBROADCASTSS (R12), Y5
+	VFMADD231PS  (R9), Y5, Y1
+	VFMADD231PS  (R9)(SI*1), Y5, Y2
+	VFMADD231PS  (R9)(SI*2), Y5, Y3
+	VFMADD231PS  (R9)(DI*1), Y5, Y4
+	ADDQ         $0x04, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSS 96(AX), Y5
+	VMAXPS       Y1, Y5, Y1
+	VMAXPS       Y2, Y5, Y2
+	VMAXPS       Y3, Y5, Y3
+	VMAXPS       Y4, Y5, Y4
+	VBROADCASTSS 100(AX), Y5
+	VMINPS       Y1, Y5, Y1
+	VMINPS       Y2, Y5, Y2
+	VMINPS       Y3, Y5, Y3
+	VMINPS       Y4, Y5, Y4
+	CMPQ         88(AX), $0x08
+	JNE          masked
+	VMOVUPS      Y1, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Y2, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Y3, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Y4, (DX)
+	ADDQ         R8, DX
+	JMP          stored
+
+masked:
+	VMASKMOVPS Y1, Y0, (DX)
+	ADDQ       R8, DX
+	VMASKMOVPS Y2, Y0, (DX)
+	ADDQ       R8, DX
+	VMASKMOVPS Y3, Y0, (DX)
+	ADDQ       R8, DX
+	VMASKMOVPS Y4, Y0, (DX)
+	ADDQ       R8, DX
+
+stored:
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	DECQ BX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func columnAVX2_5(p *float32)
+// Requires: AVX, FMA3
+TEXT ·columnAVX2_5(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    32(AX), DX
+	MOVQ    56(AX), BX
+	MOVQ    72(AX), SI
+	MOVQ    SI, DI
+	ADDQ    SI, DI
+	ADDQ    SI, DI
+	MOVQ    80(AX), R8
+	MOVQ    $0x00000008, R9
+	SUBQ    88(AX), R9
+	LEAQ    laneMasks<>+0(SB), R10
+	VMOVUPS (R10)(R9*4), Y0
+
+group:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Y1
+	VMOVAPS      Y1, Y2
+	VMOVAPS      Y1, Y3
+	VMOVAPS      Y1, Y4
+	VMOVAPS      Y1, Y5
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
+
+step:
+	MOVQ         (R10), R9
+	ADDQ         CX, R9
+	VBROADCASTSS (R12), Y6
+	VFMADD231PS  (R9), Y6, Y1
+	VFMADD231PS  (R9)(SI*1), Y6, Y2
+	VFMADD231PS  (R9)(SI*2), Y6, Y3
+	VFMADD231PS  (R9)(DI*1), Y6, Y4
+	VFMADD231PS  (R9)(SI*4), Y6, Y5
+	ADDQ         $0x04, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSS 96(AX), Y6
+	VMAXPS       Y1, Y6, Y1
+	VMAXPS       Y2, Y6, Y2
+	VMAXPS       Y3, Y6, Y3
+	VMAXPS       Y4, Y6, Y4
+	VMAXPS       Y5, Y6, Y5
+	VBROADCASTSS 100(AX), Y6
+	VMINPS       Y1, Y6, Y1
+	VMINPS       Y2, Y6, Y2
+	VMINPS       Y3, Y6, Y3
+	VMINPS       Y4, Y6, Y4
+	VMINPS       Y5, Y6, Y5
+	CMPQ         88(AX), $0x08
+	JNE          masked
+	VMOVUPS      Y1, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Y2, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Y3, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Y4, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Y5, (DX)
+	ADDQ         R8, DX
+	JMP          stored
+
+masked:
+	VMASKMOVPS Y1, Y0, (DX)
+	ADDQ       R8, DX
+	VMASKMOVPS Y2, Y0, (DX)
+	ADDQ       R8, DX
+	VMASKMOVPS Y3, Y0, (DX)
+	ADDQ       R8, DX
+	VMASKMOVPS Y4, Y0, (DX)
+	ADDQ       R8, DX
+	VMASKMOVPS Y5, Y0, (DX)
+	ADDQ       R8, DX
+
+stored:
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	DECQ BX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func columnAVX2_6(p *float32)
+// Requires: AVX, FMA3
+TEXT ·columnAVX2_6(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    32(AX), DX
+	MOVQ    56(AX), BX
+	MOVQ    72(AX), SI
+	MOVQ    SI, DI
+	ADDQ    SI, DI
+	ADDQ    SI, DI
+	MOVQ    SI, R8
+	ADDQ    SI, R8
+	ADDQ    SI, R8
+	ADDQ    SI, R8
+	ADDQ    SI, R8
+	MOVQ    80(AX), R9
+	MOVQ    $0x00000008, R10
+	SUBQ    88(AX), R10
+	LEAQ    laneMasks<>+0(SB), R11
+	VMOVUPS (R11)(R10*4), Y0
+
+group:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Y1
+	VMOVAPS      Y1, Y2
+	VMOVAPS      Y1, Y3
+	VMOVAPS      Y1, Y4
+	VMOVAPS      Y1, Y5
+	VMOVAPS      Y1, Y6
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         CX, R10
+	VBROADCASTSS (R13), Y7
+	VFMADD231PS  (R10), Y7, Y1
+	VFMADD231PS  (R10)(SI*1), Y7, Y2
+	VFMADD231PS  (R10)(SI*2), Y7, Y3
+	VFMADD231PS  (R10)(DI*1), Y7, Y4
+	VFMADD231PS  (R10)(SI*4), Y7, Y5
+	VFMADD231PS  (R10)(R8*1), Y7, Y6
+	ADDQ         $0x04, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Y7
+	VMAXPS       Y1, Y7, Y1
+	VMAXPS       Y2, Y7, Y2
+	VMAXPS       Y3, Y7, Y3
+	VMAXPS       Y4, Y7, Y4
+	VMAXPS       Y5, Y7, Y5
+	VMAXPS       Y6, Y7, Y6
+	VBROADCASTSS 100(AX), Y7
+	VMINPS       Y1, Y7, Y1
+	VMINPS       Y2, Y7, Y2
+	VMINPS       Y3, Y7, Y3
+	VMINPS       Y4, Y7, Y4
+	VMINPS       Y5, Y7, Y5
+	VMINPS       Y6, Y7, Y6
+	CMPQ         88(AX), $0x08
+	JNE          masked
+	VMOVUPS      Y1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Y2, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Y3, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Y4, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Y5, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Y6, (DX)
+	ADDQ         R9, DX
+	JMP          stored
+
+masked:
+	VMASKMOVPS Y1, Y0, (DX)
+	ADDQ       R9, DX
+	VMASKMOVPS Y2, Y0, (DX)
+	ADDQ       R9, DX
+	VMASKMOVPS Y3, Y0, (DX)
+	ADDQ       R9, DX
+	VMASKMOVPS Y4, Y0, (DX)
+	ADDQ       R9, DX
+	VMASKMOVPS Y5, Y0, (DX)
+	ADDQ       R9, DX
+	VMASKMOVPS Y6, Y0, (DX)
+	ADDQ       R9, DX
+
+stored:
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	DECQ BX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func columnAVX2_7(p *float32)
+// Requires: AVX, FMA3
+TEXT ·columnAVX2_7(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    32(AX), DX
+	MOVQ    56(AX), BX
+	MOVQ    72(AX), SI
+	MOVQ    SI, DI
+	ADDQ    SI, DI
+	ADDQ    SI, DI
+	MOVQ    SI, R8
+	ADDQ    SI, R8
+	ADDQ    SI, R8
+	ADDQ    SI, R8
+	ADDQ    SI, R8
+	MOVQ    80(AX), R9
+	MOVQ    $0x00000008, R10
+	SUBQ    88(AX), R10
+	LEAQ    laneMasks<>+0(SB), R11
+	VMOVUPS (R11)(R10*4), Y0
+
+group:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Y1
+	VMOVAPS      Y1, Y2
+	VMOVAPS      Y1, Y3
+	VMOVAPS      Y1, Y4
+	VMOVAPS      Y1, Y5
+	VMOVAPS      Y1, Y6
+	VMOVAPS      Y1, Y7
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         CX, R10
+	VBROADCASTSS (R13), Y8
+	VFMADD231PS  (R10), Y8, Y1
+	VFMADD231PS  (R10)(SI*1), Y8, Y2
+	VFMADD231PS  (R10)(SI*2), Y8, Y3
+	VFMADD231PS  (R10)(DI*1), Y8, Y4
+	VFMADD231PS  (R10)(SI*4), Y8, Y5
+	VFMADD231PS  (R10)(R8*1), Y8, Y6
+	VFMADD231PS  (R10)(DI*2), Y8, Y7
+	ADDQ         $0x04, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Y8
+	VMAXPS       Y1, Y8, Y1
+	VMAXPS       Y2, Y8, Y2
+	VMAXPS       Y3, Y8, Y3
+	VMAXPS       Y4, Y8, Y4
+	VMAXPS       Y5, Y8, Y5
+	VMAXPS       Y6, Y8, Y6
+	VMAXPS       Y7, Y8, Y7
+	VBROADCASTSS 100(AX), Y8
+	VMINPS       Y1, Y8, Y1
+	VMINPS       Y2, Y8, Y2
+	VMINPS       Y3, Y8, Y3
+	VMINPS       Y4, Y8, Y4
+	VMINPS       Y5, Y8, Y5
+	VMINPS       Y6, Y8, Y6
+	VMINPS       Y7, Y8, Y7
+	CMPQ         88(AX), $0x08
+	JNE          masked
+	VMOVUPS      Y1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Y2, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Y3, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Y4, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Y5, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Y6, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Y7, (DX)
+	ADDQ         R9, DX
+	JMP          stored
+
+masked:
+	VMASKMOVPS Y1, Y0, (DX)
+	ADDQ       R9, DX
+	VMASKMOVPS Y2, Y0, (DX)
+	ADDQ       R9, DX
+	VMASKMOVPS Y3, Y0, (DX)
+	ADDQ       R9, DX
+	VMASKMOVPS Y4, Y0, (DX)
+	ADDQ       R9, DX
+	VMASKMOVPS Y5, Y0, (DX)
+	ADDQ       R9, DX
+	VMASKMOVPS Y6, Y0, (DX)
+	ADDQ       R9, DX
+	VMASKMOVPS Y7, Y0, (DX)
+	ADDQ       R9, DX
+
+stored:
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	DECQ BX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func columnAVX2_8(p *float32)
+// Requires: AVX, FMA3
+TEXT ·columnAVX2_8(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    32(AX), DX
+	MOVQ    56(AX), BX
+	MOVQ    72(AX), SI
+	MOVQ    SI, DI
+	ADDQ    SI, DI
+	ADDQ    SI, DI
+	MOVQ    SI, R8
+	ADDQ    SI, R8
+	ADDQ    SI, R8
+	ADDQ    SI, R8
+	ADDQ    SI, R8
+	MOVQ    SI, R9
+	ADDQ    SI, R9
+	ADDQ    SI, R9
+	ADDQ    SI, R9
+	ADDQ    SI, R9
+	ADDQ    SI, R9
+	ADDQ    SI, R9
+	MOVQ    80(AX), R10
+	MOVQ    $0x00000008, R11
+	SUBQ    88(AX), R11
+	LEAQ    laneMasks<>+0(SB), R12
+	VMOVUPS (R12)(R11*4), Y0
+
+group:
+	MOVQ         48(AX), R11
+	VBROADCASTSS (R11), Y1
+	VMOVAPS      Y1, Y2
+	VMOVAPS      Y1, Y3
+	VMOVAPS      Y1, Y4
+	VMOVAPS      Y1, Y5
+	VMOVAPS      Y1, Y6
+	VMOVAPS      Y1, Y7
+	VMOVAPS      Y1, Y8
+	MOVQ         8(AX), R12
+	MOVQ         16(AX), R13
+	MOVQ         24(AX), R14
+
+step:
+	MOVQ         (R12), R11
+	ADDQ         CX, R11
+	VBROADCASTSS (R14), Y9
+	VFMADD231PS  (R11), Y9, Y1
+	VFMADD231PS  (R11)(SI*1), Y9, Y2
+	VFMADD231PS  (R11)(SI*2), Y9, Y3
+	VFMADD231PS  (R11)(DI*1), Y9, Y4
+	VFMADD231PS  (R11)(SI*4), Y9, Y5
+	VFMADD231PS  (R11)(R8*1), Y9, Y6
+	VFMADD231PS  (R11)(DI*2), Y9, Y7
+	VFMADD231PS  (R11)(R9*1), Y9, Y8
+	ADDQ         $0x04, R14
+	ADDQ         $0x08, R12
+	DECQ         R13
+	JNZ          step
+	VBROADCASTSS 96(AX), Y9
+	VMAXPS       Y1, Y9, Y1
+	VMAXPS       Y2, Y9, Y2
+	VMAXPS       Y3, Y9, Y3
+	VMAXPS       Y4, Y9, Y4
+	VMAXPS       Y5, Y9, Y5
+	VMAXPS       Y6, Y9, Y6
+	VMAXPS       Y7, Y9, Y7
+	VMAXPS       Y8, Y9, Y8
+	VBROADCASTSS 100(AX), Y9
+	VMINPS       Y1, Y9, Y1
+	VMINPS       Y2, Y9, Y2
+	VMINPS       Y3, Y9, Y3
+	VMINPS       Y4, Y9, Y4
+	VMINPS       Y5, Y9, Y5
+	VMINPS       Y6, Y9, Y6
+	VMINPS       Y7, Y9, Y7
+	VMINPS       Y8, Y9, Y8
+	CMPQ         88(AX), $0x08
+	JNE          masked
+	VMOVUPS      Y1, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Y2, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Y3, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Y4, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Y5, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Y6, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Y7, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Y8, (DX)
+	ADDQ         R10, DX
+	JMP          stored
+
+masked:
+	VMASKMOVPS Y1, Y0, (DX)
+	ADDQ       R10, DX
+	VMASKMOVPS Y2, Y0, (DX)
+	ADDQ       R10, DX
+	VMASKMOVPS Y3, Y0, (DX)
+	ADDQ       R10, DX
+	VMASKMOVPS Y4, Y0, (DX)
+	ADDQ       R10, DX
+	VMASKMOVPS Y5, Y0, (DX)
+	ADDQ       R10, DX
+	VMASKMOVPS Y6, Y0, (DX)
+	ADDQ       R10, DX
+	VMASKMOVPS Y7, Y0, (DX)
+	ADDQ       R10, DX
+	VMASKMOVPS Y8, Y0, (DX)
+	ADDQ       R10, DX
+
+stored:
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	ADDQ SI, CX
+	DECQ BX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func winoInWideAVX2(p *float32)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·winoInWideAVX2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 40(AX), DX
+	MOVQ 16(AX), BX
+	ADDQ (BX), CX
+	LEAQ (DX)(DX*2), BX
+	LEAQ (DX)(DX*4), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
+	LEAQ (R8)(R8*2), R9
+	LEAQ (R8)(R8*4), R10
+	MOVQ 32(AX), R11
+	MOVQ 48(AX), R13
+	ADDQ R13, R13
+
+channel:
+	LEAQ         (CX)(R13*1), R12
+	ADDQ         DX, R12
+	ADDQ         DX, R12
+	PREFETCHT0   4(R12)
+	PREFETCHT0   36(R12)
+	PREFETCHT0   68(R12)
+	PREFETCHT0   100(R12)
+	ADDQ         DX, R12
+	PREFETCHT0   4(R12)
+	PREFETCHT0   36(R12)
+	PREFETCHT0   68(R12)
+	PREFETCHT0   100(R12)
+	ADDQ         DX, R12
+	PREFETCHT0   4(R12)
+	PREFETCHT0   36(R12)
+	PREFETCHT0   68(R12)
+	PREFETCHT0   100(R12)
+	ADDQ         DX, R12
+	PREFETCHT0   4(R12)
+	PREFETCHT0   36(R12)
+	PREFETCHT0   68(R12)
+	PREFETCHT0   100(R12)
+	VMOVUPS      (CX)(DX*4), Y0
+	VMOVUPS      (CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      (CX)(BX*1), Y1
+	VMOVUPS      (CX)(DX*1), Y2
+	VSUBPS       Y2, Y1, Y1
+	VMOVUPS      (CX), Y2
+	VMOVUPS      (CX)(DX*2), Y3
+	VSUBPS       Y3, Y2, Y2
+	VMOVUPS      (CX)(SI*1), Y3
+	VMOVUPS      (CX)(BX*1), Y4
+	VSUBPS       Y4, Y3, Y3
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y3
+	VMOVUPS      32(CX)(DX*4), Y0
+	VMOVUPS      32(CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      32(CX)(BX*1), Y1
+	VMOVUPS      32(CX)(DX*1), Y4
+	VSUBPS       Y4, Y1, Y1
+	VMOVUPS      32(CX), Y4
+	VMOVUPS      32(CX)(DX*2), Y5
+	VSUBPS       Y5, Y4, Y4
+	VMOVUPS      32(CX)(SI*1), Y5
+	VMOVUPS      32(CX)(BX*1), Y6
+	VSUBPS       Y6, Y5, Y5
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y4
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y5
+	VMOVUPS      64(CX)(DX*4), Y0
+	VMOVUPS      64(CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      64(CX)(BX*1), Y1
+	VMOVUPS      64(CX)(DX*1), Y6
+	VSUBPS       Y6, Y1, Y1
+	VMOVUPS      64(CX), Y6
+	VMOVUPS      64(CX)(DX*2), Y7
+	VSUBPS       Y7, Y6, Y6
+	VMOVUPS      64(CX)(SI*1), Y7
+	VMOVUPS      64(CX)(BX*1), Y8
+	VSUBPS       Y8, Y7, Y7
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y6
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y7
+	VMOVUPS      96(CX)(DX*4), Y0
+	VMOVUPS      96(CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      96(CX)(BX*1), Y1
+	VMOVUPS      96(CX)(DX*1), Y8
+	VSUBPS       Y8, Y1, Y1
+	VMOVUPS      96(CX), Y8
+	VMOVUPS      96(CX)(DX*2), Y9
+	VSUBPS       Y9, Y8, Y8
+	VMOVUPS      96(CX)(SI*1), Y9
+	VMOVUPS      96(CX)(BX*1), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y8
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y9
+	VMOVUPS      128(CX)(DX*4), Y0
+	VMOVUPS      128(CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      128(CX)(BX*1), Y1
+	VMOVUPS      128(CX)(DX*1), Y10
+	VSUBPS       Y10, Y1, Y1
+	VMOVUPS      128(CX), Y10
+	VMOVUPS      128(CX)(DX*2), Y11
+	VSUBPS       Y11, Y10, Y10
+	VMOVUPS      128(CX)(SI*1), Y11
+	VMOVUPS      128(CX)(BX*1), Y12
+	VSUBPS       Y12, Y11, Y11
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y0, Y10
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y11
+	VUNPCKLPS    Y4, Y2, Y0
+	VUNPCKLPS    Y8, Y6, Y1
+	VUNPCKHPS    Y4, Y2, Y2
+	VUNPCKHPS    Y8, Y6, Y4
+	VUNPCKLPD    Y1, Y0, Y6
+	VUNPCKHPD    Y1, Y0, Y0
+	VUNPCKLPD    Y4, Y2, Y1
+	VUNPCKHPD    Y4, Y2, Y2
+	VPALIGNR     $0x04, Y6, Y10, Y4
+	VPERM2F128   $0x21, Y4, Y6, Y4
+	VPSRLDQ      $0x04, Y10, Y8
+	VPALIGNR     $0x04, Y0, Y8, Y8
+	VPERM2F128   $0x21, Y8, Y0, Y8
+	MOVQ         DI, R12
+	VSUBPS       Y1, Y4, Y10
+	VSUBPS       Y0, Y2, Y12
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y4
+	VSUBPS       Y1, Y6, Y6
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y10, Y6
+	VMOVUPS      Y6, (R12)
+	VSUBPS       Y2, Y8, Y8
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y0, Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y12, Y8
+	VMOVUPS      Y8, (R12)(R10*1)
+	VADDPS       Y2, Y4, Y0
+	VMOVUPS      Y0, (R12)(R8*1)
+	VSUBPS       Y2, Y4, Y4
+	VMOVUPS      Y4, (R12)(R8*2)
+	VMOVAPS      Y10, Y0
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y12, Y0
+	VMOVUPS      Y0, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y12, Y10
+	VMOVUPS      Y10, (R12)(R8*4)
+	VUNPCKLPS    Y5, Y3, Y0
+	VUNPCKLPS    Y9, Y7, Y1
+	VUNPCKHPS    Y5, Y3, Y2
+	VUNPCKHPS    Y9, Y7, Y3
+	VUNPCKLPD    Y1, Y0, Y4
+	VUNPCKHPD    Y1, Y0, Y0
+	VUNPCKLPD    Y3, Y2, Y1
+	VUNPCKHPD    Y3, Y2, Y2
+	VPALIGNR     $0x04, Y4, Y11, Y3
+	VPERM2F128   $0x21, Y3, Y4, Y3
+	VPSRLDQ      $0x04, Y11, Y5
+	VPALIGNR     $0x04, Y0, Y5, Y5
+	VPERM2F128   $0x21, Y5, Y0, Y5
+	LEAQ         (DI)(R9*8), R12
+	LEAQ         (R12)(R9*2), R12
+	VSUBPS       Y1, Y3, Y6
+	VSUBPS       Y0, Y2, Y7
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y1, Y3
+	VSUBPS       Y1, Y4, Y4
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y6, Y4
+	VMOVUPS      Y4, (R12)
+	VSUBPS       Y2, Y5, Y5
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y0, Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y7, Y5
+	VMOVUPS      Y5, (R12)(R10*1)
+	VADDPS       Y2, Y3, Y0
+	VMOVUPS      Y0, (R12)(R8*1)
+	VSUBPS       Y2, Y3, Y3
+	VMOVUPS      Y3, (R12)(R8*2)
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y0
+	VMOVUPS      Y0, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y6
+	VMOVUPS      Y6, (R12)(R8*4)
+	VMOVUPS      (CX)(DX*4), Y0
+	VMOVUPS      (CX)(BX*1), Y1
+	VMOVUPS      (CX)(DX*2), Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y0
+	VMOVUPS      (CX)(DX*1), Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y1
+	VADDPS       Y1, Y0, Y2
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      32(CX)(DX*4), Y1
+	VMOVUPS      32(CX)(BX*1), Y3
+	VMOVUPS      32(CX)(DX*2), Y4
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y1
+	VMOVUPS      32(CX)(DX*1), Y4
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y3
+	VADDPS       Y3, Y1, Y4
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      64(CX)(DX*4), Y3
+	VMOVUPS      64(CX)(BX*1), Y5
+	VMOVUPS      64(CX)(DX*2), Y6
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y6, Y3
+	VMOVUPS      64(CX)(DX*1), Y6
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y6, Y5
+	VADDPS       Y5, Y3, Y6
+	VSUBPS       Y5, Y3, Y3
+	VMOVUPS      96(CX)(DX*4), Y5
+	VMOVUPS      96(CX)(BX*1), Y7
+	VMOVUPS      96(CX)(DX*2), Y8
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y5
+	VMOVUPS      96(CX)(DX*1), Y8
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y7
+	VADDPS       Y7, Y5, Y8
+	VSUBPS       Y7, Y5, Y5
+	VMOVUPS      128(CX)(DX*4), Y7
+	VMOVUPS      128(CX)(BX*1), Y9
+	VMOVUPS      128(CX)(DX*2), Y10
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y10, Y7
+	VMOVUPS      128(CX)(DX*1), Y10
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y10, Y9
+	VADDPS       Y9, Y7, Y10
+	VSUBPS       Y9, Y7, Y7
+	VUNPCKLPS    Y4, Y2, Y9
+	VUNPCKLPS    Y8, Y6, Y11
+	VUNPCKHPS    Y4, Y2, Y2
+	VUNPCKHPS    Y8, Y6, Y4
+	VUNPCKLPD    Y11, Y9, Y6
+	VUNPCKHPD    Y11, Y9, Y8
+	VUNPCKLPD    Y4, Y2, Y9
+	VUNPCKHPD    Y4, Y2, Y2
+	VPALIGNR     $0x04, Y6, Y10, Y4
+	VPERM2F128   $0x21, Y4, Y6, Y4
+	VPSRLDQ      $0x04, Y10, Y10
+	VPALIGNR     $0x04, Y8, Y10, Y10
+	VPERM2F128   $0x21, Y10, Y8, Y10
+	LEAQ         (DI)(R9*2), R12
+	VSUBPS       Y9, Y4, Y11
+	VSUBPS       Y8, Y2, Y12
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y9, Y4
+	VSUBPS       Y9, Y6, Y6
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y11, Y6
+	VMOVUPS      Y6, (R12)
+	VSUBPS       Y2, Y10, Y10
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y12, Y10
+	VMOVUPS      Y10, (R12)(R10*1)
+	VADDPS       Y2, Y4, Y6
+	VMOVUPS      Y6, (R12)(R8*1)
+	VSUBPS       Y2, Y4, Y4
+	VMOVUPS      Y4, (R12)(R8*2)
+	VMOVAPS      Y11, Y2
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y12, Y2
+	VMOVUPS      Y2, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y12, Y11
+	VMOVUPS      Y11, (R12)(R8*4)
+	VUNPCKLPS    Y1, Y0, Y2
+	VUNPCKLPS    Y5, Y3, Y4
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKHPS    Y5, Y3, Y1
+	VUNPCKLPD    Y4, Y2, Y3
+	VUNPCKHPD    Y4, Y2, Y2
+	VUNPCKLPD    Y1, Y0, Y4
+	VUNPCKHPD    Y1, Y0, Y0
+	VPALIGNR     $0x04, Y3, Y7, Y1
+	VPERM2F128   $0x21, Y1, Y3, Y1
+	VPSRLDQ      $0x04, Y7, Y5
+	VPALIGNR     $0x04, Y2, Y5, Y5
+	VPERM2F128   $0x21, Y5, Y2, Y5
+	LEAQ         (DI)(R9*4), R12
+	VSUBPS       Y4, Y1, Y6
+	VSUBPS       Y2, Y0, Y7
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y1
+	VSUBPS       Y4, Y3, Y3
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y6, Y3
+	VMOVUPS      Y3, (R12)
+	VSUBPS       Y0, Y5, Y5
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y0
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y7, Y5
+	VMOVUPS      Y5, (R12)(R10*1)
+	VADDPS       Y0, Y1, Y2
+	VMOVUPS      Y2, (R12)(R8*1)
+	VSUBPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (R12)(R8*2)
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y0
+	VMOVUPS      Y0, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y6
+	VMOVUPS      Y6, (R12)(R8*4)
+	VMOVUPS      (CX)(DX*4), Y0
+	VMOVUPS      (CX)(DX*2), Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      (CX)(BX*1), Y1
+	VMOVUPS      (CX)(DX*1), Y2
+	VSUBPS       Y2, Y1, Y1
+	VMOVAPS      Y0, Y2
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y1, Y2
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y1, Y0
+	VMOVUPS      32(CX)(DX*4), Y1
+	VMOVUPS      32(CX)(DX*2), Y3
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      32(CX)(BX*1), Y3
+	VMOVUPS      32(CX)(DX*1), Y4
+	VSUBPS       Y4, Y3, Y3
+	VMOVAPS      Y1, Y4
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y3, Y4
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y3, Y1
+	VMOVUPS      64(CX)(DX*4), Y3
+	VMOVUPS      64(CX)(DX*2), Y5
+	VSUBPS       Y5, Y3, Y3
+	VMOVUPS      64(CX)(BX*1), Y5
+	VMOVUPS      64(CX)(DX*1), Y6
+	VSUBPS       Y6, Y5, Y5
+	VMOVAPS      Y3, Y6
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y5, Y6
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y5, Y3
+	VMOVUPS      96(CX)(DX*4), Y5
+	VMOVUPS      96(CX)(DX*2), Y7
+	VSUBPS       Y7, Y5, Y5
+	VMOVUPS      96(CX)(BX*1), Y7
+	VMOVUPS      96(CX)(DX*1), Y8
+	VSUBPS       Y8, Y7, Y7
+	VMOVAPS      Y5, Y8
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y8
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y5
+	VMOVUPS      128(CX)(DX*4), Y7
+	VMOVUPS      128(CX)(DX*2), Y9
+	VSUBPS       Y9, Y7, Y7
+	VMOVUPS      128(CX)(BX*1), Y9
+	VMOVUPS      128(CX)(DX*1), Y10
+	VSUBPS       Y10, Y9, Y9
+	VMOVAPS      Y7, Y10
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y9, Y10
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y9, Y7
+	VUNPCKLPS    Y4, Y2, Y9
+	VUNPCKLPS    Y8, Y6, Y11
+	VUNPCKHPS    Y4, Y2, Y2
+	VUNPCKHPS    Y8, Y6, Y4
+	VUNPCKLPD    Y11, Y9, Y6
+	VUNPCKHPD    Y11, Y9, Y8
+	VUNPCKLPD    Y4, Y2, Y9
+	VUNPCKHPD    Y4, Y2, Y2
+	VPALIGNR     $0x04, Y6, Y10, Y4
+	VPERM2F128   $0x21, Y4, Y6, Y4
+	VPSRLDQ      $0x04, Y10, Y10
+	VPALIGNR     $0x04, Y8, Y10, Y10
+	VPERM2F128   $0x21, Y10, Y8, Y10
+	LEAQ         (DI)(R9*2), R12
+	LEAQ         (R12)(R9*4), R12
+	VSUBPS       Y9, Y4, Y11
+	VSUBPS       Y8, Y2, Y12
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y9, Y4
+	VSUBPS       Y9, Y6, Y6
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y11, Y6
+	VMOVUPS      Y6, (R12)
+	VSUBPS       Y2, Y10, Y10
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y8, Y2
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y12, Y10
+	VMOVUPS      Y10, (R12)(R10*1)
+	VADDPS       Y2, Y4, Y6
+	VMOVUPS      Y6, (R12)(R8*1)
+	VSUBPS       Y2, Y4, Y4
+	VMOVUPS      Y4, (R12)(R8*2)
+	VMOVAPS      Y11, Y2
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y12, Y2
+	VMOVUPS      Y2, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y12, Y11
+	VMOVUPS      Y11, (R12)(R8*4)
+	VUNPCKLPS    Y1, Y0, Y2
+	VUNPCKLPS    Y5, Y3, Y4
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKHPS    Y5, Y3, Y1
+	VUNPCKLPD    Y4, Y2, Y3
+	VUNPCKHPD    Y4, Y2, Y2
+	VUNPCKLPD    Y1, Y0, Y4
+	VUNPCKHPD    Y1, Y0, Y0
+	VPALIGNR     $0x04, Y3, Y7, Y1
+	VPERM2F128   $0x21, Y1, Y3, Y1
+	VPSRLDQ      $0x04, Y7, Y5
+	VPALIGNR     $0x04, Y2, Y5, Y5
+	VPERM2F128   $0x21, Y5, Y2, Y5
+	LEAQ         (DI)(R9*8), R12
+	VSUBPS       Y4, Y1, Y6
+	VSUBPS       Y2, Y0, Y7
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y4, Y1
+	VSUBPS       Y4, Y3, Y3
+	VFMADD132PS  winoInWideAVX2_4<>+0(SB), Y6, Y3
+	VMOVUPS      Y3, (R12)
+	VSUBPS       Y0, Y5, Y5
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y2, Y0
+	VFNMADD231PS winoInWideAVX2_4<>+0(SB), Y7, Y5
+	VMOVUPS      Y5, (R12)(R10*1)
+	VADDPS       Y0, Y1, Y2
+	VMOVUPS      Y2, (R12)(R8*1)
+	VSUBPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (R12)(R8*2)
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  winoInWideAVX2_2<>+0(SB), Y7, Y0
+	VMOVUPS      Y0, (R12)(R9*1)
+	VFNMADD231PS winoInWideAVX2_2<>+0(SB), Y7, Y6
+	VMOVUPS      Y6, (R12)(R8*4)
+	ADDQ         48(AX), CX
+	ADDQ         56(AX), DI
+	DECQ         R11
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInWideAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoInWideAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoInWideAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInWideAVX2_2<>+0(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+4(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+8(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+12(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+16(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+20(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+24(SB)/4, $0x40000000
+DATA winoInWideAVX2_2<>+28(SB)/4, $0x40000000
+GLOBL winoInWideAVX2_2<>(SB), RODATA|NOPTR, $32
+
+// func winoInAVX2(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoInAVX2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), BX
+	ADDQ (AX), BX
+	MOVQ 8(CX), SI
+	ADDQ (AX), SI
+	MOVQ 16(CX), DI
+	ADDQ (AX), DI
+	MOVQ 24(CX), R8
+	ADDQ (AX), R8
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R9
+	MOVQ $0x00000006, CX
+
+row:
+	VMOVUPS      (BX), Y0
+	VMOVUPS      (SI), Y1
+	VMOVUPS      (DI), Y2
+	VMOVUPS      (R8), Y3
+	VUNPCKLPS    Y1, Y0, Y4
+	VUNPCKLPS    Y3, Y2, Y5
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKHPS    Y3, Y2, Y1
+	VUNPCKLPD    Y5, Y4, Y2
+	VUNPCKHPD    Y5, Y4, Y3
+	VUNPCKLPD    Y1, Y0, Y4
+	VUNPCKHPD    Y1, Y0, Y0
+	VMOVUPS      16(BX), Y1
+	VMOVUPS      16(SI), Y5
+	VMOVUPS      16(DI), Y6
+	VMOVUPS      16(R8), Y7
+	VUNPCKLPS    Y5, Y1, Y1
+	VUNPCKLPS    Y7, Y6, Y5
+	VUNPCKLPD    Y5, Y1, Y6
+	VUNPCKHPD    Y5, Y1, Y1
+	VSUBPS       Y4, Y6, Y5
+	VSUBPS       Y3, Y0, Y7
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y4, Y6
+	VSUBPS       Y4, Y2, Y2
+	VFMADD132PS  winoInAVX2_4<>+0(SB), Y5, Y2
+	VMOVUPS      Y2, (DX)
+	VSUBPS       Y0, Y1, Y1
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y3, Y0
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y7, Y1
+	VMOVUPS      Y1, 160(DX)
+	VADDPS       Y0, Y6, Y1
+	VMOVUPS      Y1, 32(DX)
+	VSUBPS       Y0, Y6, Y6
+	VMOVUPS      Y6, 64(DX)
+	VMOVAPS      Y5, Y0
+	VFMADD231PS  winoInAVX2_2<>+0(SB), Y7, Y0
+	VMOVUPS      Y0, 96(DX)
+	VFNMADD231PS winoInAVX2_2<>+0(SB), Y7, Y5
+	VMOVUPS      Y5, 128(DX)
+	ADDQ         R9, BX
+	ADDQ         R9, SI
+	ADDQ         R9, DI
+	ADDQ         R9, R8
+	ADDQ         $0x000000c0, DX
+	DECQ         CX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x06, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), R9
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000006, BX
+
+column:
+	VMOVUPS      (DX), Y0
+	VMOVUPS      192(DX), Y1
+	VMOVUPS      384(DX), Y2
+	VMOVUPS      576(DX), Y3
+	VMOVUPS      768(DX), Y4
+	VMOVUPS      960(DX), Y5
+	VSUBPS       Y2, Y4, Y6
+	VSUBPS       Y1, Y3, Y7
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y2, Y4
+	VSUBPS       Y2, Y0, Y0
+	VFMADD132PS  winoInAVX2_4<>+0(SB), Y6, Y0
+	VMOVUPS      Y0, (CX)
+	VSUBPS       Y3, Y5, Y5
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y1, Y3
+	VFNMADD231PS winoInAVX2_4<>+0(SB), Y7, Y5
+	VMOVUPS      Y5, (CX)(R9*1)
+	VADDPS       Y3, Y4, Y0
+	VMOVUPS      Y0, (CX)(SI*1)
+	VSUBPS       Y3, Y4, Y4
+	VMOVUPS      Y4, (CX)(SI*2)
+	VMOVAPS      Y6, Y0
+	VFMADD231PS  winoInAVX2_2<>+0(SB), Y7, Y0
+	VMOVUPS      Y0, (CX)(R8*1)
+	VFNMADD231PS winoInAVX2_2<>+0(SB), Y7, Y6
+	VMOVUPS      Y6, (CX)(SI*4)
+	ADDQ         DI, CX
+	ADDQ         $0x00000020, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoInAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoInAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoInAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoInAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoInAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoInAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoInAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoInAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInAVX2_2<>+0(SB)/4, $0x40000000
+DATA winoInAVX2_2<>+4(SB)/4, $0x40000000
+DATA winoInAVX2_2<>+8(SB)/4, $0x40000000
+DATA winoInAVX2_2<>+12(SB)/4, $0x40000000
+DATA winoInAVX2_2<>+16(SB)/4, $0x40000000
+DATA winoInAVX2_2<>+20(SB)/4, $0x40000000
+DATA winoInAVX2_2<>+24(SB)/4, $0x40000000
+DATA winoInAVX2_2<>+28(SB)/4, $0x40000000
+GLOBL winoInAVX2_2<>(SB), RODATA|NOPTR, $32
+
+// func winoInUpAVX2(p *float32)
+// Requires: AVX, FMA3
+TEXT ·winoInUpAVX2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), BX
+	ADDQ (AX), BX
+	MOVQ 8(CX), SI
+	ADDQ (AX), SI
+	MOVQ 16(CX), DI
+	ADDQ (AX), DI
+	MOVQ 24(CX), R8
+	ADDQ (AX), R8
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R9
+	MOVQ $0x00000004, CX
+
+row:
+	VMOVUPS      (BX), X0
+	VINSERTF128  $0x01, 8(BX), Y0, Y0
+	VMOVUPS      (SI), X1
+	VINSERTF128  $0x01, 8(SI), Y1, Y1
+	VMOVUPS      (DI), X2
+	VINSERTF128  $0x01, 8(DI), Y2, Y2
+	VMOVUPS      (R8), X3
+	VINSERTF128  $0x01, 8(R8), Y3, Y3
+	VUNPCKLPS    Y1, Y0, Y4
+	VUNPCKLPS    Y3, Y2, Y5
+	VUNPCKHPS    Y1, Y0, Y6
+	VUNPCKHPS    Y3, Y2, Y7
+	VUNPCKLPD    Y5, Y4, Y8
+	VUNPCKHPD    Y5, Y4, Y4
+	VUNPCKLPD    Y7, Y6, Y5
+	VUNPCKHPD    Y7, Y6, Y6
+	VFMADD132PS  winoInUpAVX2_4<>+0(SB), Y5, Y8
+	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y4, Y8
+	VMOVUPS      Y8, (DX)
+	VSUBPS       Y5, Y4, Y7
+	VMOVUPS      Y7, 64(DX)
+	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y5, Y6
+	VFMADD231PS  winoInUpAVX2_4<>+0(SB), Y4, Y6
+	VMOVUPS      Y6, 96(DX)
+	VFNMADD231PS winoInUpAVX2_4<>+0(SB), Y4, Y5
+	VMOVUPS      Y5, 32(DX)
+	ADDQ         R9, BX
+	ADDQ         R9, SI
+	ADDQ         R9, DI
+	ADDQ         R9, R8
+	ADDQ         $0x00000080, DX
+	DECQ         CX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x04, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), DX
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000004, BX
+
+column:
+	VMOVUPS      (DX), Y4
+	VMOVUPS      128(DX), Y5
+	VMOVUPS      256(DX), Y6
+	VMOVUPS      384(DX), Y7
+	VFMADD132PS  winoInUpAVX2_4<>+0(SB), Y6, Y4
+	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y5, Y4
+	VMOVUPS      Y4, (CX)
+	VSUBPS       Y6, Y5, Y4
+	VMOVUPS      Y4, (CX)(SI*2)
+	VFNMADD231PS winoInUpAVX2_5<>+0(SB), Y6, Y7
+	VFMADD231PS  winoInUpAVX2_4<>+0(SB), Y5, Y7
+	VMOVUPS      Y7, (CX)(R8*1)
+	VFNMADD231PS winoInUpAVX2_4<>+0(SB), Y5, Y6
+	VMOVUPS      Y6, (CX)(SI*1)
+	ADDQ         DI, CX
+	ADDQ         $0x00000020, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInUpAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoInUpAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoInUpAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInUpAVX2_5<>+0(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+4(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+8(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+12(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+16(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+20(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+24(SB)/4, $0x40a00000
+DATA winoInUpAVX2_5<>+28(SB)/4, $0x40a00000
+GLOBL winoInUpAVX2_5<>(SB), RODATA|NOPTR, $32
+
+// func winoOutAVX2(p *float32)
+// Requires: AVX, FMA3, MMX+
+TEXT ·winoOutAVX2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 16(AX), DI
+	MOVQ 40(AX), R8
+	MOVQ 64(AX), R9
+	LEAQ (R9)(R9*2), R10
+	ADDQ R10, R10
+	LEAQ (R10)(R10*2), R11
+	LEAQ (R10)(R10*4), R12
+	MOVQ 48(AX), R14
+	ADDQ R14, R14
+
+channel:
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Y0
+	VADDPS       (R13)(R10*2), Y0, Y0
+	VMOVUPS      (R13)(R11*1), Y1
+	VADDPS       (R13)(R10*4), Y1, Y1
+	VADDPS       Y1, Y0, Y2
+	VADDPS       (R13), Y2, Y2
+	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y1, Y0
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y1
+	VADDPS       (R13)(R10*2), Y1, Y1
+	VMOVUPS      (R13)(R11*1), Y3
+	VADDPS       (R13)(R10*4), Y3, Y3
+	VADDPS       Y3, Y1, Y4
+	VADDPS       (R13), Y4, Y4
+	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y3, Y1
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y3
+	VADDPS       (R13)(R10*2), Y3, Y3
+	VMOVUPS      (R13)(R11*1), Y5
+	VADDPS       (R13)(R10*4), Y5, Y5
+	VADDPS       Y5, Y3, Y6
+	VADDPS       (R13), Y6, Y6
+	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y5, Y3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y5
+	VADDPS       (R13)(R10*2), Y5, Y5
+	VMOVUPS      (R13)(R11*1), Y7
+	VADDPS       (R13)(R10*4), Y7, Y7
+	VADDPS       Y7, Y5, Y8
+	VADDPS       (R13), Y8, Y8
+	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y7, Y5
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y7
+	VADDPS       (R13)(R10*2), Y7, Y7
+	VMOVUPS      (R13)(R11*1), Y9
+	VADDPS       (R13)(R10*4), Y9, Y9
+	VADDPS       Y9, Y7, Y10
+	VADDPS       (R13), Y10, Y10
+	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y9, Y7
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y9
+	VADDPS       (R13)(R10*2), Y9, Y9
+	VMOVUPS      (R13)(R11*1), Y11
+	VADDPS       (R13)(R10*4), Y11, Y11
+	VADDPS       Y11, Y9, Y12
+	VADDPS       (R13), Y12, Y12
+	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y11, Y9
+	MOVQ         DX, R13
+	VADDPS       Y6, Y4, Y11
+	VADDPS       Y10, Y8, Y13
+	VSUBPS       Y6, Y4, Y4
+	VSUBPS       Y10, Y8, Y8
+	VADDPS       Y11, Y2, Y2
+	VADDPS       Y13, Y2, Y2
+	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y13, Y11
+	VMOVAPS      Y4, Y6
+	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y8, Y6
+	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y8, Y4
+	VADDPS       Y12, Y4, Y4
+	VBROADCASTSS (BX), Y8
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y8, Y6, Y6
+	VADDPS       Y8, Y11, Y11
+	VADDPS       Y8, Y4, Y4
+	CMPQ         80(AX), $0x00
+	JE           free1
+	VBROADCASTSS 72(AX), Y8
+	VMAXPS       Y2, Y8, Y2
+	VMAXPS       Y6, Y8, Y6
+	VMAXPS       Y11, Y8, Y11
+	VMAXPS       Y4, Y8, Y4
+	CMPQ         80(AX), $0x01
+	JE           free1
+	VBROADCASTSS 76(AX), Y8
+	VMINPS       Y2, Y8, Y2
+	VMINPS       Y6, Y8, Y6
+	VMINPS       Y11, Y8, Y11
+	VMINPS       Y4, Y8, Y4
+
+free1:
+	VUNPCKLPS    Y6, Y2, Y8
+	VUNPCKLPS    Y4, Y11, Y10
+	VUNPCKHPS    Y6, Y2, Y2
+	VUNPCKHPS    Y4, Y11, Y4
+	VUNPCKLPD    Y10, Y8, Y6
+	VUNPCKHPD    Y10, Y8, Y8
+	VUNPCKLPD    Y4, Y2, Y10
+	VUNPCKHPD    Y4, Y2, Y2
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y6, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y8, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y10, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (DX)(R8*2), R13
+	VADDPS       Y3, Y1, Y2
+	VADDPS       Y7, Y5, Y4
+	VSUBPS       Y3, Y1, Y1
+	VSUBPS       Y7, Y5, Y5
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y4, Y0, Y0
+	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y4, Y2
+	VMOVAPS      Y1, Y3
+	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y5, Y3
+	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y5, Y1
+	VADDPS       Y9, Y1, Y1
+	VBROADCASTSS (BX), Y4
+	VADDPS       Y4, Y0, Y0
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y4, Y2, Y2
+	VADDPS       Y4, Y1, Y1
+	CMPQ         80(AX), $0x00
+	JE           free2
+	VBROADCASTSS 72(AX), Y4
+	VMAXPS       Y0, Y4, Y0
+	VMAXPS       Y3, Y4, Y3
+	VMAXPS       Y2, Y4, Y2
+	VMAXPS       Y1, Y4, Y1
+	CMPQ         80(AX), $0x01
+	JE           free2
+	VBROADCASTSS 76(AX), Y4
+	VMINPS       Y0, Y4, Y0
+	VMINPS       Y3, Y4, Y3
+	VMINPS       Y2, Y4, Y2
+	VMINPS       Y1, Y4, Y1
+
+free2:
+	VUNPCKLPS    Y3, Y0, Y4
+	VUNPCKLPS    Y1, Y2, Y5
+	VUNPCKHPS    Y3, Y0, Y0
+	VUNPCKHPS    Y1, Y2, Y1
+	VUNPCKLPD    Y5, Y4, Y2
+	VUNPCKHPD    Y5, Y4, Y3
+	VUNPCKLPD    Y1, Y0, Y4
+	VUNPCKHPD    Y1, Y0, Y0
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y3, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y4, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y0, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Y0
+	VSUBPS       (R13)(R10*2), Y0, Y0
+	VMOVUPS      (R13)(R11*1), Y1
+	VSUBPS       (R13)(R10*4), Y1, Y1
+	VMOVAPS      Y0, Y2
+	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y1, Y2
+	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y1, Y0
+	VADDPS       (R13)(R12*1), Y0, Y0
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y1
+	VSUBPS       (R13)(R10*2), Y1, Y1
+	VMOVUPS      (R13)(R11*1), Y3
+	VSUBPS       (R13)(R10*4), Y3, Y3
+	VMOVAPS      Y1, Y4
+	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y3, Y4
+	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y3, Y1
+	VADDPS       (R13)(R12*1), Y1, Y1
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y3
+	VSUBPS       (R13)(R10*2), Y3, Y3
+	VMOVUPS      (R13)(R11*1), Y5
+	VSUBPS       (R13)(R10*4), Y5, Y5
+	VMOVAPS      Y3, Y6
+	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y5, Y6
+	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y5, Y3
+	VADDPS       (R13)(R12*1), Y3, Y3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y5
+	VSUBPS       (R13)(R10*2), Y5, Y5
+	VMOVUPS      (R13)(R11*1), Y7
+	VSUBPS       (R13)(R10*4), Y7, Y7
+	VMOVAPS      Y5, Y8
+	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y7, Y8
+	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y7, Y5
+	VADDPS       (R13)(R12*1), Y5, Y5
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y7
+	VSUBPS       (R13)(R10*2), Y7, Y7
+	VMOVUPS      (R13)(R11*1), Y9
+	VSUBPS       (R13)(R10*4), Y9, Y9
+	VMOVAPS      Y7, Y10
+	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y9, Y10
+	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y9, Y7
+	VADDPS       (R13)(R12*1), Y7, Y7
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y9
+	VSUBPS       (R13)(R10*2), Y9, Y9
+	VMOVUPS      (R13)(R11*1), Y11
+	VSUBPS       (R13)(R10*4), Y11, Y11
+	VMOVAPS      Y9, Y12
+	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y11, Y12
+	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y11, Y9
+	VADDPS       (R13)(R12*1), Y9, Y9
+	LEAQ         (DX)(R8*1), R13
+	VADDPS       Y6, Y4, Y11
+	VADDPS       Y10, Y8, Y13
+	VSUBPS       Y6, Y4, Y4
+	VSUBPS       Y10, Y8, Y8
+	VADDPS       Y11, Y2, Y2
+	VADDPS       Y13, Y2, Y2
+	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y13, Y11
+	VMOVAPS      Y4, Y6
+	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y8, Y6
+	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y8, Y4
+	VADDPS       Y12, Y4, Y4
+	VBROADCASTSS (BX), Y8
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y8, Y6, Y6
+	VADDPS       Y8, Y11, Y11
+	VADDPS       Y8, Y4, Y4
+	CMPQ         80(AX), $0x00
+	JE           free3
+	VBROADCASTSS 72(AX), Y8
+	VMAXPS       Y2, Y8, Y2
+	VMAXPS       Y6, Y8, Y6
+	VMAXPS       Y11, Y8, Y11
+	VMAXPS       Y4, Y8, Y4
+	CMPQ         80(AX), $0x01
+	JE           free3
+	VBROADCASTSS 76(AX), Y8
+	VMINPS       Y2, Y8, Y2
+	VMINPS       Y6, Y8, Y6
+	VMINPS       Y11, Y8, Y11
+	VMINPS       Y4, Y8, Y4
+
+free3:
+	VUNPCKLPS    Y6, Y2, Y8
+	VUNPCKLPS    Y4, Y11, Y10
+	VUNPCKHPS    Y6, Y2, Y2
+	VUNPCKHPS    Y4, Y11, Y4
+	VUNPCKLPD    Y10, Y8, Y6
+	VUNPCKHPD    Y10, Y8, Y8
+	VUNPCKLPD    Y4, Y2, Y10
+	VUNPCKHPD    Y4, Y2, Y2
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y6, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y8, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y10, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (R13)(R8*2), R13
+	VADDPS       Y3, Y1, Y2
+	VADDPS       Y7, Y5, Y4
+	VSUBPS       Y3, Y1, Y1
+	VSUBPS       Y7, Y5, Y5
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y4, Y0, Y0
+	VFMADD231PS  winoOutAVX2_4<>+0(SB), Y4, Y2
+	VMOVAPS      Y1, Y3
+	VFMADD231PS  winoOutAVX2_2<>+0(SB), Y5, Y3
+	VFMADD231PS  winoOutAVX2_8<>+0(SB), Y5, Y1
+	VADDPS       Y9, Y1, Y1
+	VBROADCASTSS (BX), Y4
+	VADDPS       Y4, Y0, Y0
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y4, Y2, Y2
+	VADDPS       Y4, Y1, Y1
+	CMPQ         80(AX), $0x00
+	JE           free4
+	VBROADCASTSS 72(AX), Y4
+	VMAXPS       Y0, Y4, Y0
+	VMAXPS       Y3, Y4, Y3
+	VMAXPS       Y2, Y4, Y2
+	VMAXPS       Y1, Y4, Y1
+	CMPQ         80(AX), $0x01
+	JE           free4
+	VBROADCASTSS 76(AX), Y4
+	VMINPS       Y0, Y4, Y0
+	VMINPS       Y3, Y4, Y3
+	VMINPS       Y2, Y4, Y2
+	VMINPS       Y1, Y4, Y1
+
+free4:
+	VUNPCKLPS  Y3, Y0, Y4
+	VUNPCKLPS  Y1, Y2, Y5
+	VUNPCKHPS  Y3, Y0, Y0
+	VUNPCKHPS  Y1, Y2, Y1
+	VUNPCKLPD  Y5, Y4, Y2
+	VUNPCKHPD  Y5, Y4, Y3
+	VUNPCKLPD  Y1, Y0, Y4
+	VUNPCKHPD  Y1, Y0, Y0
+	MOVQ       (DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Y2, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       8(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Y3, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       16(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Y4, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       24(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Y0, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	ADDQ       56(AX), CX
+	ADDQ       48(AX), DX
+	ADDQ       $0x04, BX
+	DECQ       SI
+	JNZ        channel
+	VZEROUPPER
+	RET
+
+DATA winoOutAVX2_2<>+0(SB)/4, $0x40000000
+DATA winoOutAVX2_2<>+4(SB)/4, $0x40000000
+DATA winoOutAVX2_2<>+8(SB)/4, $0x40000000
+DATA winoOutAVX2_2<>+12(SB)/4, $0x40000000
+DATA winoOutAVX2_2<>+16(SB)/4, $0x40000000
+DATA winoOutAVX2_2<>+20(SB)/4, $0x40000000
+DATA winoOutAVX2_2<>+24(SB)/4, $0x40000000
+DATA winoOutAVX2_2<>+28(SB)/4, $0x40000000
+GLOBL winoOutAVX2_2<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoOutAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoOutAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoOutAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoOutAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoOutAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoOutAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoOutAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoOutAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutAVX2_8<>+0(SB)/4, $0x41000000
+DATA winoOutAVX2_8<>+4(SB)/4, $0x41000000
+DATA winoOutAVX2_8<>+8(SB)/4, $0x41000000
+DATA winoOutAVX2_8<>+12(SB)/4, $0x41000000
+DATA winoOutAVX2_8<>+16(SB)/4, $0x41000000
+DATA winoOutAVX2_8<>+20(SB)/4, $0x41000000
+DATA winoOutAVX2_8<>+24(SB)/4, $0x41000000
+DATA winoOutAVX2_8<>+28(SB)/4, $0x41000000
+GLOBL winoOutAVX2_8<>(SB), RODATA|NOPTR, $32
+
+// func winoInEdgeAVX2(p *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winoInEdgeAVX2(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	VMOVUPS laneBitsmask63<>+0(SB), Y0
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), SI
+	ADDQ (AX), SI
+	MOVQ 8(CX), DI
+	ADDQ (AX), DI
+	MOVQ 16(CX), R8
+	ADDQ (AX), R8
+	MOVQ 24(CX), R9
+	ADDQ (AX), R9
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R10
+	MOVQ $0x00000006, BX
+
+row:
+	VPBROADCASTD (CX), Y1
+	VPAND        Y0, Y1, Y1
+	VPCMPEQD     Y0, Y1, Y1
+	VMASKMOVPS   (SI), Y1, Y1
+	VPBROADCASTD 8(CX), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   (DI), Y2, Y2
+	VPBROADCASTD 16(CX), Y3
+	VPAND        Y0, Y3, Y3
+	VPCMPEQD     Y0, Y3, Y3
+	VMASKMOVPS   (R8), Y3, Y3
+	VPBROADCASTD 24(CX), Y4
+	VPAND        Y0, Y4, Y4
+	VPCMPEQD     Y0, Y4, Y4
+	VMASKMOVPS   (R9), Y4, Y4
+	VUNPCKLPS    Y2, Y1, Y5
+	VUNPCKLPS    Y4, Y3, Y6
+	VUNPCKHPS    Y2, Y1, Y1
+	VUNPCKHPS    Y4, Y3, Y2
+	VUNPCKLPD    Y6, Y5, Y3
+	VUNPCKHPD    Y6, Y5, Y4
+	VUNPCKLPD    Y2, Y1, Y5
+	VUNPCKHPD    Y2, Y1, Y1
+	VPBROADCASTD 4(CX), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   16(SI), Y2, Y2
+	VPBROADCASTD 12(CX), Y6
+	VPAND        Y0, Y6, Y6
+	VPCMPEQD     Y0, Y6, Y6
+	VMASKMOVPS   16(DI), Y6, Y6
+	VPBROADCASTD 20(CX), Y7
+	VPAND        Y0, Y7, Y7
+	VPCMPEQD     Y0, Y7, Y7
+	VMASKMOVPS   16(R8), Y7, Y7
+	VPBROADCASTD 28(CX), Y8
+	VPAND        Y0, Y8, Y8
+	VPCMPEQD     Y0, Y8, Y8
+	VMASKMOVPS   16(R9), Y8, Y8
+	VUNPCKLPS    Y6, Y2, Y2
+	VUNPCKLPS    Y8, Y7, Y6
+	VUNPCKLPD    Y6, Y2, Y7
+	VUNPCKHPD    Y6, Y2, Y2
+	VSUBPS       Y5, Y7, Y6
+	VSUBPS       Y4, Y1, Y8
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y5, Y7
+	VSUBPS       Y5, Y3, Y3
+	VFMADD132PS  winoInEdgeAVX2_4<>+0(SB), Y6, Y3
+	VMOVUPS      Y3, (DX)
+	VSUBPS       Y1, Y2, Y2
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y4, Y1
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y8, Y2
+	VMOVUPS      Y2, 160(DX)
+	VADDPS       Y1, Y7, Y2
+	VMOVUPS      Y2, 32(DX)
+	VSUBPS       Y1, Y7, Y7
+	VMOVUPS      Y7, 64(DX)
+	VMOVAPS      Y6, Y1
+	VFMADD231PS  winoInEdgeAVX2_2<>+0(SB), Y8, Y1
+	VMOVUPS      Y1, 96(DX)
+	VFNMADD231PS winoInEdgeAVX2_2<>+0(SB), Y8, Y6
+	VMOVUPS      Y6, 128(DX)
+	ADDQ         R10, SI
+	ADDQ         R10, DI
+	ADDQ         R10, R8
+	ADDQ         R10, R9
+	ADDQ         $0x20, CX
+	ADDQ         $0x000000c0, DX
+	DECQ         BX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x06, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), R9
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000006, BX
+
+column:
+	VMOVUPS      (DX), Y1
+	VMOVUPS      192(DX), Y2
+	VMOVUPS      384(DX), Y3
+	VMOVUPS      576(DX), Y4
+	VMOVUPS      768(DX), Y5
+	VMOVUPS      960(DX), Y6
+	VSUBPS       Y3, Y5, Y7
+	VSUBPS       Y2, Y4, Y8
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y3, Y5
+	VSUBPS       Y3, Y1, Y1
+	VFMADD132PS  winoInEdgeAVX2_4<>+0(SB), Y7, Y1
+	VMOVUPS      Y1, (CX)
+	VSUBPS       Y4, Y6, Y6
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y2, Y4
+	VFNMADD231PS winoInEdgeAVX2_4<>+0(SB), Y8, Y6
+	VMOVUPS      Y6, (CX)(R9*1)
+	VADDPS       Y4, Y5, Y1
+	VMOVUPS      Y1, (CX)(SI*1)
+	VSUBPS       Y4, Y5, Y5
+	VMOVUPS      Y5, (CX)(SI*2)
+	VMOVAPS      Y7, Y1
+	VFMADD231PS  winoInEdgeAVX2_2<>+0(SB), Y8, Y1
+	VMOVUPS      Y1, (CX)(R8*1)
+	VFNMADD231PS winoInEdgeAVX2_2<>+0(SB), Y8, Y7
+	VMOVUPS      Y7, (CX)(SI*4)
+	ADDQ         DI, CX
+	ADDQ         $0x00000020, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInEdgeAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoInEdgeAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoInEdgeAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInEdgeAVX2_2<>+0(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+4(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+8(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+12(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+16(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+20(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+24(SB)/4, $0x40000000
+DATA winoInEdgeAVX2_2<>+28(SB)/4, $0x40000000
+GLOBL winoInEdgeAVX2_2<>(SB), RODATA|NOPTR, $32
+
+DATA laneBitsmask63<>+0(SB)/4, $0x00000001
+DATA laneBitsmask63<>+4(SB)/4, $0x00000002
+DATA laneBitsmask63<>+8(SB)/4, $0x00000004
+DATA laneBitsmask63<>+12(SB)/4, $0x00000008
+DATA laneBitsmask63<>+16(SB)/4, $0x00000010
+DATA laneBitsmask63<>+20(SB)/4, $0x00000020
+DATA laneBitsmask63<>+24(SB)/4, $0x00000040
+DATA laneBitsmask63<>+28(SB)/4, $0x00000080
+GLOBL laneBitsmask63<>(SB), RODATA|NOPTR, $32
+
+// func winoInUpEdgeAVX2(p *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winoInUpEdgeAVX2(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	VMOVUPS laneBitsmask64<>+0(SB), Y0
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), SI
+	ADDQ (AX), SI
+	MOVQ 8(CX), DI
+	ADDQ (AX), DI
+	MOVQ 16(CX), R8
+	ADDQ (AX), R8
+	MOVQ 24(CX), R9
+	ADDQ (AX), R9
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R10
+	MOVQ $0x00000004, BX
+
+row:
+	VPBROADCASTD (CX), Y1
+	VPAND        Y0, Y1, Y1
+	VPCMPEQD     Y0, Y1, Y1
+	VMASKMOVPS   (SI), Y1, Y1
+	VPERMPD      $0x94, Y1, Y1
+	VPBROADCASTD 8(CX), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   (DI), Y2, Y2
+	VPERMPD      $0x94, Y2, Y2
+	VPBROADCASTD 16(CX), Y3
+	VPAND        Y0, Y3, Y3
+	VPCMPEQD     Y0, Y3, Y3
+	VMASKMOVPS   (R8), Y3, Y3
+	VPERMPD      $0x94, Y3, Y3
+	VPBROADCASTD 24(CX), Y4
+	VPAND        Y0, Y4, Y4
+	VPCMPEQD     Y0, Y4, Y4
+	VMASKMOVPS   (R9), Y4, Y4
+	VPERMPD      $0x94, Y4, Y4
+	VUNPCKLPS    Y2, Y1, Y5
+	VUNPCKLPS    Y4, Y3, Y6
+	VUNPCKHPS    Y2, Y1, Y1
+	VUNPCKHPS    Y4, Y3, Y2
+	VUNPCKLPD    Y6, Y5, Y3
+	VUNPCKHPD    Y6, Y5, Y4
+	VUNPCKLPD    Y2, Y1, Y5
+	VUNPCKHPD    Y2, Y1, Y1
+	VFMADD132PS  winoInUpEdgeAVX2_4<>+0(SB), Y5, Y3
+	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y4, Y3
+	VMOVUPS      Y3, (DX)
+	VSUBPS       Y5, Y4, Y2
+	VMOVUPS      Y2, 64(DX)
+	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y5, Y1
+	VFMADD231PS  winoInUpEdgeAVX2_4<>+0(SB), Y4, Y1
+	VMOVUPS      Y1, 96(DX)
+	VFNMADD231PS winoInUpEdgeAVX2_4<>+0(SB), Y4, Y5
+	VMOVUPS      Y5, 32(DX)
+	ADDQ         R10, SI
+	ADDQ         R10, DI
+	ADDQ         R10, R8
+	ADDQ         R10, R9
+	ADDQ         $0x20, CX
+	ADDQ         $0x00000080, DX
+	DECQ         BX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x04, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), DX
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000004, BX
+
+column:
+	VMOVUPS      (DX), Y1
+	VMOVUPS      128(DX), Y2
+	VMOVUPS      256(DX), Y3
+	VMOVUPS      384(DX), Y4
+	VFMADD132PS  winoInUpEdgeAVX2_4<>+0(SB), Y3, Y1
+	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y2, Y1
+	VMOVUPS      Y1, (CX)
+	VSUBPS       Y3, Y2, Y1
+	VMOVUPS      Y1, (CX)(SI*2)
+	VFNMADD231PS winoInUpEdgeAVX2_5<>+0(SB), Y3, Y4
+	VFMADD231PS  winoInUpEdgeAVX2_4<>+0(SB), Y2, Y4
+	VMOVUPS      Y4, (CX)(R8*1)
+	VFNMADD231PS winoInUpEdgeAVX2_4<>+0(SB), Y2, Y3
+	VMOVUPS      Y3, (CX)(SI*1)
+	ADDQ         DI, CX
+	ADDQ         $0x00000020, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInUpEdgeAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoInUpEdgeAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInUpEdgeAVX2_5<>+0(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+4(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+8(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+12(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+16(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+20(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+24(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX2_5<>+28(SB)/4, $0x40a00000
+GLOBL winoInUpEdgeAVX2_5<>(SB), RODATA|NOPTR, $32
+
+DATA laneBitsmask64<>+0(SB)/4, $0x00000001
+DATA laneBitsmask64<>+4(SB)/4, $0x00000002
+DATA laneBitsmask64<>+8(SB)/4, $0x00000004
+DATA laneBitsmask64<>+12(SB)/4, $0x00000008
+DATA laneBitsmask64<>+16(SB)/4, $0x00000010
+DATA laneBitsmask64<>+20(SB)/4, $0x00000020
+DATA laneBitsmask64<>+24(SB)/4, $0x00000040
+DATA laneBitsmask64<>+28(SB)/4, $0x00000080
+GLOBL laneBitsmask64<>(SB), RODATA|NOPTR, $32
+
+// func winoOutEdgeAVX2(p *float32)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·winoOutEdgeAVX2(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    8(AX), DX
+	MOVQ    24(AX), BX
+	MOVQ    32(AX), SI
+	MOVQ    16(AX), DI
+	MOVQ    40(AX), R8
+	MOVQ    64(AX), R9
+	LEAQ    (R9)(R9*2), R10
+	ADDQ    R10, R10
+	LEAQ    (R10)(R10*2), R11
+	LEAQ    (R10)(R10*4), R12
+	VMOVUPS laneBitsmask65<>+0(SB), Y0
+	MOVQ    48(AX), R14
+	ADDQ    R14, R14
+
+channel:
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Y1
+	VADDPS       (R13)(R10*2), Y1, Y1
+	VMOVUPS      (R13)(R11*1), Y2
+	VADDPS       (R13)(R10*4), Y2, Y2
+	VADDPS       Y2, Y1, Y3
+	VADDPS       (R13), Y3, Y3
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y2, Y1
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y2
+	VADDPS       (R13)(R10*2), Y2, Y2
+	VMOVUPS      (R13)(R11*1), Y4
+	VADDPS       (R13)(R10*4), Y4, Y4
+	VADDPS       Y4, Y2, Y5
+	VADDPS       (R13), Y5, Y5
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y4, Y2
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y4
+	VADDPS       (R13)(R10*2), Y4, Y4
+	VMOVUPS      (R13)(R11*1), Y6
+	VADDPS       (R13)(R10*4), Y6, Y6
+	VADDPS       Y6, Y4, Y7
+	VADDPS       (R13), Y7, Y7
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y6, Y4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y6
+	VADDPS       (R13)(R10*2), Y6, Y6
+	VMOVUPS      (R13)(R11*1), Y8
+	VADDPS       (R13)(R10*4), Y8, Y8
+	VADDPS       Y8, Y6, Y9
+	VADDPS       (R13), Y9, Y9
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y8, Y6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y8
+	VADDPS       (R13)(R10*2), Y8, Y8
+	VMOVUPS      (R13)(R11*1), Y10
+	VADDPS       (R13)(R10*4), Y10, Y10
+	VADDPS       Y10, Y8, Y11
+	VADDPS       (R13), Y11, Y11
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y10, Y8
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y10
+	VADDPS       (R13)(R10*2), Y10, Y10
+	VMOVUPS      (R13)(R11*1), Y12
+	VADDPS       (R13)(R10*4), Y12, Y12
+	VADDPS       Y12, Y10, Y13
+	VADDPS       (R13), Y13, Y13
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y12, Y10
+	MOVQ         DX, R13
+	VADDPS       Y7, Y5, Y12
+	VADDPS       Y11, Y9, Y14
+	VSUBPS       Y7, Y5, Y5
+	VSUBPS       Y11, Y9, Y9
+	VADDPS       Y12, Y3, Y3
+	VADDPS       Y14, Y3, Y3
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y14, Y12
+	VMOVAPS      Y5, Y7
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y9, Y7
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y9, Y5
+	VADDPS       Y13, Y5, Y5
+	VBROADCASTSS (BX), Y9
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y9, Y7, Y7
+	VADDPS       Y9, Y12, Y12
+	VADDPS       Y9, Y5, Y5
+	CMPQ         80(AX), $0x00
+	JE           free1
+	VBROADCASTSS 72(AX), Y9
+	VMAXPS       Y3, Y9, Y3
+	VMAXPS       Y7, Y9, Y7
+	VMAXPS       Y12, Y9, Y12
+	VMAXPS       Y5, Y9, Y5
+	CMPQ         80(AX), $0x01
+	JE           free1
+	VBROADCASTSS 76(AX), Y9
+	VMINPS       Y3, Y9, Y3
+	VMINPS       Y7, Y9, Y7
+	VMINPS       Y12, Y9, Y12
+	VMINPS       Y5, Y9, Y5
+
+free1:
+	VUNPCKLPS    Y7, Y3, Y9
+	VUNPCKLPS    Y5, Y12, Y11
+	VUNPCKHPS    Y7, Y3, Y3
+	VUNPCKHPS    Y5, Y12, Y5
+	VUNPCKLPD    Y11, Y9, Y7
+	VUNPCKHPD    Y11, Y9, Y9
+	VUNPCKLPD    Y5, Y3, Y11
+	VUNPCKHPD    Y5, Y3, Y3
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 32(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y7, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 36(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y9, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 40(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y11, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 44(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y3, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (DX)(R8*2), R13
+	VADDPS       Y4, Y2, Y3
+	VADDPS       Y8, Y6, Y5
+	VSUBPS       Y4, Y2, Y2
+	VSUBPS       Y8, Y6, Y6
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y5, Y1, Y1
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y5, Y3
+	VMOVAPS      Y2, Y4
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y6, Y4
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y6, Y2
+	VADDPS       Y10, Y2, Y2
+	VBROADCASTSS (BX), Y5
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y5, Y4, Y4
+	VADDPS       Y5, Y3, Y3
+	VADDPS       Y5, Y2, Y2
+	CMPQ         80(AX), $0x00
+	JE           free2
+	VBROADCASTSS 72(AX), Y5
+	VMAXPS       Y1, Y5, Y1
+	VMAXPS       Y4, Y5, Y4
+	VMAXPS       Y3, Y5, Y3
+	VMAXPS       Y2, Y5, Y2
+	CMPQ         80(AX), $0x01
+	JE           free2
+	VBROADCASTSS 76(AX), Y5
+	VMINPS       Y1, Y5, Y1
+	VMINPS       Y4, Y5, Y4
+	VMINPS       Y3, Y5, Y3
+	VMINPS       Y2, Y5, Y2
+
+free2:
+	VUNPCKLPS    Y4, Y1, Y5
+	VUNPCKLPS    Y2, Y3, Y6
+	VUNPCKHPS    Y4, Y1, Y1
+	VUNPCKHPS    Y2, Y3, Y2
+	VUNPCKLPD    Y6, Y5, Y3
+	VUNPCKHPD    Y6, Y5, Y4
+	VUNPCKLPD    Y2, Y1, Y5
+	VUNPCKHPD    Y2, Y1, Y1
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 64(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y3, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 68(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y4, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 72(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y5, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 76(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y1, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Y1
+	VSUBPS       (R13)(R10*2), Y1, Y1
+	VMOVUPS      (R13)(R11*1), Y2
+	VSUBPS       (R13)(R10*4), Y2, Y2
+	VMOVAPS      Y1, Y3
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y2, Y3
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y2, Y1
+	VADDPS       (R13)(R12*1), Y1, Y1
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y2
+	VSUBPS       (R13)(R10*2), Y2, Y2
+	VMOVUPS      (R13)(R11*1), Y4
+	VSUBPS       (R13)(R10*4), Y4, Y4
+	VMOVAPS      Y2, Y5
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y4, Y5
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y4, Y2
+	VADDPS       (R13)(R12*1), Y2, Y2
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y4
+	VSUBPS       (R13)(R10*2), Y4, Y4
+	VMOVUPS      (R13)(R11*1), Y6
+	VSUBPS       (R13)(R10*4), Y6, Y6
+	VMOVAPS      Y4, Y7
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y6, Y7
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y6, Y4
+	VADDPS       (R13)(R12*1), Y4, Y4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y6
+	VSUBPS       (R13)(R10*2), Y6, Y6
+	VMOVUPS      (R13)(R11*1), Y8
+	VSUBPS       (R13)(R10*4), Y8, Y8
+	VMOVAPS      Y6, Y9
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y8, Y9
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y8, Y6
+	VADDPS       (R13)(R12*1), Y6, Y6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y8
+	VSUBPS       (R13)(R10*2), Y8, Y8
+	VMOVUPS      (R13)(R11*1), Y10
+	VSUBPS       (R13)(R10*4), Y10, Y10
+	VMOVAPS      Y8, Y11
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y10, Y11
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y10, Y8
+	VADDPS       (R13)(R12*1), Y8, Y8
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Y10
+	VSUBPS       (R13)(R10*2), Y10, Y10
+	VMOVUPS      (R13)(R11*1), Y12
+	VSUBPS       (R13)(R10*4), Y12, Y12
+	VMOVAPS      Y10, Y13
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y12, Y13
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y12, Y10
+	VADDPS       (R13)(R12*1), Y10, Y10
+	LEAQ         (DX)(R8*1), R13
+	VADDPS       Y7, Y5, Y12
+	VADDPS       Y11, Y9, Y14
+	VSUBPS       Y7, Y5, Y5
+	VSUBPS       Y11, Y9, Y9
+	VADDPS       Y12, Y3, Y3
+	VADDPS       Y14, Y3, Y3
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y14, Y12
+	VMOVAPS      Y5, Y7
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y9, Y7
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y9, Y5
+	VADDPS       Y13, Y5, Y5
+	VBROADCASTSS (BX), Y9
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y9, Y7, Y7
+	VADDPS       Y9, Y12, Y12
+	VADDPS       Y9, Y5, Y5
+	CMPQ         80(AX), $0x00
+	JE           free3
+	VBROADCASTSS 72(AX), Y9
+	VMAXPS       Y3, Y9, Y3
+	VMAXPS       Y7, Y9, Y7
+	VMAXPS       Y12, Y9, Y12
+	VMAXPS       Y5, Y9, Y5
+	CMPQ         80(AX), $0x01
+	JE           free3
+	VBROADCASTSS 76(AX), Y9
+	VMINPS       Y3, Y9, Y3
+	VMINPS       Y7, Y9, Y7
+	VMINPS       Y12, Y9, Y12
+	VMINPS       Y5, Y9, Y5
+
+free3:
+	VUNPCKLPS    Y7, Y3, Y9
+	VUNPCKLPS    Y5, Y12, Y11
+	VUNPCKHPS    Y7, Y3, Y3
+	VUNPCKHPS    Y5, Y12, Y5
+	VUNPCKLPD    Y11, Y9, Y7
+	VUNPCKHPD    Y11, Y9, Y9
+	VUNPCKLPD    Y5, Y3, Y11
+	VUNPCKHPD    Y5, Y3, Y3
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 48(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y7, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 52(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y9, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 56(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y11, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 60(DI), Y5
+	VPAND        Y0, Y5, Y5
+	VPCMPEQD     Y0, Y5, Y5
+	VMASKMOVPS   Y3, Y5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (R13)(R8*2), R13
+	VADDPS       Y4, Y2, Y3
+	VADDPS       Y8, Y6, Y5
+	VSUBPS       Y4, Y2, Y2
+	VSUBPS       Y8, Y6, Y6
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y5, Y1, Y1
+	VFMADD231PS  winoOutEdgeAVX2_4<>+0(SB), Y5, Y3
+	VMOVAPS      Y2, Y4
+	VFMADD231PS  winoOutEdgeAVX2_2<>+0(SB), Y6, Y4
+	VFMADD231PS  winoOutEdgeAVX2_8<>+0(SB), Y6, Y2
+	VADDPS       Y10, Y2, Y2
+	VBROADCASTSS (BX), Y5
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y5, Y4, Y4
+	VADDPS       Y5, Y3, Y3
+	VADDPS       Y5, Y2, Y2
+	CMPQ         80(AX), $0x00
+	JE           free4
+	VBROADCASTSS 72(AX), Y5
+	VMAXPS       Y1, Y5, Y1
+	VMAXPS       Y4, Y5, Y4
+	VMAXPS       Y3, Y5, Y3
+	VMAXPS       Y2, Y5, Y2
+	CMPQ         80(AX), $0x01
+	JE           free4
+	VBROADCASTSS 76(AX), Y5
+	VMINPS       Y1, Y5, Y1
+	VMINPS       Y4, Y5, Y4
+	VMINPS       Y3, Y5, Y3
+	VMINPS       Y2, Y5, Y2
+
+free4:
+	VUNPCKLPS    Y4, Y1, Y5
+	VUNPCKLPS    Y2, Y3, Y6
+	VUNPCKHPS    Y4, Y1, Y1
+	VUNPCKHPS    Y2, Y3, Y2
+	VUNPCKLPD    Y6, Y5, Y3
+	VUNPCKHPD    Y6, Y5, Y4
+	VUNPCKLPD    Y2, Y1, Y5
+	VUNPCKHPD    Y2, Y1, Y1
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 80(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y3, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 84(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y4, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 88(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y5, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VPBROADCASTD 92(DI), Y2
+	VPAND        Y0, Y2, Y2
+	VPCMPEQD     Y0, Y2, Y2
+	VMASKMOVPS   Y1, Y2, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	ADDQ         56(AX), CX
+	ADDQ         48(AX), DX
+	ADDQ         $0x04, BX
+	DECQ         SI
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoOutEdgeAVX2_2<>+0(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+4(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+8(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+12(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+16(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+20(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+24(SB)/4, $0x40000000
+DATA winoOutEdgeAVX2_2<>+28(SB)/4, $0x40000000
+GLOBL winoOutEdgeAVX2_2<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutEdgeAVX2_4<>+0(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+4(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+8(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+12(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+16(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+20(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+24(SB)/4, $0x40800000
+DATA winoOutEdgeAVX2_4<>+28(SB)/4, $0x40800000
+GLOBL winoOutEdgeAVX2_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutEdgeAVX2_8<>+0(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+4(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+8(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+12(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+16(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+20(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+24(SB)/4, $0x41000000
+DATA winoOutEdgeAVX2_8<>+28(SB)/4, $0x41000000
+GLOBL winoOutEdgeAVX2_8<>(SB), RODATA|NOPTR, $32
+
+DATA laneBitsmask65<>+0(SB)/4, $0x00000001
+DATA laneBitsmask65<>+4(SB)/4, $0x00000002
+DATA laneBitsmask65<>+8(SB)/4, $0x00000004
+DATA laneBitsmask65<>+12(SB)/4, $0x00000008
+DATA laneBitsmask65<>+16(SB)/4, $0x00000010
+DATA laneBitsmask65<>+20(SB)/4, $0x00000020
+DATA laneBitsmask65<>+24(SB)/4, $0x00000040
+DATA laneBitsmask65<>+28(SB)/4, $0x00000080
+GLOBL laneBitsmask65<>(SB), RODATA|NOPTR, $32
 
 // func tileAVX512_1x1(p *float32)
 // Requires: AVX, AVX512F, BMI2
@@ -20935,189 +22880,158 @@ last:
 	VZEROUPPER
 	RET
 
-// func columnAVX512_1(p *float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·columnAVX512_1(SB), NOSPLIT, $0-8
-	MOVQ  p+0(FP), AX
-	MOVQ  (AX), CX
-	MOVQ  32(AX), DX
-	MOVQ  56(AX), BX
-	MOVQ  72(AX), SI
-	MOVQ  80(AX), DI
-	MOVQ  88(AX), R9
-	MOVL  $0x0000ffff, R8
-	BZHIL R9, R8, R8
-	KMOVW R8, K1
+// func pairTileAVX512_1x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_1x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
-group:
-	MOVQ         48(AX), R8
-	VBROADCASTSS (R8), Z0
-	MOVQ         8(AX), R9
-	MOVQ         16(AX), R10
-	MOVQ         24(AX), R11
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
+
+tile:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Z0
+	VBROADCASTSS (R9), Z1
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
 
 step:
-	MOVQ         (R9), R8
-	ADDQ         CX, R8
-	VBROADCASTSS (R11), Z1
-	VFMADD231PS  (R8), Z1, Z0
-	ADDQ         $0x04, R11
-	ADDQ         $0x08, R9
-	DECQ         R10
-	JNZ          step
-	VBROADCASTSS 96(AX), Z1
-	VMAXPS       Z0, Z1, Z0
-	VBROADCASTSS 100(AX), Z1
-	VMINPS       Z0, Z1, Z0
-	VMOVUPS      Z0, K1, (DX)
-	ADDQ         DI, DX
-	ADDQ         SI, CX
-	DECQ         BX
-	JNZ          group
+	MOVQ             (R10), R9
+	ADDQ             SI, R9
+	VMOVUPS          (R9), Z2
+	VFMADD231PS.BCST (R12), Z2, Z0
+	VFMADD231PS.BCST 4(R12), Z2, Z1
+	ADDQ             $0x08, R12
+	ADDQ             $0x08, R10
+	DECQ             R11
+	JNZ              step
+	VBROADCASTSS     96(AX), Z2
+	VMAXPS           Z0, Z2, Z0
+	VMAXPS           Z1, Z2, Z1
+	VBROADCASTSS     100(AX), Z2
+	VMINPS           Z0, Z2, Z0
+	VMINPS           Z1, Z2, Z1
+	MOVQ             DI, R9
+	VMOVUPS          weaveLowmask66<>+0(SB), Z2
+	VMOVUPS          weaveHighmask67<>+0(SB), Z3
+	VMOVAPS          Z0, Z4
+	VPERMT2PS        Z1, Z2, Z4
+	VPERMT2PS        Z1, Z3, Z0
+	CMPQ             R8, $0x01
+	JE               last
+	VMOVUPS          Z4, (R9)
+	VMOVUPS          Z0, 64(R9)
+	ADDQ             $0x00000040, SI
+	ADDQ             $0x00000080, DI
+	DECQ             R8
+	JMP              tile
+
+last:
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	MOVQ    $0x00000010, DI
+	CMPQ    SI, DI
+	CMOVQGT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K1
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	SUBQ    $0x10, SI
+	CMOVQLT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K2
+	VMOVUPS Z4, K1, (R9)
+	VMOVUPS Z0, K2, 64(R9)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
 	VZEROUPPER
 	RET
 
-// func columnAVX512_2(p *float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·columnAVX512_2(SB), NOSPLIT, $0-8
-	MOVQ  p+0(FP), AX
-	MOVQ  (AX), CX
-	MOVQ  32(AX), DX
-	MOVQ  56(AX), BX
-	MOVQ  72(AX), SI
-	MOVQ  80(AX), DI
-	MOVQ  88(AX), R9
-	MOVL  $0x0000ffff, R8
-	BZHIL R9, R8, R8
-	KMOVW R8, K1
+DATA weaveLowmask66<>+0(SB)/4, $0x00000000
+DATA weaveLowmask66<>+4(SB)/4, $0x00000010
+DATA weaveLowmask66<>+8(SB)/4, $0x00000001
+DATA weaveLowmask66<>+12(SB)/4, $0x00000011
+DATA weaveLowmask66<>+16(SB)/4, $0x00000002
+DATA weaveLowmask66<>+20(SB)/4, $0x00000012
+DATA weaveLowmask66<>+24(SB)/4, $0x00000003
+DATA weaveLowmask66<>+28(SB)/4, $0x00000013
+DATA weaveLowmask66<>+32(SB)/4, $0x00000004
+DATA weaveLowmask66<>+36(SB)/4, $0x00000014
+DATA weaveLowmask66<>+40(SB)/4, $0x00000005
+DATA weaveLowmask66<>+44(SB)/4, $0x00000015
+DATA weaveLowmask66<>+48(SB)/4, $0x00000006
+DATA weaveLowmask66<>+52(SB)/4, $0x00000016
+DATA weaveLowmask66<>+56(SB)/4, $0x00000007
+DATA weaveLowmask66<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask66<>(SB), RODATA|NOPTR, $64
 
-group:
-	MOVQ         48(AX), R8
-	VBROADCASTSS (R8), Z0
-	VMOVAPS      Z0, Z1
-	MOVQ         8(AX), R9
-	MOVQ         16(AX), R10
-	MOVQ         24(AX), R11
+DATA weaveHighmask67<>+0(SB)/4, $0x00000008
+DATA weaveHighmask67<>+4(SB)/4, $0x00000018
+DATA weaveHighmask67<>+8(SB)/4, $0x00000009
+DATA weaveHighmask67<>+12(SB)/4, $0x00000019
+DATA weaveHighmask67<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask67<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask67<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask67<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask67<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask67<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask67<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask67<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask67<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask67<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask67<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask67<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask67<>(SB), RODATA|NOPTR, $64
 
-step:
-	MOVQ         (R9), R8
-	ADDQ         CX, R8
-	VBROADCASTSS (R11), Z2
-	VFMADD231PS  (R8), Z2, Z0
-	VFMADD231PS  (R8)(SI*1), Z2, Z1
-	ADDQ         $0x04, R11
-	ADDQ         $0x08, R9
-	DECQ         R10
-	JNZ          step
-	VBROADCASTSS 96(AX), Z2
-	VMAXPS       Z0, Z2, Z0
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS 100(AX), Z2
-	VMINPS       Z0, Z2, Z0
-	VMINPS       Z1, Z2, Z1
-	VMOVUPS      Z0, K1, (DX)
-	ADDQ         DI, DX
-	VMOVUPS      Z1, K1, (DX)
-	ADDQ         DI, DX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	DECQ         BX
-	JNZ          group
-	VZEROUPPER
-	RET
+// func pairTileAVX512_1x2(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_1x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
-// func columnAVX512_3(p *float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·columnAVX512_3(SB), NOSPLIT, $0-8
-	MOVQ  p+0(FP), AX
-	MOVQ  (AX), CX
-	MOVQ  32(AX), DX
-	MOVQ  56(AX), BX
-	MOVQ  72(AX), SI
-	MOVQ  80(AX), DI
-	MOVQ  88(AX), R9
-	MOVL  $0x0000ffff, R8
-	BZHIL R9, R8, R8
-	KMOVW R8, K1
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
 
-group:
-	MOVQ         48(AX), R8
-	VBROADCASTSS (R8), Z0
-	VMOVAPS      Z0, Z1
-	VMOVAPS      Z0, Z2
-	MOVQ         8(AX), R9
-	MOVQ         16(AX), R10
-	MOVQ         24(AX), R11
-
-step:
-	MOVQ         (R9), R8
-	ADDQ         CX, R8
-	VBROADCASTSS (R11), Z3
-	VFMADD231PS  (R8), Z3, Z0
-	VFMADD231PS  (R8)(SI*1), Z3, Z1
-	VFMADD231PS  (R8)(SI*2), Z3, Z2
-	ADDQ         $0x04, R11
-	ADDQ         $0x08, R9
-	DECQ         R10
-	JNZ          step
-	VBROADCASTSS 96(AX), Z3
-	VMAXPS       Z0, Z3, Z0
-	VMAXPS       Z1, Z3, Z1
-	VMAXPS       Z2, Z3, Z2
-	VBROADCASTSS 100(AX), Z3
-	VMINPS       Z0, Z3, Z0
-	VMINPS       Z1, Z3, Z1
-	VMINPS       Z2, Z3, Z2
-	VMOVUPS      Z0, K1, (DX)
-	ADDQ         DI, DX
-	VMOVUPS      Z1, K1, (DX)
-	ADDQ         DI, DX
-	VMOVUPS      Z2, K1, (DX)
-	ADDQ         DI, DX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	DECQ         BX
-	JNZ          group
-	VZEROUPPER
-	RET
-
-// func columnAVX512_4(p *float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·columnAVX512_4(SB), NOSPLIT, $0-8
-	MOVQ  p+0(FP), AX
-	MOVQ  (AX), CX
-	MOVQ  32(AX), DX
-	MOVQ  56(AX), BX
-	MOVQ  72(AX), SI
-	MOVQ  SI, DI
-	ADDQ  SI, DI
-	ADDQ  SI, DI
-	MOVQ  80(AX), R8
-	MOVQ  88(AX), R10
-	MOVL  $0x0000ffff, R9
-	BZHIL R10, R9, R9
-	KMOVW R9, K1
-
-group:
+tile:
 	MOVQ         48(AX), R9
 	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
-	VMOVAPS      Z0, Z2
-	VMOVAPS      Z0, Z3
+	VBROADCASTSS (R9), Z2
+	VMOVAPS      Z2, Z3
 	MOVQ         8(AX), R10
 	MOVQ         16(AX), R11
 	MOVQ         24(AX), R12
 
 step:
 	MOVQ         (R10), R9
-	ADDQ         CX, R9
-	VBROADCASTSS (R12), Z4
-	VFMADD231PS  (R9), Z4, Z0
-	VFMADD231PS  (R9)(SI*1), Z4, Z1
-	VFMADD231PS  (R9)(SI*2), Z4, Z2
-	VFMADD231PS  (R9)(DI*1), Z4, Z3
-	ADDQ         $0x04, R12
+	ADDQ         SI, R9
+	VMOVUPS      (R9), Z4
+	VMOVUPS      64(R9), Z5
+	VBROADCASTSS (R12), Z6
+	VFMADD231PS  Z6, Z4, Z0
+	VFMADD231PS  Z6, Z5, Z1
+	VBROADCASTSS 4(R12), Z6
+	VFMADD231PS  Z6, Z4, Z2
+	VFMADD231PS  Z6, Z5, Z3
+	ADDQ         $0x08, R12
 	ADDQ         $0x08, R10
 	DECQ         R11
 	JNZ          step
@@ -21131,143 +23045,134 @@ step:
 	VMINPS       Z1, Z4, Z1
 	VMINPS       Z2, Z4, Z2
 	VMINPS       Z3, Z4, Z3
-	VMOVUPS      Z0, K1, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Z1, K1, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Z2, K1, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Z3, K1, (DX)
-	ADDQ         R8, DX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	DECQ         BX
-	JNZ          group
+	MOVQ         DI, R9
+	VMOVUPS      weaveLowmask68<>+0(SB), Z4
+	VMOVUPS      weaveHighmask69<>+0(SB), Z5
+	VMOVAPS      Z0, Z6
+	VPERMT2PS    Z2, Z4, Z6
+	VPERMT2PS    Z2, Z5, Z0
+	VMOVAPS      Z1, Z2
+	VPERMT2PS    Z3, Z4, Z2
+	VPERMT2PS    Z3, Z5, Z1
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Z6, (R9)
+	VMOVUPS      Z0, 64(R9)
+	VMOVUPS      Z2, 128(R9)
+	VMOVUPS      Z1, 192(R9)
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000100, DI
+	DECQ         R8
+	JMP          tile
+
+last:
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	MOVQ    $0x00000010, DI
+	CMPQ    SI, DI
+	CMOVQGT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K1
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	SUBQ    $0x10, SI
+	CMOVQLT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K2
+	VMOVUPS Z6, (R9)
+	VMOVUPS Z0, 64(R9)
+	VMOVUPS Z2, K1, 128(R9)
+	VMOVUPS Z1, K2, 192(R9)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
 	VZEROUPPER
 	RET
 
-// func columnAVX512_5(p *float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·columnAVX512_5(SB), NOSPLIT, $0-8
-	MOVQ  p+0(FP), AX
-	MOVQ  (AX), CX
-	MOVQ  32(AX), DX
-	MOVQ  56(AX), BX
-	MOVQ  72(AX), SI
-	MOVQ  SI, DI
-	ADDQ  SI, DI
-	ADDQ  SI, DI
-	MOVQ  80(AX), R8
-	MOVQ  88(AX), R10
-	MOVL  $0x0000ffff, R9
-	BZHIL R10, R9, R9
-	KMOVW R9, K1
+DATA weaveLowmask68<>+0(SB)/4, $0x00000000
+DATA weaveLowmask68<>+4(SB)/4, $0x00000010
+DATA weaveLowmask68<>+8(SB)/4, $0x00000001
+DATA weaveLowmask68<>+12(SB)/4, $0x00000011
+DATA weaveLowmask68<>+16(SB)/4, $0x00000002
+DATA weaveLowmask68<>+20(SB)/4, $0x00000012
+DATA weaveLowmask68<>+24(SB)/4, $0x00000003
+DATA weaveLowmask68<>+28(SB)/4, $0x00000013
+DATA weaveLowmask68<>+32(SB)/4, $0x00000004
+DATA weaveLowmask68<>+36(SB)/4, $0x00000014
+DATA weaveLowmask68<>+40(SB)/4, $0x00000005
+DATA weaveLowmask68<>+44(SB)/4, $0x00000015
+DATA weaveLowmask68<>+48(SB)/4, $0x00000006
+DATA weaveLowmask68<>+52(SB)/4, $0x00000016
+DATA weaveLowmask68<>+56(SB)/4, $0x00000007
+DATA weaveLowmask68<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask68<>(SB), RODATA|NOPTR, $64
 
-group:
+DATA weaveHighmask69<>+0(SB)/4, $0x00000008
+DATA weaveHighmask69<>+4(SB)/4, $0x00000018
+DATA weaveHighmask69<>+8(SB)/4, $0x00000009
+DATA weaveHighmask69<>+12(SB)/4, $0x00000019
+DATA weaveHighmask69<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask69<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask69<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask69<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask69<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask69<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask69<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask69<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask69<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask69<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask69<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask69<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask69<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_1x3(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_1x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
+
+tile:
 	MOVQ         48(AX), R9
 	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
-	VMOVAPS      Z0, Z3
-	VMOVAPS      Z0, Z4
+	VBROADCASTSS (R9), Z3
+	VMOVAPS      Z3, Z4
+	VMOVAPS      Z3, Z5
 	MOVQ         8(AX), R10
 	MOVQ         16(AX), R11
 	MOVQ         24(AX), R12
 
 step:
 	MOVQ         (R10), R9
-	ADDQ         CX, R9
-	VBROADCASTSS (R12), Z5
-	VFMADD231PS  (R9), Z5, Z0
-	VFMADD231PS  (R9)(SI*1), Z5, Z1
-	VFMADD231PS  (R9)(SI*2), Z5, Z2
-	VFMADD231PS  (R9)(DI*1), Z5, Z3
-	VFMADD231PS  (R9)(SI*4), Z5, Z4
-	ADDQ         $0x04, R12
+	ADDQ         SI, R9
+	VBROADCASTSS (R12), Z6
+	VBROADCASTSS 4(R12), Z7
+	VMOVUPS      (R9), Z8
+	VFMADD231PS  Z8, Z6, Z0
+	VFMADD231PS  Z8, Z7, Z3
+	VMOVUPS      64(R9), Z8
+	VFMADD231PS  Z8, Z6, Z1
+	VFMADD231PS  Z8, Z7, Z4
+	VMOVUPS      128(R9), Z8
+	VFMADD231PS  Z8, Z6, Z2
+	VFMADD231PS  Z8, Z7, Z5
+	ADDQ         $0x08, R12
 	ADDQ         $0x08, R10
 	DECQ         R11
-	JNZ          step
-	VBROADCASTSS 96(AX), Z5
-	VMAXPS       Z0, Z5, Z0
-	VMAXPS       Z1, Z5, Z1
-	VMAXPS       Z2, Z5, Z2
-	VMAXPS       Z3, Z5, Z3
-	VMAXPS       Z4, Z5, Z4
-	VBROADCASTSS 100(AX), Z5
-	VMINPS       Z0, Z5, Z0
-	VMINPS       Z1, Z5, Z1
-	VMINPS       Z2, Z5, Z2
-	VMINPS       Z3, Z5, Z3
-	VMINPS       Z4, Z5, Z4
-	VMOVUPS      Z0, K1, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Z1, K1, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Z2, K1, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Z3, K1, (DX)
-	ADDQ         R8, DX
-	VMOVUPS      Z4, K1, (DX)
-	ADDQ         R8, DX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	DECQ         BX
-	JNZ          group
-	VZEROUPPER
-	RET
-
-// func columnAVX512_6(p *float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·columnAVX512_6(SB), NOSPLIT, $0-8
-	MOVQ  p+0(FP), AX
-	MOVQ  (AX), CX
-	MOVQ  32(AX), DX
-	MOVQ  56(AX), BX
-	MOVQ  72(AX), SI
-	MOVQ  SI, DI
-	ADDQ  SI, DI
-	ADDQ  SI, DI
-	MOVQ  SI, R8
-	ADDQ  SI, R8
-	ADDQ  SI, R8
-	ADDQ  SI, R8
-	ADDQ  SI, R8
-	MOVQ  80(AX), R9
-	MOVQ  88(AX), R11
-	MOVL  $0x0000ffff, R10
-	BZHIL R11, R10, R10
-	KMOVW R10, K1
-
-group:
-	MOVQ         48(AX), R10
-	VBROADCASTSS (R10), Z0
-	VMOVAPS      Z0, Z1
-	VMOVAPS      Z0, Z2
-	VMOVAPS      Z0, Z3
-	VMOVAPS      Z0, Z4
-	VMOVAPS      Z0, Z5
-	MOVQ         8(AX), R11
-	MOVQ         16(AX), R12
-	MOVQ         24(AX), R13
-
-step:
-	MOVQ         (R11), R10
-	ADDQ         CX, R10
-	VBROADCASTSS (R13), Z6
-	VFMADD231PS  (R10), Z6, Z0
-	VFMADD231PS  (R10)(SI*1), Z6, Z1
-	VFMADD231PS  (R10)(SI*2), Z6, Z2
-	VFMADD231PS  (R10)(DI*1), Z6, Z3
-	VFMADD231PS  (R10)(SI*4), Z6, Z4
-	VFMADD231PS  (R10)(R8*1), Z6, Z5
-	ADDQ         $0x04, R13
-	ADDQ         $0x08, R11
-	DECQ         R12
 	JNZ          step
 	VBROADCASTSS 96(AX), Z6
 	VMAXPS       Z0, Z6, Z0
@@ -21283,179 +23188,146 @@ step:
 	VMINPS       Z3, Z6, Z3
 	VMINPS       Z4, Z6, Z4
 	VMINPS       Z5, Z6, Z5
-	VMOVUPS      Z0, K1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Z1, K1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Z2, K1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Z3, K1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Z4, K1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Z5, K1, (DX)
-	ADDQ         R9, DX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	DECQ         BX
-	JNZ          group
+	MOVQ         DI, R9
+	VMOVUPS      weaveLowmask70<>+0(SB), Z6
+	VMOVUPS      weaveHighmask71<>+0(SB), Z7
+	VMOVAPS      Z0, Z8
+	VPERMT2PS    Z3, Z6, Z8
+	VPERMT2PS    Z3, Z7, Z0
+	VMOVAPS      Z1, Z3
+	VPERMT2PS    Z4, Z6, Z3
+	VPERMT2PS    Z4, Z7, Z1
+	VMOVAPS      Z2, Z4
+	VPERMT2PS    Z5, Z6, Z4
+	VPERMT2PS    Z5, Z7, Z2
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Z8, (R9)
+	VMOVUPS      Z0, 64(R9)
+	VMOVUPS      Z3, 128(R9)
+	VMOVUPS      Z1, 192(R9)
+	VMOVUPS      Z4, 256(R9)
+	VMOVUPS      Z2, 320(R9)
+	ADDQ         $0x000000c0, SI
+	ADDQ         $0x00000180, DI
+	DECQ         R8
+	JMP          tile
+
+last:
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	MOVQ    $0x00000010, DI
+	CMPQ    SI, DI
+	CMOVQGT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K1
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	SUBQ    $0x10, SI
+	CMOVQLT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K2
+	VMOVUPS Z8, (R9)
+	VMOVUPS Z0, 64(R9)
+	VMOVUPS Z3, 128(R9)
+	VMOVUPS Z1, 192(R9)
+	VMOVUPS Z4, K1, 256(R9)
+	VMOVUPS Z2, K2, 320(R9)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
 	VZEROUPPER
 	RET
 
-// func columnAVX512_7(p *float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·columnAVX512_7(SB), NOSPLIT, $0-8
-	MOVQ  p+0(FP), AX
-	MOVQ  (AX), CX
-	MOVQ  32(AX), DX
-	MOVQ  56(AX), BX
-	MOVQ  72(AX), SI
-	MOVQ  SI, DI
-	ADDQ  SI, DI
-	ADDQ  SI, DI
-	MOVQ  SI, R8
-	ADDQ  SI, R8
-	ADDQ  SI, R8
-	ADDQ  SI, R8
-	ADDQ  SI, R8
-	MOVQ  80(AX), R9
-	MOVQ  88(AX), R11
-	MOVL  $0x0000ffff, R10
-	BZHIL R11, R10, R10
-	KMOVW R10, K1
+DATA weaveLowmask70<>+0(SB)/4, $0x00000000
+DATA weaveLowmask70<>+4(SB)/4, $0x00000010
+DATA weaveLowmask70<>+8(SB)/4, $0x00000001
+DATA weaveLowmask70<>+12(SB)/4, $0x00000011
+DATA weaveLowmask70<>+16(SB)/4, $0x00000002
+DATA weaveLowmask70<>+20(SB)/4, $0x00000012
+DATA weaveLowmask70<>+24(SB)/4, $0x00000003
+DATA weaveLowmask70<>+28(SB)/4, $0x00000013
+DATA weaveLowmask70<>+32(SB)/4, $0x00000004
+DATA weaveLowmask70<>+36(SB)/4, $0x00000014
+DATA weaveLowmask70<>+40(SB)/4, $0x00000005
+DATA weaveLowmask70<>+44(SB)/4, $0x00000015
+DATA weaveLowmask70<>+48(SB)/4, $0x00000006
+DATA weaveLowmask70<>+52(SB)/4, $0x00000016
+DATA weaveLowmask70<>+56(SB)/4, $0x00000007
+DATA weaveLowmask70<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask70<>(SB), RODATA|NOPTR, $64
 
-group:
-	MOVQ         48(AX), R10
-	VBROADCASTSS (R10), Z0
+DATA weaveHighmask71<>+0(SB)/4, $0x00000008
+DATA weaveHighmask71<>+4(SB)/4, $0x00000018
+DATA weaveHighmask71<>+8(SB)/4, $0x00000009
+DATA weaveHighmask71<>+12(SB)/4, $0x00000019
+DATA weaveHighmask71<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask71<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask71<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask71<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask71<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask71<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask71<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask71<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask71<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask71<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask71<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask71<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask71<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_1x4(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_1x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
+
+tile:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
-	VMOVAPS      Z0, Z4
-	VMOVAPS      Z0, Z5
-	VMOVAPS      Z0, Z6
-	MOVQ         8(AX), R11
-	MOVQ         16(AX), R12
-	MOVQ         24(AX), R13
+	VBROADCASTSS (R9), Z4
+	VMOVAPS      Z4, Z5
+	VMOVAPS      Z4, Z6
+	VMOVAPS      Z4, Z7
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
 
 step:
-	MOVQ         (R11), R10
-	ADDQ         CX, R10
-	VBROADCASTSS (R13), Z7
-	VFMADD231PS  (R10), Z7, Z0
-	VFMADD231PS  (R10)(SI*1), Z7, Z1
-	VFMADD231PS  (R10)(SI*2), Z7, Z2
-	VFMADD231PS  (R10)(DI*1), Z7, Z3
-	VFMADD231PS  (R10)(SI*4), Z7, Z4
-	VFMADD231PS  (R10)(R8*1), Z7, Z5
-	VFMADD231PS  (R10)(DI*2), Z7, Z6
-	ADDQ         $0x04, R13
-	ADDQ         $0x08, R11
-	DECQ         R12
-	JNZ          step
-	VBROADCASTSS 96(AX), Z7
-	VMAXPS       Z0, Z7, Z0
-	VMAXPS       Z1, Z7, Z1
-	VMAXPS       Z2, Z7, Z2
-	VMAXPS       Z3, Z7, Z3
-	VMAXPS       Z4, Z7, Z4
-	VMAXPS       Z5, Z7, Z5
-	VMAXPS       Z6, Z7, Z6
-	VBROADCASTSS 100(AX), Z7
-	VMINPS       Z0, Z7, Z0
-	VMINPS       Z1, Z7, Z1
-	VMINPS       Z2, Z7, Z2
-	VMINPS       Z3, Z7, Z3
-	VMINPS       Z4, Z7, Z4
-	VMINPS       Z5, Z7, Z5
-	VMINPS       Z6, Z7, Z6
-	VMOVUPS      Z0, K1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Z1, K1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Z2, K1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Z3, K1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Z4, K1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Z5, K1, (DX)
-	ADDQ         R9, DX
-	VMOVUPS      Z6, K1, (DX)
-	ADDQ         R9, DX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	DECQ         BX
-	JNZ          group
-	VZEROUPPER
-	RET
-
-// func columnAVX512_8(p *float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·columnAVX512_8(SB), NOSPLIT, $0-8
-	MOVQ  p+0(FP), AX
-	MOVQ  (AX), CX
-	MOVQ  32(AX), DX
-	MOVQ  56(AX), BX
-	MOVQ  72(AX), SI
-	MOVQ  SI, DI
-	ADDQ  SI, DI
-	ADDQ  SI, DI
-	MOVQ  SI, R8
-	ADDQ  SI, R8
-	ADDQ  SI, R8
-	ADDQ  SI, R8
-	ADDQ  SI, R8
-	MOVQ  SI, R9
-	ADDQ  SI, R9
-	ADDQ  SI, R9
-	ADDQ  SI, R9
-	ADDQ  SI, R9
-	ADDQ  SI, R9
-	ADDQ  SI, R9
-	MOVQ  80(AX), R10
-	MOVQ  88(AX), R12
-	MOVL  $0x0000ffff, R11
-	BZHIL R12, R11, R11
-	KMOVW R11, K1
-
-group:
-	MOVQ         48(AX), R11
-	VBROADCASTSS (R11), Z0
-	VMOVAPS      Z0, Z1
-	VMOVAPS      Z0, Z2
-	VMOVAPS      Z0, Z3
-	VMOVAPS      Z0, Z4
-	VMOVAPS      Z0, Z5
-	VMOVAPS      Z0, Z6
-	VMOVAPS      Z0, Z7
-	MOVQ         8(AX), R12
-	MOVQ         16(AX), R13
-	MOVQ         24(AX), R14
-
-step:
-	MOVQ         (R12), R11
-	ADDQ         CX, R11
-	VBROADCASTSS (R14), Z8
-	VFMADD231PS  (R11), Z8, Z0
-	VFMADD231PS  (R11)(SI*1), Z8, Z1
-	VFMADD231PS  (R11)(SI*2), Z8, Z2
-	VFMADD231PS  (R11)(DI*1), Z8, Z3
-	VFMADD231PS  (R11)(SI*4), Z8, Z4
-	VFMADD231PS  (R11)(R8*1), Z8, Z5
-	VFMADD231PS  (R11)(DI*2), Z8, Z6
-	VFMADD231PS  (R11)(R9*1), Z8, Z7
-	ADDQ         $0x04, R14
+	MOVQ         (R10), R9
+	ADDQ         SI, R9
+	VBROADCASTSS (R12), Z8
+	VBROADCASTSS 4(R12), Z9
+	VMOVUPS      (R9), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z4
+	VMOVUPS      64(R9), Z10
+	VFMADD231PS  Z10, Z8, Z1
+	VFMADD231PS  Z10, Z9, Z5
+	VMOVUPS      128(R9), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z6
+	VMOVUPS      192(R9), Z10
+	VFMADD231PS  Z10, Z8, Z3
+	VFMADD231PS  Z10, Z9, Z7
 	ADDQ         $0x08, R12
-	DECQ         R13
+	ADDQ         $0x08, R10
+	DECQ         R11
 	JNZ          step
 	VBROADCASTSS 96(AX), Z8
 	VMAXPS       Z0, Z8, Z0
@@ -21475,1824 +23347,6327 @@ step:
 	VMINPS       Z5, Z8, Z5
 	VMINPS       Z6, Z8, Z6
 	VMINPS       Z7, Z8, Z7
-	VMOVUPS      Z0, K1, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Z1, K1, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Z2, K1, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Z3, K1, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Z4, K1, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Z5, K1, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Z6, K1, (DX)
-	ADDQ         R10, DX
-	VMOVUPS      Z7, K1, (DX)
-	ADDQ         R10, DX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	ADDQ         SI, CX
-	DECQ         BX
-	JNZ          group
+	MOVQ         DI, R9
+	VMOVUPS      weaveLowmask72<>+0(SB), Z8
+	VMOVUPS      weaveHighmask73<>+0(SB), Z9
+	VMOVAPS      Z0, Z10
+	VPERMT2PS    Z4, Z8, Z10
+	VPERMT2PS    Z4, Z9, Z0
+	VMOVAPS      Z1, Z4
+	VPERMT2PS    Z5, Z8, Z4
+	VPERMT2PS    Z5, Z9, Z1
+	VMOVAPS      Z2, Z5
+	VPERMT2PS    Z6, Z8, Z5
+	VPERMT2PS    Z6, Z9, Z2
+	VMOVAPS      Z3, Z6
+	VPERMT2PS    Z7, Z8, Z6
+	VPERMT2PS    Z7, Z9, Z3
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Z10, (R9)
+	VMOVUPS      Z0, 64(R9)
+	VMOVUPS      Z4, 128(R9)
+	VMOVUPS      Z1, 192(R9)
+	VMOVUPS      Z5, 256(R9)
+	VMOVUPS      Z2, 320(R9)
+	VMOVUPS      Z6, 384(R9)
+	VMOVUPS      Z3, 448(R9)
+	ADDQ         $0x00000100, SI
+	ADDQ         $0x00000200, DI
+	DECQ         R8
+	JMP          tile
+
+last:
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	MOVQ    $0x00000010, DI
+	CMPQ    SI, DI
+	CMOVQGT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K1
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	SUBQ    $0x10, SI
+	CMOVQLT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K2
+	VMOVUPS Z10, (R9)
+	VMOVUPS Z0, 64(R9)
+	VMOVUPS Z4, 128(R9)
+	VMOVUPS Z1, 192(R9)
+	VMOVUPS Z5, 256(R9)
+	VMOVUPS Z2, 320(R9)
+	VMOVUPS Z6, K1, 384(R9)
+	VMOVUPS Z3, K2, 448(R9)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
 	VZEROUPPER
 	RET
 
-// func winoInWideAVX512(p *float32)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·winoInWideAVX512(SB), NOSPLIT, $0-8
-	MOVQ         p+0(FP), AX
-	VBROADCASTSS winoInWideAVX512_4<>+0(SB), Z0
-	VBROADCASTSS winoInWideAVX512_2<>+0(SB), Z1
-	MOVQ         (AX), CX
-	MOVQ         40(AX), DX
-	MOVQ         16(AX), BX
-	ADDQ         (BX), CX
-	LEAQ         (DX)(DX*2), SI
-	LEAQ         (DX)(DX*4), DI
-	MOVQ         8(AX), R8
-	MOVQ         64(AX), R9
-	LEAQ         (R9)(R9*2), R10
-	LEAQ         (R9)(R9*4), R11
-	MOVQ         32(AX), R12
-	KMOVW        224(BX), K1
-	KMOVW        228(BX), K2
-	KMOVW        232(BX), K3
-	KMOVW        236(BX), K4
-	KMOVW        240(BX), K5
-	VMOVUPS      winoNext0<>+0(SB), Z2
-	VMOVUPS      winoNext1<>+0(SB), Z3
-	MOVQ         48(AX), R13
-	ADDQ         R13, R13
+DATA weaveLowmask72<>+0(SB)/4, $0x00000000
+DATA weaveLowmask72<>+4(SB)/4, $0x00000010
+DATA weaveLowmask72<>+8(SB)/4, $0x00000001
+DATA weaveLowmask72<>+12(SB)/4, $0x00000011
+DATA weaveLowmask72<>+16(SB)/4, $0x00000002
+DATA weaveLowmask72<>+20(SB)/4, $0x00000012
+DATA weaveLowmask72<>+24(SB)/4, $0x00000003
+DATA weaveLowmask72<>+28(SB)/4, $0x00000013
+DATA weaveLowmask72<>+32(SB)/4, $0x00000004
+DATA weaveLowmask72<>+36(SB)/4, $0x00000014
+DATA weaveLowmask72<>+40(SB)/4, $0x00000005
+DATA weaveLowmask72<>+44(SB)/4, $0x00000015
+DATA weaveLowmask72<>+48(SB)/4, $0x00000006
+DATA weaveLowmask72<>+52(SB)/4, $0x00000016
+DATA weaveLowmask72<>+56(SB)/4, $0x00000007
+DATA weaveLowmask72<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask72<>(SB), RODATA|NOPTR, $64
 
-channel:
-	LEAQ         (CX)(R13*1), BX
-	ADDQ         DX, BX
-	ADDQ         DX, BX
-	PREFETCHT0   4(BX)
-	PREFETCHT0   68(BX)
-	PREFETCHT0   132(BX)
-	PREFETCHT0   196(BX)
-	ADDQ         DX, BX
-	PREFETCHT0   4(BX)
-	PREFETCHT0   68(BX)
-	PREFETCHT0   132(BX)
-	PREFETCHT0   196(BX)
-	ADDQ         DX, BX
-	PREFETCHT0   4(BX)
-	PREFETCHT0   68(BX)
-	PREFETCHT0   132(BX)
-	PREFETCHT0   196(BX)
-	ADDQ         DX, BX
-	PREFETCHT0   4(BX)
-	PREFETCHT0   68(BX)
-	PREFETCHT0   132(BX)
-	PREFETCHT0   196(BX)
-	VMOVUPS.Z    (CX)(DX*4), K1, Z4
-	VMOVUPS.Z    (CX)(DX*2), K1, Z5
-	VSUBPS       Z5, Z4, Z4
-	VMOVUPS.Z    (CX)(SI*1), K1, Z5
-	VMOVUPS.Z    (CX)(DX*1), K1, Z6
-	VSUBPS       Z6, Z5, Z5
-	VMOVUPS.Z    (CX), K1, Z6
-	VMOVUPS.Z    (CX)(DX*2), K1, Z7
-	VSUBPS       Z7, Z6, Z6
-	VMOVUPS.Z    (CX)(DI*1), K1, Z7
-	VMOVUPS.Z    (CX)(SI*1), K1, Z8
-	VSUBPS       Z8, Z7, Z7
-	VFMADD132PS  Z0, Z4, Z6
-	VFNMADD231PS Z0, Z5, Z7
-	VMOVUPS.Z    64(CX)(DX*4), K2, Z4
-	VMOVUPS.Z    64(CX)(DX*2), K2, Z5
-	VSUBPS       Z5, Z4, Z4
-	VMOVUPS.Z    64(CX)(SI*1), K2, Z5
-	VMOVUPS.Z    64(CX)(DX*1), K2, Z8
-	VSUBPS       Z8, Z5, Z5
-	VMOVUPS.Z    64(CX), K2, Z8
-	VMOVUPS.Z    64(CX)(DX*2), K2, Z9
-	VSUBPS       Z9, Z8, Z8
-	VMOVUPS.Z    64(CX)(DI*1), K2, Z9
-	VMOVUPS.Z    64(CX)(SI*1), K2, Z10
-	VSUBPS       Z10, Z9, Z9
-	VFMADD132PS  Z0, Z4, Z8
-	VFNMADD231PS Z0, Z5, Z9
-	VMOVUPS.Z    128(CX)(DX*4), K3, Z4
-	VMOVUPS.Z    128(CX)(DX*2), K3, Z5
-	VSUBPS       Z5, Z4, Z4
-	VMOVUPS.Z    128(CX)(SI*1), K3, Z5
-	VMOVUPS.Z    128(CX)(DX*1), K3, Z10
-	VSUBPS       Z10, Z5, Z5
-	VMOVUPS.Z    128(CX), K3, Z10
-	VMOVUPS.Z    128(CX)(DX*2), K3, Z11
-	VSUBPS       Z11, Z10, Z10
-	VMOVUPS.Z    128(CX)(DI*1), K3, Z11
-	VMOVUPS.Z    128(CX)(SI*1), K3, Z12
-	VSUBPS       Z12, Z11, Z11
-	VFMADD132PS  Z0, Z4, Z10
-	VFNMADD231PS Z0, Z5, Z11
-	VMOVUPS.Z    192(CX)(DX*4), K4, Z4
-	VMOVUPS.Z    192(CX)(DX*2), K4, Z5
-	VSUBPS       Z5, Z4, Z4
-	VMOVUPS.Z    192(CX)(SI*1), K4, Z5
-	VMOVUPS.Z    192(CX)(DX*1), K4, Z12
-	VSUBPS       Z12, Z5, Z5
-	VMOVUPS.Z    192(CX), K4, Z12
-	VMOVUPS.Z    192(CX)(DX*2), K4, Z13
-	VSUBPS       Z13, Z12, Z12
-	VMOVUPS.Z    192(CX)(DI*1), K4, Z13
-	VMOVUPS.Z    192(CX)(SI*1), K4, Z14
-	VSUBPS       Z14, Z13, Z13
-	VFMADD132PS  Z0, Z4, Z12
-	VFNMADD231PS Z0, Z5, Z13
-	VMOVUPS.Z    256(CX)(DX*4), K5, Z4
-	VMOVUPS.Z    256(CX)(DX*2), K5, Z5
-	VSUBPS       Z5, Z4, Z4
-	VMOVUPS.Z    256(CX)(SI*1), K5, Z5
-	VMOVUPS.Z    256(CX)(DX*1), K5, Z14
-	VSUBPS       Z14, Z5, Z5
-	VMOVUPS.Z    256(CX), K5, Z14
-	VMOVUPS.Z    256(CX)(DX*2), K5, Z15
-	VSUBPS       Z15, Z14, Z14
-	VMOVUPS.Z    256(CX)(DI*1), K5, Z15
-	VMOVUPS.Z    256(CX)(SI*1), K5, Z16
-	VSUBPS       Z16, Z15, Z15
-	VFMADD132PS  Z0, Z4, Z14
-	VFNMADD231PS Z0, Z5, Z15
-	VUNPCKLPS    Z8, Z6, Z4
-	VUNPCKLPS    Z12, Z10, Z5
-	VUNPCKHPS    Z8, Z6, Z6
-	VUNPCKHPS    Z12, Z10, Z8
-	VUNPCKLPD    Z5, Z4, Z10
-	VUNPCKHPD    Z5, Z4, Z4
-	VUNPCKLPD    Z8, Z6, Z5
-	VUNPCKHPD    Z8, Z6, Z6
-	VMOVAPS      Z10, Z8
-	VPERMT2PS    Z14, Z2, Z8
-	VMOVAPS      Z4, Z12
-	VPERMT2PS    Z14, Z3, Z12
-	MOVQ         R8, BX
-	VSUBPS       Z5, Z8, Z14
-	VSUBPS       Z4, Z6, Z16
-	VFNMADD231PS Z0, Z5, Z8
-	VSUBPS       Z5, Z10, Z10
-	VFMADD132PS  Z0, Z14, Z10
-	VMOVUPS      Z10, (BX)
-	VSUBPS       Z6, Z12, Z12
-	VFNMADD231PS Z0, Z4, Z6
-	VFNMADD231PS Z0, Z16, Z12
-	VMOVUPS      Z12, (BX)(R11*1)
-	VADDPS       Z6, Z8, Z4
-	VMOVUPS      Z4, (BX)(R9*1)
-	VSUBPS       Z6, Z8, Z8
-	VMOVUPS      Z8, (BX)(R9*2)
-	VMOVAPS      Z14, Z4
-	VFMADD231PS  Z1, Z16, Z4
-	VMOVUPS      Z4, (BX)(R10*1)
-	VFNMADD231PS Z1, Z16, Z14
-	VMOVUPS      Z14, (BX)(R9*4)
-	VUNPCKLPS    Z9, Z7, Z4
-	VUNPCKLPS    Z13, Z11, Z5
-	VUNPCKHPS    Z9, Z7, Z6
-	VUNPCKHPS    Z13, Z11, Z7
-	VUNPCKLPD    Z5, Z4, Z8
-	VUNPCKHPD    Z5, Z4, Z4
-	VUNPCKLPD    Z7, Z6, Z5
-	VUNPCKHPD    Z7, Z6, Z6
-	VMOVAPS      Z8, Z7
-	VPERMT2PS    Z15, Z2, Z7
-	VMOVAPS      Z4, Z9
-	VPERMT2PS    Z15, Z3, Z9
-	LEAQ         (R8)(R10*8), BX
-	LEAQ         (BX)(R10*2), BX
-	VSUBPS       Z5, Z7, Z10
-	VSUBPS       Z4, Z6, Z11
-	VFNMADD231PS Z0, Z5, Z7
-	VSUBPS       Z5, Z8, Z8
-	VFMADD132PS  Z0, Z10, Z8
-	VMOVUPS      Z8, (BX)
-	VSUBPS       Z6, Z9, Z9
-	VFNMADD231PS Z0, Z4, Z6
-	VFNMADD231PS Z0, Z11, Z9
-	VMOVUPS      Z9, (BX)(R11*1)
-	VADDPS       Z6, Z7, Z4
-	VMOVUPS      Z4, (BX)(R9*1)
-	VSUBPS       Z6, Z7, Z7
-	VMOVUPS      Z7, (BX)(R9*2)
-	VMOVAPS      Z10, Z4
-	VFMADD231PS  Z1, Z11, Z4
-	VMOVUPS      Z4, (BX)(R10*1)
-	VFNMADD231PS Z1, Z11, Z10
-	VMOVUPS      Z10, (BX)(R9*4)
-	VMOVUPS.Z    (CX)(DX*4), K1, Z4
-	VMOVUPS.Z    (CX)(SI*1), K1, Z5
-	VMOVUPS.Z    (CX)(DX*2), K1, Z6
-	VFNMADD231PS Z0, Z6, Z4
-	VMOVUPS.Z    (CX)(DX*1), K1, Z6
-	VFNMADD231PS Z0, Z6, Z5
-	VADDPS       Z5, Z4, Z6
-	VSUBPS       Z5, Z4, Z4
-	VMOVUPS.Z    64(CX)(DX*4), K2, Z5
-	VMOVUPS.Z    64(CX)(SI*1), K2, Z7
-	VMOVUPS.Z    64(CX)(DX*2), K2, Z8
-	VFNMADD231PS Z0, Z8, Z5
-	VMOVUPS.Z    64(CX)(DX*1), K2, Z8
-	VFNMADD231PS Z0, Z8, Z7
-	VADDPS       Z7, Z5, Z8
-	VSUBPS       Z7, Z5, Z5
-	VMOVUPS.Z    128(CX)(DX*4), K3, Z7
-	VMOVUPS.Z    128(CX)(SI*1), K3, Z9
-	VMOVUPS.Z    128(CX)(DX*2), K3, Z10
-	VFNMADD231PS Z0, Z10, Z7
-	VMOVUPS.Z    128(CX)(DX*1), K3, Z10
-	VFNMADD231PS Z0, Z10, Z9
-	VADDPS       Z9, Z7, Z10
-	VSUBPS       Z9, Z7, Z7
-	VMOVUPS.Z    192(CX)(DX*4), K4, Z9
-	VMOVUPS.Z    192(CX)(SI*1), K4, Z11
-	VMOVUPS.Z    192(CX)(DX*2), K4, Z12
-	VFNMADD231PS Z0, Z12, Z9
-	VMOVUPS.Z    192(CX)(DX*1), K4, Z12
-	VFNMADD231PS Z0, Z12, Z11
-	VADDPS       Z11, Z9, Z12
-	VSUBPS       Z11, Z9, Z9
-	VMOVUPS.Z    256(CX)(DX*4), K5, Z11
-	VMOVUPS.Z    256(CX)(SI*1), K5, Z13
-	VMOVUPS.Z    256(CX)(DX*2), K5, Z14
-	VFNMADD231PS Z0, Z14, Z11
-	VMOVUPS.Z    256(CX)(DX*1), K5, Z14
-	VFNMADD231PS Z0, Z14, Z13
-	VADDPS       Z13, Z11, Z14
-	VSUBPS       Z13, Z11, Z11
-	VUNPCKLPS    Z8, Z6, Z13
-	VUNPCKLPS    Z12, Z10, Z15
-	VUNPCKHPS    Z8, Z6, Z6
-	VUNPCKHPS    Z12, Z10, Z8
-	VUNPCKLPD    Z15, Z13, Z10
-	VUNPCKHPD    Z15, Z13, Z12
-	VUNPCKLPD    Z8, Z6, Z13
-	VUNPCKHPD    Z8, Z6, Z6
-	VMOVAPS      Z10, Z8
-	VPERMT2PS    Z14, Z2, Z8
-	VMOVAPS      Z12, Z15
-	VPERMT2PS    Z14, Z3, Z15
-	LEAQ         (R8)(R10*2), BX
-	VSUBPS       Z13, Z8, Z14
-	VSUBPS       Z12, Z6, Z16
-	VFNMADD231PS Z0, Z13, Z8
-	VSUBPS       Z13, Z10, Z10
-	VFMADD132PS  Z0, Z14, Z10
-	VMOVUPS      Z10, (BX)
-	VSUBPS       Z6, Z15, Z15
-	VFNMADD231PS Z0, Z12, Z6
-	VFNMADD231PS Z0, Z16, Z15
-	VMOVUPS      Z15, (BX)(R11*1)
-	VADDPS       Z6, Z8, Z10
-	VMOVUPS      Z10, (BX)(R9*1)
-	VSUBPS       Z6, Z8, Z8
-	VMOVUPS      Z8, (BX)(R9*2)
-	VMOVAPS      Z14, Z6
-	VFMADD231PS  Z1, Z16, Z6
-	VMOVUPS      Z6, (BX)(R10*1)
-	VFNMADD231PS Z1, Z16, Z14
-	VMOVUPS      Z14, (BX)(R9*4)
-	VUNPCKLPS    Z5, Z4, Z6
-	VUNPCKLPS    Z9, Z7, Z8
-	VUNPCKHPS    Z5, Z4, Z4
-	VUNPCKHPS    Z9, Z7, Z5
-	VUNPCKLPD    Z8, Z6, Z7
-	VUNPCKHPD    Z8, Z6, Z6
-	VUNPCKLPD    Z5, Z4, Z8
-	VUNPCKHPD    Z5, Z4, Z4
-	VMOVAPS      Z7, Z5
-	VPERMT2PS    Z11, Z2, Z5
-	VMOVAPS      Z6, Z9
-	VPERMT2PS    Z11, Z3, Z9
-	LEAQ         (R8)(R10*4), BX
-	VSUBPS       Z8, Z5, Z10
-	VSUBPS       Z6, Z4, Z11
-	VFNMADD231PS Z0, Z8, Z5
-	VSUBPS       Z8, Z7, Z7
-	VFMADD132PS  Z0, Z10, Z7
-	VMOVUPS      Z7, (BX)
-	VSUBPS       Z4, Z9, Z9
-	VFNMADD231PS Z0, Z6, Z4
-	VFNMADD231PS Z0, Z11, Z9
-	VMOVUPS      Z9, (BX)(R11*1)
-	VADDPS       Z4, Z5, Z6
-	VMOVUPS      Z6, (BX)(R9*1)
-	VSUBPS       Z4, Z5, Z5
-	VMOVUPS      Z5, (BX)(R9*2)
-	VMOVAPS      Z10, Z4
-	VFMADD231PS  Z1, Z11, Z4
-	VMOVUPS      Z4, (BX)(R10*1)
-	VFNMADD231PS Z1, Z11, Z10
-	VMOVUPS      Z10, (BX)(R9*4)
-	VMOVUPS.Z    (CX)(DX*4), K1, Z4
-	VMOVUPS.Z    (CX)(DX*2), K1, Z5
-	VSUBPS       Z5, Z4, Z4
-	VMOVUPS.Z    (CX)(SI*1), K1, Z5
-	VMOVUPS.Z    (CX)(DX*1), K1, Z6
-	VSUBPS       Z6, Z5, Z5
-	VMOVAPS      Z4, Z6
-	VFMADD231PS  Z1, Z5, Z6
-	VFNMADD231PS Z1, Z5, Z4
-	VMOVUPS.Z    64(CX)(DX*4), K2, Z5
-	VMOVUPS.Z    64(CX)(DX*2), K2, Z7
-	VSUBPS       Z7, Z5, Z5
-	VMOVUPS.Z    64(CX)(SI*1), K2, Z7
-	VMOVUPS.Z    64(CX)(DX*1), K2, Z8
-	VSUBPS       Z8, Z7, Z7
+DATA weaveHighmask73<>+0(SB)/4, $0x00000008
+DATA weaveHighmask73<>+4(SB)/4, $0x00000018
+DATA weaveHighmask73<>+8(SB)/4, $0x00000009
+DATA weaveHighmask73<>+12(SB)/4, $0x00000019
+DATA weaveHighmask73<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask73<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask73<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask73<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask73<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask73<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask73<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask73<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask73<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask73<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask73<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask73<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask73<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_1x5(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_1x5(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
+
+tile:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	VBROADCASTSS (R9), Z5
+	VMOVAPS      Z5, Z6
+	VMOVAPS      Z5, Z7
 	VMOVAPS      Z5, Z8
-	VFMADD231PS  Z1, Z7, Z8
-	VFNMADD231PS Z1, Z7, Z5
-	VMOVUPS.Z    128(CX)(DX*4), K3, Z7
-	VMOVUPS.Z    128(CX)(DX*2), K3, Z9
-	VSUBPS       Z9, Z7, Z7
-	VMOVUPS.Z    128(CX)(SI*1), K3, Z9
-	VMOVUPS.Z    128(CX)(DX*1), K3, Z10
-	VSUBPS       Z10, Z9, Z9
+	VMOVAPS      Z5, Z9
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
+
+step:
+	MOVQ         (R10), R9
+	ADDQ         SI, R9
+	VBROADCASTSS (R12), Z10
+	VBROADCASTSS 4(R12), Z11
+	VMOVUPS      (R9), Z12
+	VFMADD231PS  Z12, Z10, Z0
+	VFMADD231PS  Z12, Z11, Z5
+	VMOVUPS      64(R9), Z12
+	VFMADD231PS  Z12, Z10, Z1
+	VFMADD231PS  Z12, Z11, Z6
+	VMOVUPS      128(R9), Z12
+	VFMADD231PS  Z12, Z10, Z2
+	VFMADD231PS  Z12, Z11, Z7
+	VMOVUPS      192(R9), Z12
+	VFMADD231PS  Z12, Z10, Z3
+	VFMADD231PS  Z12, Z11, Z8
+	VMOVUPS      256(R9), Z12
+	VFMADD231PS  Z12, Z10, Z4
+	VFMADD231PS  Z12, Z11, Z9
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSS 96(AX), Z10
+	VMAXPS       Z0, Z10, Z0
+	VMAXPS       Z1, Z10, Z1
+	VMAXPS       Z2, Z10, Z2
+	VMAXPS       Z3, Z10, Z3
+	VMAXPS       Z4, Z10, Z4
+	VMAXPS       Z5, Z10, Z5
+	VMAXPS       Z6, Z10, Z6
+	VMAXPS       Z7, Z10, Z7
+	VMAXPS       Z8, Z10, Z8
+	VMAXPS       Z9, Z10, Z9
+	VBROADCASTSS 100(AX), Z10
+	VMINPS       Z0, Z10, Z0
+	VMINPS       Z1, Z10, Z1
+	VMINPS       Z2, Z10, Z2
+	VMINPS       Z3, Z10, Z3
+	VMINPS       Z4, Z10, Z4
+	VMINPS       Z5, Z10, Z5
+	VMINPS       Z6, Z10, Z6
+	VMINPS       Z7, Z10, Z7
+	VMINPS       Z8, Z10, Z8
+	VMINPS       Z9, Z10, Z9
+	MOVQ         DI, R9
+	VMOVUPS      weaveLowmask74<>+0(SB), Z10
+	VMOVUPS      weaveHighmask75<>+0(SB), Z11
+	VMOVAPS      Z0, Z12
+	VPERMT2PS    Z5, Z10, Z12
+	VPERMT2PS    Z5, Z11, Z0
+	VMOVAPS      Z1, Z5
+	VPERMT2PS    Z6, Z10, Z5
+	VPERMT2PS    Z6, Z11, Z1
+	VMOVAPS      Z2, Z6
+	VPERMT2PS    Z7, Z10, Z6
+	VPERMT2PS    Z7, Z11, Z2
+	VMOVAPS      Z3, Z7
+	VPERMT2PS    Z8, Z10, Z7
+	VPERMT2PS    Z8, Z11, Z3
+	VMOVAPS      Z4, Z8
+	VPERMT2PS    Z9, Z10, Z8
+	VPERMT2PS    Z9, Z11, Z4
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Z12, (R9)
+	VMOVUPS      Z0, 64(R9)
+	VMOVUPS      Z5, 128(R9)
+	VMOVUPS      Z1, 192(R9)
+	VMOVUPS      Z6, 256(R9)
+	VMOVUPS      Z2, 320(R9)
+	VMOVUPS      Z7, 384(R9)
+	VMOVUPS      Z3, 448(R9)
+	VMOVUPS      Z8, 512(R9)
+	VMOVUPS      Z4, 576(R9)
+	ADDQ         $0x00000140, SI
+	ADDQ         $0x00000280, DI
+	DECQ         R8
+	JMP          tile
+
+last:
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	MOVQ    $0x00000010, DI
+	CMPQ    SI, DI
+	CMOVQGT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K1
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	SUBQ    $0x10, SI
+	CMOVQLT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K2
+	VMOVUPS Z12, (R9)
+	VMOVUPS Z0, 64(R9)
+	VMOVUPS Z5, 128(R9)
+	VMOVUPS Z1, 192(R9)
+	VMOVUPS Z6, 256(R9)
+	VMOVUPS Z2, 320(R9)
+	VMOVUPS Z7, 384(R9)
+	VMOVUPS Z3, 448(R9)
+	VMOVUPS Z8, K1, 512(R9)
+	VMOVUPS Z4, K2, 576(R9)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask74<>+0(SB)/4, $0x00000000
+DATA weaveLowmask74<>+4(SB)/4, $0x00000010
+DATA weaveLowmask74<>+8(SB)/4, $0x00000001
+DATA weaveLowmask74<>+12(SB)/4, $0x00000011
+DATA weaveLowmask74<>+16(SB)/4, $0x00000002
+DATA weaveLowmask74<>+20(SB)/4, $0x00000012
+DATA weaveLowmask74<>+24(SB)/4, $0x00000003
+DATA weaveLowmask74<>+28(SB)/4, $0x00000013
+DATA weaveLowmask74<>+32(SB)/4, $0x00000004
+DATA weaveLowmask74<>+36(SB)/4, $0x00000014
+DATA weaveLowmask74<>+40(SB)/4, $0x00000005
+DATA weaveLowmask74<>+44(SB)/4, $0x00000015
+DATA weaveLowmask74<>+48(SB)/4, $0x00000006
+DATA weaveLowmask74<>+52(SB)/4, $0x00000016
+DATA weaveLowmask74<>+56(SB)/4, $0x00000007
+DATA weaveLowmask74<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask74<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask75<>+0(SB)/4, $0x00000008
+DATA weaveHighmask75<>+4(SB)/4, $0x00000018
+DATA weaveHighmask75<>+8(SB)/4, $0x00000009
+DATA weaveHighmask75<>+12(SB)/4, $0x00000019
+DATA weaveHighmask75<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask75<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask75<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask75<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask75<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask75<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask75<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask75<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask75<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask75<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask75<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask75<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask75<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_1x6(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_1x6(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
+
+tile:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	VMOVAPS      Z0, Z5
+	VBROADCASTSS (R9), Z6
+	VMOVAPS      Z6, Z7
+	VMOVAPS      Z6, Z8
+	VMOVAPS      Z6, Z9
+	VMOVAPS      Z6, Z10
+	VMOVAPS      Z6, Z11
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
+
+step:
+	MOVQ         (R10), R9
+	ADDQ         SI, R9
+	VBROADCASTSS (R12), Z12
+	VBROADCASTSS 4(R12), Z13
+	VMOVUPS      (R9), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z6
+	VMOVUPS      64(R9), Z14
+	VFMADD231PS  Z14, Z12, Z1
+	VFMADD231PS  Z14, Z13, Z7
+	VMOVUPS      128(R9), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z8
+	VMOVUPS      192(R9), Z14
+	VFMADD231PS  Z14, Z12, Z3
+	VFMADD231PS  Z14, Z13, Z9
+	VMOVUPS      256(R9), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z10
+	VMOVUPS      320(R9), Z14
+	VFMADD231PS  Z14, Z12, Z5
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSS 96(AX), Z12
+	VMAXPS       Z0, Z12, Z0
+	VMAXPS       Z1, Z12, Z1
+	VMAXPS       Z2, Z12, Z2
+	VMAXPS       Z3, Z12, Z3
+	VMAXPS       Z4, Z12, Z4
+	VMAXPS       Z5, Z12, Z5
+	VMAXPS       Z6, Z12, Z6
+	VMAXPS       Z7, Z12, Z7
+	VMAXPS       Z8, Z12, Z8
+	VMAXPS       Z9, Z12, Z9
+	VMAXPS       Z10, Z12, Z10
+	VMAXPS       Z11, Z12, Z11
+	VBROADCASTSS 100(AX), Z12
+	VMINPS       Z0, Z12, Z0
+	VMINPS       Z1, Z12, Z1
+	VMINPS       Z2, Z12, Z2
+	VMINPS       Z3, Z12, Z3
+	VMINPS       Z4, Z12, Z4
+	VMINPS       Z5, Z12, Z5
+	VMINPS       Z6, Z12, Z6
+	VMINPS       Z7, Z12, Z7
+	VMINPS       Z8, Z12, Z8
+	VMINPS       Z9, Z12, Z9
+	VMINPS       Z10, Z12, Z10
+	VMINPS       Z11, Z12, Z11
+	MOVQ         DI, R9
+	VMOVUPS      weaveLowmask76<>+0(SB), Z12
+	VMOVUPS      weaveHighmask77<>+0(SB), Z13
+	VMOVAPS      Z0, Z14
+	VPERMT2PS    Z6, Z12, Z14
+	VPERMT2PS    Z6, Z13, Z0
+	VMOVAPS      Z1, Z6
+	VPERMT2PS    Z7, Z12, Z6
+	VPERMT2PS    Z7, Z13, Z1
+	VMOVAPS      Z2, Z7
+	VPERMT2PS    Z8, Z12, Z7
+	VPERMT2PS    Z8, Z13, Z2
+	VMOVAPS      Z3, Z8
+	VPERMT2PS    Z9, Z12, Z8
+	VPERMT2PS    Z9, Z13, Z3
+	VMOVAPS      Z4, Z9
+	VPERMT2PS    Z10, Z12, Z9
+	VPERMT2PS    Z10, Z13, Z4
+	VMOVAPS      Z5, Z10
+	VPERMT2PS    Z11, Z12, Z10
+	VPERMT2PS    Z11, Z13, Z5
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Z14, (R9)
+	VMOVUPS      Z0, 64(R9)
+	VMOVUPS      Z6, 128(R9)
+	VMOVUPS      Z1, 192(R9)
+	VMOVUPS      Z7, 256(R9)
+	VMOVUPS      Z2, 320(R9)
+	VMOVUPS      Z8, 384(R9)
+	VMOVUPS      Z3, 448(R9)
+	VMOVUPS      Z9, 512(R9)
+	VMOVUPS      Z4, 576(R9)
+	VMOVUPS      Z10, 640(R9)
+	VMOVUPS      Z5, 704(R9)
+	ADDQ         $0x00000180, SI
+	ADDQ         $0x00000300, DI
+	DECQ         R8
+	JMP          tile
+
+last:
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	MOVQ    $0x00000010, DI
+	CMPQ    SI, DI
+	CMOVQGT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K1
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	SUBQ    $0x10, SI
+	CMOVQLT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K2
+	VMOVUPS Z14, (R9)
+	VMOVUPS Z0, 64(R9)
+	VMOVUPS Z6, 128(R9)
+	VMOVUPS Z1, 192(R9)
+	VMOVUPS Z7, 256(R9)
+	VMOVUPS Z2, 320(R9)
+	VMOVUPS Z8, 384(R9)
+	VMOVUPS Z3, 448(R9)
+	VMOVUPS Z9, 512(R9)
+	VMOVUPS Z4, 576(R9)
+	VMOVUPS Z10, K1, 640(R9)
+	VMOVUPS Z5, K2, 704(R9)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask76<>+0(SB)/4, $0x00000000
+DATA weaveLowmask76<>+4(SB)/4, $0x00000010
+DATA weaveLowmask76<>+8(SB)/4, $0x00000001
+DATA weaveLowmask76<>+12(SB)/4, $0x00000011
+DATA weaveLowmask76<>+16(SB)/4, $0x00000002
+DATA weaveLowmask76<>+20(SB)/4, $0x00000012
+DATA weaveLowmask76<>+24(SB)/4, $0x00000003
+DATA weaveLowmask76<>+28(SB)/4, $0x00000013
+DATA weaveLowmask76<>+32(SB)/4, $0x00000004
+DATA weaveLowmask76<>+36(SB)/4, $0x00000014
+DATA weaveLowmask76<>+40(SB)/4, $0x00000005
+DATA weaveLowmask76<>+44(SB)/4, $0x00000015
+DATA weaveLowmask76<>+48(SB)/4, $0x00000006
+DATA weaveLowmask76<>+52(SB)/4, $0x00000016
+DATA weaveLowmask76<>+56(SB)/4, $0x00000007
+DATA weaveLowmask76<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask76<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask77<>+0(SB)/4, $0x00000008
+DATA weaveHighmask77<>+4(SB)/4, $0x00000018
+DATA weaveHighmask77<>+8(SB)/4, $0x00000009
+DATA weaveHighmask77<>+12(SB)/4, $0x00000019
+DATA weaveHighmask77<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask77<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask77<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask77<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask77<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask77<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask77<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask77<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask77<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask77<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask77<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask77<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask77<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_1x7(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_1x7(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
+
+tile:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	VMOVAPS      Z0, Z5
+	VMOVAPS      Z0, Z6
+	VBROADCASTSS (R9), Z7
+	VMOVAPS      Z7, Z8
+	VMOVAPS      Z7, Z9
 	VMOVAPS      Z7, Z10
-	VFMADD231PS  Z1, Z9, Z10
-	VFNMADD231PS Z1, Z9, Z7
-	VMOVUPS.Z    192(CX)(DX*4), K4, Z9
-	VMOVUPS.Z    192(CX)(DX*2), K4, Z11
-	VSUBPS       Z11, Z9, Z9
-	VMOVUPS.Z    192(CX)(SI*1), K4, Z11
-	VMOVUPS.Z    192(CX)(DX*1), K4, Z12
-	VSUBPS       Z12, Z11, Z11
-	VMOVAPS      Z9, Z12
-	VFMADD231PS  Z1, Z11, Z12
-	VFNMADD231PS Z1, Z11, Z9
-	VMOVUPS.Z    256(CX)(DX*4), K5, Z11
-	VMOVUPS.Z    256(CX)(DX*2), K5, Z13
-	VSUBPS       Z13, Z11, Z11
-	VMOVUPS.Z    256(CX)(SI*1), K5, Z13
-	VMOVUPS.Z    256(CX)(DX*1), K5, Z14
-	VSUBPS       Z14, Z13, Z13
-	VMOVAPS      Z11, Z14
-	VFMADD231PS  Z1, Z13, Z14
-	VFNMADD231PS Z1, Z13, Z11
-	VUNPCKLPS    Z8, Z6, Z13
-	VUNPCKLPS    Z12, Z10, Z15
-	VUNPCKHPS    Z8, Z6, Z6
-	VUNPCKHPS    Z12, Z10, Z8
-	VUNPCKLPD    Z15, Z13, Z10
-	VUNPCKHPD    Z15, Z13, Z12
-	VUNPCKLPD    Z8, Z6, Z13
-	VUNPCKHPD    Z8, Z6, Z6
-	VMOVAPS      Z10, Z8
-	VPERMT2PS    Z14, Z2, Z8
-	VMOVAPS      Z12, Z15
-	VPERMT2PS    Z14, Z3, Z15
-	LEAQ         (R8)(R10*2), BX
-	LEAQ         (BX)(R10*4), BX
-	VSUBPS       Z13, Z8, Z14
-	VSUBPS       Z12, Z6, Z16
-	VFNMADD231PS Z0, Z13, Z8
-	VSUBPS       Z13, Z10, Z10
-	VFMADD132PS  Z0, Z14, Z10
-	VMOVUPS      Z10, (BX)
-	VSUBPS       Z6, Z15, Z15
-	VFNMADD231PS Z0, Z12, Z6
-	VFNMADD231PS Z0, Z16, Z15
-	VMOVUPS      Z15, (BX)(R11*1)
-	VADDPS       Z6, Z8, Z10
-	VMOVUPS      Z10, (BX)(R9*1)
-	VSUBPS       Z6, Z8, Z8
-	VMOVUPS      Z8, (BX)(R9*2)
-	VMOVAPS      Z14, Z6
-	VFMADD231PS  Z1, Z16, Z6
-	VMOVUPS      Z6, (BX)(R10*1)
-	VFNMADD231PS Z1, Z16, Z14
-	VMOVUPS      Z14, (BX)(R9*4)
-	VUNPCKLPS    Z5, Z4, Z6
-	VUNPCKLPS    Z9, Z7, Z8
-	VUNPCKHPS    Z5, Z4, Z4
-	VUNPCKHPS    Z9, Z7, Z5
-	VUNPCKLPD    Z8, Z6, Z7
-	VUNPCKHPD    Z8, Z6, Z6
-	VUNPCKLPD    Z5, Z4, Z8
-	VUNPCKHPD    Z5, Z4, Z4
-	VMOVAPS      Z7, Z5
-	VPERMT2PS    Z11, Z2, Z5
-	VMOVAPS      Z6, Z9
-	VPERMT2PS    Z11, Z3, Z9
-	LEAQ         (R8)(R10*8), BX
-	VSUBPS       Z8, Z5, Z10
-	VSUBPS       Z6, Z4, Z11
-	VFNMADD231PS Z0, Z8, Z5
-	VSUBPS       Z8, Z7, Z7
-	VFMADD132PS  Z0, Z10, Z7
-	VMOVUPS      Z7, (BX)
-	VSUBPS       Z4, Z9, Z9
-	VFNMADD231PS Z0, Z6, Z4
-	VFNMADD231PS Z0, Z11, Z9
-	VMOVUPS      Z9, (BX)(R11*1)
-	VADDPS       Z4, Z5, Z6
-	VMOVUPS      Z6, (BX)(R9*1)
-	VSUBPS       Z4, Z5, Z5
-	VMOVUPS      Z5, (BX)(R9*2)
-	VMOVAPS      Z10, Z4
-	VFMADD231PS  Z1, Z11, Z4
-	VMOVUPS      Z4, (BX)(R10*1)
-	VFNMADD231PS Z1, Z11, Z10
-	VMOVUPS      Z10, (BX)(R9*4)
-	ADDQ         48(AX), CX
-	ADDQ         56(AX), R8
+	VMOVAPS      Z7, Z11
+	VMOVAPS      Z7, Z12
+	VMOVAPS      Z7, Z13
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
+
+step:
+	MOVQ         (R10), R9
+	ADDQ         SI, R9
+	VBROADCASTSS (R12), Z14
+	VBROADCASTSS 4(R12), Z15
+	VMOVUPS      (R9), Z16
+	VFMADD231PS  Z16, Z14, Z0
+	VFMADD231PS  Z16, Z15, Z7
+	VMOVUPS      64(R9), Z16
+	VFMADD231PS  Z16, Z14, Z1
+	VFMADD231PS  Z16, Z15, Z8
+	VMOVUPS      128(R9), Z16
+	VFMADD231PS  Z16, Z14, Z2
+	VFMADD231PS  Z16, Z15, Z9
+	VMOVUPS      192(R9), Z16
+	VFMADD231PS  Z16, Z14, Z3
+	VFMADD231PS  Z16, Z15, Z10
+	VMOVUPS      256(R9), Z16
+	VFMADD231PS  Z16, Z14, Z4
+	VFMADD231PS  Z16, Z15, Z11
+	VMOVUPS      320(R9), Z16
+	VFMADD231PS  Z16, Z14, Z5
+	VFMADD231PS  Z16, Z15, Z12
+	VMOVUPS      384(R9), Z16
+	VFMADD231PS  Z16, Z14, Z6
+	VFMADD231PS  Z16, Z15, Z13
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSS 96(AX), Z14
+	VMAXPS       Z0, Z14, Z0
+	VMAXPS       Z1, Z14, Z1
+	VMAXPS       Z2, Z14, Z2
+	VMAXPS       Z3, Z14, Z3
+	VMAXPS       Z4, Z14, Z4
+	VMAXPS       Z5, Z14, Z5
+	VMAXPS       Z6, Z14, Z6
+	VMAXPS       Z7, Z14, Z7
+	VMAXPS       Z8, Z14, Z8
+	VMAXPS       Z9, Z14, Z9
+	VMAXPS       Z10, Z14, Z10
+	VMAXPS       Z11, Z14, Z11
+	VMAXPS       Z12, Z14, Z12
+	VMAXPS       Z13, Z14, Z13
+	VBROADCASTSS 100(AX), Z14
+	VMINPS       Z0, Z14, Z0
+	VMINPS       Z1, Z14, Z1
+	VMINPS       Z2, Z14, Z2
+	VMINPS       Z3, Z14, Z3
+	VMINPS       Z4, Z14, Z4
+	VMINPS       Z5, Z14, Z5
+	VMINPS       Z6, Z14, Z6
+	VMINPS       Z7, Z14, Z7
+	VMINPS       Z8, Z14, Z8
+	VMINPS       Z9, Z14, Z9
+	VMINPS       Z10, Z14, Z10
+	VMINPS       Z11, Z14, Z11
+	VMINPS       Z12, Z14, Z12
+	VMINPS       Z13, Z14, Z13
+	MOVQ         DI, R9
+	VMOVUPS      weaveLowmask78<>+0(SB), Z14
+	VMOVUPS      weaveHighmask79<>+0(SB), Z15
+	VMOVAPS      Z0, Z16
+	VPERMT2PS    Z7, Z14, Z16
+	VPERMT2PS    Z7, Z15, Z0
+	VMOVAPS      Z1, Z7
+	VPERMT2PS    Z8, Z14, Z7
+	VPERMT2PS    Z8, Z15, Z1
+	VMOVAPS      Z2, Z8
+	VPERMT2PS    Z9, Z14, Z8
+	VPERMT2PS    Z9, Z15, Z2
+	VMOVAPS      Z3, Z9
+	VPERMT2PS    Z10, Z14, Z9
+	VPERMT2PS    Z10, Z15, Z3
+	VMOVAPS      Z4, Z10
+	VPERMT2PS    Z11, Z14, Z10
+	VPERMT2PS    Z11, Z15, Z4
+	VMOVAPS      Z5, Z11
+	VPERMT2PS    Z12, Z14, Z11
+	VPERMT2PS    Z12, Z15, Z5
+	VMOVAPS      Z6, Z12
+	VPERMT2PS    Z13, Z14, Z12
+	VPERMT2PS    Z13, Z15, Z6
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Z16, (R9)
+	VMOVUPS      Z0, 64(R9)
+	VMOVUPS      Z7, 128(R9)
+	VMOVUPS      Z1, 192(R9)
+	VMOVUPS      Z8, 256(R9)
+	VMOVUPS      Z2, 320(R9)
+	VMOVUPS      Z9, 384(R9)
+	VMOVUPS      Z3, 448(R9)
+	VMOVUPS      Z10, 512(R9)
+	VMOVUPS      Z4, 576(R9)
+	VMOVUPS      Z11, 640(R9)
+	VMOVUPS      Z5, 704(R9)
+	VMOVUPS      Z12, 768(R9)
+	VMOVUPS      Z6, 832(R9)
+	ADDQ         $0x000001c0, SI
+	ADDQ         $0x00000380, DI
+	DECQ         R8
+	JMP          tile
+
+last:
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	MOVQ    $0x00000010, DI
+	CMPQ    SI, DI
+	CMOVQGT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K1
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	SUBQ    $0x10, SI
+	CMOVQLT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K2
+	VMOVUPS Z16, (R9)
+	VMOVUPS Z0, 64(R9)
+	VMOVUPS Z7, 128(R9)
+	VMOVUPS Z1, 192(R9)
+	VMOVUPS Z8, 256(R9)
+	VMOVUPS Z2, 320(R9)
+	VMOVUPS Z9, 384(R9)
+	VMOVUPS Z3, 448(R9)
+	VMOVUPS Z10, 512(R9)
+	VMOVUPS Z4, 576(R9)
+	VMOVUPS Z11, 640(R9)
+	VMOVUPS Z5, 704(R9)
+	VMOVUPS Z12, K1, 768(R9)
+	VMOVUPS Z6, K2, 832(R9)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask78<>+0(SB)/4, $0x00000000
+DATA weaveLowmask78<>+4(SB)/4, $0x00000010
+DATA weaveLowmask78<>+8(SB)/4, $0x00000001
+DATA weaveLowmask78<>+12(SB)/4, $0x00000011
+DATA weaveLowmask78<>+16(SB)/4, $0x00000002
+DATA weaveLowmask78<>+20(SB)/4, $0x00000012
+DATA weaveLowmask78<>+24(SB)/4, $0x00000003
+DATA weaveLowmask78<>+28(SB)/4, $0x00000013
+DATA weaveLowmask78<>+32(SB)/4, $0x00000004
+DATA weaveLowmask78<>+36(SB)/4, $0x00000014
+DATA weaveLowmask78<>+40(SB)/4, $0x00000005
+DATA weaveLowmask78<>+44(SB)/4, $0x00000015
+DATA weaveLowmask78<>+48(SB)/4, $0x00000006
+DATA weaveLowmask78<>+52(SB)/4, $0x00000016
+DATA weaveLowmask78<>+56(SB)/4, $0x00000007
+DATA weaveLowmask78<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask78<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask79<>+0(SB)/4, $0x00000008
+DATA weaveHighmask79<>+4(SB)/4, $0x00000018
+DATA weaveHighmask79<>+8(SB)/4, $0x00000009
+DATA weaveHighmask79<>+12(SB)/4, $0x00000019
+DATA weaveHighmask79<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask79<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask79<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask79<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask79<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask79<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask79<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask79<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask79<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask79<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask79<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask79<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask79<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_1x8(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_1x8(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ 56(AX), R8
+
+tile:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	VMOVAPS      Z0, Z5
+	VMOVAPS      Z0, Z6
+	VMOVAPS      Z0, Z7
+	VBROADCASTSS (R9), Z8
+	VMOVAPS      Z8, Z9
+	VMOVAPS      Z8, Z10
+	VMOVAPS      Z8, Z11
+	VMOVAPS      Z8, Z12
+	VMOVAPS      Z8, Z13
+	VMOVAPS      Z8, Z14
+	VMOVAPS      Z8, Z15
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
+
+step:
+	MOVQ         (R10), R9
+	ADDQ         SI, R9
+	VBROADCASTSS (R12), Z16
+	VBROADCASTSS 4(R12), Z17
+	VMOVUPS      (R9), Z18
+	VFMADD231PS  Z18, Z16, Z0
+	VFMADD231PS  Z18, Z17, Z8
+	VMOVUPS      64(R9), Z18
+	VFMADD231PS  Z18, Z16, Z1
+	VFMADD231PS  Z18, Z17, Z9
+	VMOVUPS      128(R9), Z18
+	VFMADD231PS  Z18, Z16, Z2
+	VFMADD231PS  Z18, Z17, Z10
+	VMOVUPS      192(R9), Z18
+	VFMADD231PS  Z18, Z16, Z3
+	VFMADD231PS  Z18, Z17, Z11
+	VMOVUPS      256(R9), Z18
+	VFMADD231PS  Z18, Z16, Z4
+	VFMADD231PS  Z18, Z17, Z12
+	VMOVUPS      320(R9), Z18
+	VFMADD231PS  Z18, Z16, Z5
+	VFMADD231PS  Z18, Z17, Z13
+	VMOVUPS      384(R9), Z18
+	VFMADD231PS  Z18, Z16, Z6
+	VFMADD231PS  Z18, Z17, Z14
+	VMOVUPS      448(R9), Z18
+	VFMADD231PS  Z18, Z16, Z7
+	VFMADD231PS  Z18, Z17, Z15
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSS 96(AX), Z16
+	VMAXPS       Z0, Z16, Z0
+	VMAXPS       Z1, Z16, Z1
+	VMAXPS       Z2, Z16, Z2
+	VMAXPS       Z3, Z16, Z3
+	VMAXPS       Z4, Z16, Z4
+	VMAXPS       Z5, Z16, Z5
+	VMAXPS       Z6, Z16, Z6
+	VMAXPS       Z7, Z16, Z7
+	VMAXPS       Z8, Z16, Z8
+	VMAXPS       Z9, Z16, Z9
+	VMAXPS       Z10, Z16, Z10
+	VMAXPS       Z11, Z16, Z11
+	VMAXPS       Z12, Z16, Z12
+	VMAXPS       Z13, Z16, Z13
+	VMAXPS       Z14, Z16, Z14
+	VMAXPS       Z15, Z16, Z15
+	VBROADCASTSS 100(AX), Z16
+	VMINPS       Z0, Z16, Z0
+	VMINPS       Z1, Z16, Z1
+	VMINPS       Z2, Z16, Z2
+	VMINPS       Z3, Z16, Z3
+	VMINPS       Z4, Z16, Z4
+	VMINPS       Z5, Z16, Z5
+	VMINPS       Z6, Z16, Z6
+	VMINPS       Z7, Z16, Z7
+	VMINPS       Z8, Z16, Z8
+	VMINPS       Z9, Z16, Z9
+	VMINPS       Z10, Z16, Z10
+	VMINPS       Z11, Z16, Z11
+	VMINPS       Z12, Z16, Z12
+	VMINPS       Z13, Z16, Z13
+	VMINPS       Z14, Z16, Z14
+	VMINPS       Z15, Z16, Z15
+	MOVQ         DI, R9
+	VMOVUPS      weaveLowmask80<>+0(SB), Z16
+	VMOVUPS      weaveHighmask81<>+0(SB), Z17
+	VMOVAPS      Z0, Z18
+	VPERMT2PS    Z8, Z16, Z18
+	VPERMT2PS    Z8, Z17, Z0
+	VMOVAPS      Z1, Z8
+	VPERMT2PS    Z9, Z16, Z8
+	VPERMT2PS    Z9, Z17, Z1
+	VMOVAPS      Z2, Z9
+	VPERMT2PS    Z10, Z16, Z9
+	VPERMT2PS    Z10, Z17, Z2
+	VMOVAPS      Z3, Z10
+	VPERMT2PS    Z11, Z16, Z10
+	VPERMT2PS    Z11, Z17, Z3
+	VMOVAPS      Z4, Z11
+	VPERMT2PS    Z12, Z16, Z11
+	VPERMT2PS    Z12, Z17, Z4
+	VMOVAPS      Z5, Z12
+	VPERMT2PS    Z13, Z16, Z12
+	VPERMT2PS    Z13, Z17, Z5
+	VMOVAPS      Z6, Z13
+	VPERMT2PS    Z14, Z16, Z13
+	VPERMT2PS    Z14, Z17, Z6
+	VMOVAPS      Z7, Z14
+	VPERMT2PS    Z15, Z16, Z14
+	VPERMT2PS    Z15, Z17, Z7
+	CMPQ         R8, $0x01
+	JE           last
+	VMOVUPS      Z18, (R9)
+	VMOVUPS      Z0, 64(R9)
+	VMOVUPS      Z8, 128(R9)
+	VMOVUPS      Z1, 192(R9)
+	VMOVUPS      Z9, 256(R9)
+	VMOVUPS      Z2, 320(R9)
+	VMOVUPS      Z10, 384(R9)
+	VMOVUPS      Z3, 448(R9)
+	VMOVUPS      Z11, 512(R9)
+	VMOVUPS      Z4, 576(R9)
+	VMOVUPS      Z12, 640(R9)
+	VMOVUPS      Z5, 704(R9)
+	VMOVUPS      Z13, 768(R9)
+	VMOVUPS      Z6, 832(R9)
+	VMOVUPS      Z14, 896(R9)
+	VMOVUPS      Z7, 960(R9)
+	ADDQ         $0x00000200, SI
+	ADDQ         $0x00000400, DI
+	DECQ         R8
+	JMP          tile
+
+last:
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	MOVQ    $0x00000010, DI
+	CMPQ    SI, DI
+	CMOVQGT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K1
+	MOVQ    88(AX), SI
+	ADDQ    SI, SI
+	XORQ    DI, DI
+	SUBQ    $0x10, SI
+	CMOVQLT DI, SI
+	MOVL    $0x0000ffff, DI
+	BZHIL   SI, DI, DI
+	KMOVW   DI, K2
+	VMOVUPS Z18, (R9)
+	VMOVUPS Z0, 64(R9)
+	VMOVUPS Z8, 128(R9)
+	VMOVUPS Z1, 192(R9)
+	VMOVUPS Z9, 256(R9)
+	VMOVUPS Z2, 320(R9)
+	VMOVUPS Z10, 384(R9)
+	VMOVUPS Z3, 448(R9)
+	VMOVUPS Z11, 512(R9)
+	VMOVUPS Z4, 576(R9)
+	VMOVUPS Z12, 640(R9)
+	VMOVUPS Z5, 704(R9)
+	VMOVUPS Z13, 768(R9)
+	VMOVUPS Z6, 832(R9)
+	VMOVUPS Z14, K1, 896(R9)
+	VMOVUPS Z7, K2, 960(R9)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask80<>+0(SB)/4, $0x00000000
+DATA weaveLowmask80<>+4(SB)/4, $0x00000010
+DATA weaveLowmask80<>+8(SB)/4, $0x00000001
+DATA weaveLowmask80<>+12(SB)/4, $0x00000011
+DATA weaveLowmask80<>+16(SB)/4, $0x00000002
+DATA weaveLowmask80<>+20(SB)/4, $0x00000012
+DATA weaveLowmask80<>+24(SB)/4, $0x00000003
+DATA weaveLowmask80<>+28(SB)/4, $0x00000013
+DATA weaveLowmask80<>+32(SB)/4, $0x00000004
+DATA weaveLowmask80<>+36(SB)/4, $0x00000014
+DATA weaveLowmask80<>+40(SB)/4, $0x00000005
+DATA weaveLowmask80<>+44(SB)/4, $0x00000015
+DATA weaveLowmask80<>+48(SB)/4, $0x00000006
+DATA weaveLowmask80<>+52(SB)/4, $0x00000016
+DATA weaveLowmask80<>+56(SB)/4, $0x00000007
+DATA weaveLowmask80<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask80<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask81<>+0(SB)/4, $0x00000008
+DATA weaveHighmask81<>+4(SB)/4, $0x00000018
+DATA weaveHighmask81<>+8(SB)/4, $0x00000009
+DATA weaveHighmask81<>+12(SB)/4, $0x00000019
+DATA weaveHighmask81<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask81<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask81<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask81<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask81<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask81<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask81<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask81<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask81<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask81<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask81<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask81<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask81<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_2x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_2x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 4(R10), Z3
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ             (R11), R10
+	ADDQ             DI, R10
+	VMOVUPS          (R10), Z4
+	VFMADD231PS.BCST (R13), Z4, Z0
+	VFMADD231PS.BCST 4(R13), Z4, Z1
+	VFMADD231PS.BCST 8(R13), Z4, Z2
+	VFMADD231PS.BCST 12(R13), Z4, Z3
+	ADDQ             $0x10, R13
+	ADDQ             $0x08, R11
+	DECQ             R12
+	JNZ              step
+	VBROADCASTSS     96(AX), Z4
+	VMAXPS           Z0, Z4, Z0
+	VMAXPS           Z1, Z4, Z1
+	VMAXPS           Z2, Z4, Z2
+	VMAXPS           Z3, Z4, Z3
+	VBROADCASTSS     100(AX), Z4
+	VMINPS           Z0, Z4, Z0
+	VMINPS           Z1, Z4, Z1
+	VMINPS           Z2, Z4, Z2
+	VMINPS           Z3, Z4, Z3
+	MOVQ             R8, R10
+	VMOVUPS          weaveLowmask82<>+0(SB), Z4
+	VMOVUPS          weaveHighmask83<>+0(SB), Z5
+	VMOVAPS          Z0, Z6
+	VPERMT2PS        Z1, Z4, Z6
+	VPERMT2PS        Z1, Z5, Z0
+	VMOVAPS          Z2, Z1
+	VPERMT2PS        Z3, Z4, Z1
+	VPERMT2PS        Z3, Z5, Z2
+	CMPQ             R9, $0x01
+	JE               last
+	VMOVUPS          Z6, (R10)
+	VMOVUPS          Z0, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z1, (R10)
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             $0x00000040, DI
+	ADDQ             $0x00000080, R8
+	DECQ             R9
+	JMP              tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z6, K1, (R10)
+	VMOVUPS Z0, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z1, K1, (R10)
+	VMOVUPS Z2, K2, 64(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask82<>+0(SB)/4, $0x00000000
+DATA weaveLowmask82<>+4(SB)/4, $0x00000010
+DATA weaveLowmask82<>+8(SB)/4, $0x00000001
+DATA weaveLowmask82<>+12(SB)/4, $0x00000011
+DATA weaveLowmask82<>+16(SB)/4, $0x00000002
+DATA weaveLowmask82<>+20(SB)/4, $0x00000012
+DATA weaveLowmask82<>+24(SB)/4, $0x00000003
+DATA weaveLowmask82<>+28(SB)/4, $0x00000013
+DATA weaveLowmask82<>+32(SB)/4, $0x00000004
+DATA weaveLowmask82<>+36(SB)/4, $0x00000014
+DATA weaveLowmask82<>+40(SB)/4, $0x00000005
+DATA weaveLowmask82<>+44(SB)/4, $0x00000015
+DATA weaveLowmask82<>+48(SB)/4, $0x00000006
+DATA weaveLowmask82<>+52(SB)/4, $0x00000016
+DATA weaveLowmask82<>+56(SB)/4, $0x00000007
+DATA weaveLowmask82<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask82<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask83<>+0(SB)/4, $0x00000008
+DATA weaveHighmask83<>+4(SB)/4, $0x00000018
+DATA weaveHighmask83<>+8(SB)/4, $0x00000009
+DATA weaveHighmask83<>+12(SB)/4, $0x00000019
+DATA weaveHighmask83<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask83<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask83<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask83<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask83<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask83<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask83<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask83<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask83<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask83<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask83<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask83<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask83<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_2x2(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_2x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS (R10), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 4(R10), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 4(R10), Z6
+	VMOVAPS      Z6, Z7
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Z8
+	VMOVUPS      64(R10), Z9
+	VBROADCASTSS (R13), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS 4(R13), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	VBROADCASTSS 8(R13), Z10
+	VFMADD231PS  Z10, Z8, Z4
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS 12(R13), Z10
+	VFMADD231PS  Z10, Z8, Z6
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         $0x10, R13
+	ADDQ         $0x08, R11
 	DECQ         R12
-	JNZ          channel
+	JNZ          step
+	VBROADCASTSS 96(AX), Z8
+	VMAXPS       Z0, Z8, Z0
+	VMAXPS       Z1, Z8, Z1
+	VMAXPS       Z2, Z8, Z2
+	VMAXPS       Z3, Z8, Z3
+	VMAXPS       Z4, Z8, Z4
+	VMAXPS       Z5, Z8, Z5
+	VMAXPS       Z6, Z8, Z6
+	VMAXPS       Z7, Z8, Z7
+	VBROADCASTSS 100(AX), Z8
+	VMINPS       Z0, Z8, Z0
+	VMINPS       Z1, Z8, Z1
+	VMINPS       Z2, Z8, Z2
+	VMINPS       Z3, Z8, Z3
+	VMINPS       Z4, Z8, Z4
+	VMINPS       Z5, Z8, Z5
+	VMINPS       Z6, Z8, Z6
+	VMINPS       Z7, Z8, Z7
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask84<>+0(SB), Z8
+	VMOVUPS      weaveHighmask85<>+0(SB), Z9
+	VMOVAPS      Z0, Z10
+	VPERMT2PS    Z2, Z8, Z10
+	VPERMT2PS    Z2, Z9, Z0
+	VMOVAPS      Z1, Z2
+	VPERMT2PS    Z3, Z8, Z2
+	VPERMT2PS    Z3, Z9, Z1
+	VMOVAPS      Z4, Z3
+	VPERMT2PS    Z6, Z8, Z3
+	VPERMT2PS    Z6, Z9, Z4
+	VMOVAPS      Z5, Z6
+	VPERMT2PS    Z7, Z8, Z6
+	VPERMT2PS    Z7, Z9, Z5
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z10, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z2, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z3, (R10)
+	VMOVUPS      Z4, 64(R10)
+	VMOVUPS      Z6, 128(R10)
+	VMOVUPS      Z5, 192(R10)
+	ADDQ         $0x00000080, DI
+	ADDQ         $0x00000100, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z10, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z2, K1, 128(R10)
+	VMOVUPS Z1, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z6, K1, 128(R10)
+	VMOVUPS Z5, K2, 192(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
 	VZEROUPPER
 	RET
 
-DATA winoInWideAVX512_4<>+0(SB)/4, $0x40800000
-DATA winoInWideAVX512_4<>+4(SB)/4, $0x40800000
-DATA winoInWideAVX512_4<>+8(SB)/4, $0x40800000
-DATA winoInWideAVX512_4<>+12(SB)/4, $0x40800000
-DATA winoInWideAVX512_4<>+16(SB)/4, $0x40800000
-DATA winoInWideAVX512_4<>+20(SB)/4, $0x40800000
-DATA winoInWideAVX512_4<>+24(SB)/4, $0x40800000
-DATA winoInWideAVX512_4<>+28(SB)/4, $0x40800000
-GLOBL winoInWideAVX512_4<>(SB), RODATA|NOPTR, $32
+DATA weaveLowmask84<>+0(SB)/4, $0x00000000
+DATA weaveLowmask84<>+4(SB)/4, $0x00000010
+DATA weaveLowmask84<>+8(SB)/4, $0x00000001
+DATA weaveLowmask84<>+12(SB)/4, $0x00000011
+DATA weaveLowmask84<>+16(SB)/4, $0x00000002
+DATA weaveLowmask84<>+20(SB)/4, $0x00000012
+DATA weaveLowmask84<>+24(SB)/4, $0x00000003
+DATA weaveLowmask84<>+28(SB)/4, $0x00000013
+DATA weaveLowmask84<>+32(SB)/4, $0x00000004
+DATA weaveLowmask84<>+36(SB)/4, $0x00000014
+DATA weaveLowmask84<>+40(SB)/4, $0x00000005
+DATA weaveLowmask84<>+44(SB)/4, $0x00000015
+DATA weaveLowmask84<>+48(SB)/4, $0x00000006
+DATA weaveLowmask84<>+52(SB)/4, $0x00000016
+DATA weaveLowmask84<>+56(SB)/4, $0x00000007
+DATA weaveLowmask84<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask84<>(SB), RODATA|NOPTR, $64
 
-DATA winoInWideAVX512_2<>+0(SB)/4, $0x40000000
-DATA winoInWideAVX512_2<>+4(SB)/4, $0x40000000
-DATA winoInWideAVX512_2<>+8(SB)/4, $0x40000000
-DATA winoInWideAVX512_2<>+12(SB)/4, $0x40000000
-DATA winoInWideAVX512_2<>+16(SB)/4, $0x40000000
-DATA winoInWideAVX512_2<>+20(SB)/4, $0x40000000
-DATA winoInWideAVX512_2<>+24(SB)/4, $0x40000000
-DATA winoInWideAVX512_2<>+28(SB)/4, $0x40000000
-GLOBL winoInWideAVX512_2<>(SB), RODATA|NOPTR, $32
+DATA weaveHighmask85<>+0(SB)/4, $0x00000008
+DATA weaveHighmask85<>+4(SB)/4, $0x00000018
+DATA weaveHighmask85<>+8(SB)/4, $0x00000009
+DATA weaveHighmask85<>+12(SB)/4, $0x00000019
+DATA weaveHighmask85<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask85<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask85<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask85<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask85<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask85<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask85<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask85<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask85<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask85<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask85<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask85<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask85<>(SB), RODATA|NOPTR, $64
 
-DATA winoNext0<>+0(SB)/4, $0x00000004
-DATA winoNext0<>+4(SB)/4, $0x00000005
-DATA winoNext0<>+8(SB)/4, $0x00000006
-DATA winoNext0<>+12(SB)/4, $0x00000007
-DATA winoNext0<>+16(SB)/4, $0x00000008
-DATA winoNext0<>+20(SB)/4, $0x00000009
-DATA winoNext0<>+24(SB)/4, $0x0000000a
-DATA winoNext0<>+28(SB)/4, $0x0000000b
-DATA winoNext0<>+32(SB)/4, $0x0000000c
-DATA winoNext0<>+36(SB)/4, $0x0000000d
-DATA winoNext0<>+40(SB)/4, $0x0000000e
-DATA winoNext0<>+44(SB)/4, $0x0000000f
-DATA winoNext0<>+48(SB)/4, $0x00000001
-DATA winoNext0<>+52(SB)/4, $0x00000002
-DATA winoNext0<>+56(SB)/4, $0x00000003
-DATA winoNext0<>+60(SB)/4, $0x00000010
-GLOBL winoNext0<>(SB), RODATA|NOPTR, $64
-
-DATA winoNext1<>+0(SB)/4, $0x00000004
-DATA winoNext1<>+4(SB)/4, $0x00000005
-DATA winoNext1<>+8(SB)/4, $0x00000006
-DATA winoNext1<>+12(SB)/4, $0x00000007
-DATA winoNext1<>+16(SB)/4, $0x00000008
-DATA winoNext1<>+20(SB)/4, $0x00000009
-DATA winoNext1<>+24(SB)/4, $0x0000000a
-DATA winoNext1<>+28(SB)/4, $0x0000000b
-DATA winoNext1<>+32(SB)/4, $0x0000000c
-DATA winoNext1<>+36(SB)/4, $0x0000000d
-DATA winoNext1<>+40(SB)/4, $0x0000000e
-DATA winoNext1<>+44(SB)/4, $0x0000000f
-DATA winoNext1<>+48(SB)/4, $0x00000001
-DATA winoNext1<>+52(SB)/4, $0x00000002
-DATA winoNext1<>+56(SB)/4, $0x00000003
-DATA winoNext1<>+60(SB)/4, $0x00000011
-GLOBL winoNext1<>(SB), RODATA|NOPTR, $64
-
-// func winoInAVX512(p *float32)
-// Requires: AVX, AVX512F
-TEXT ·winoInAVX512(SB), NOSPLIT, $0-8
-	MOVQ         p+0(FP), AX
-	VBROADCASTSS winoInAVX512_4<>+0(SB), Z0
-	VBROADCASTSS winoInAVX512_2<>+0(SB), Z1
-
-channel:
-	MOVQ 16(AX), CX
-	MOVQ 24(AX), DX
-	MOVQ (CX), BX
-	ADDQ (AX), BX
-	MOVQ 8(CX), SI
-	ADDQ (AX), SI
-	MOVQ 16(CX), DI
-	ADDQ (AX), DI
-	MOVQ 24(CX), R8
-	ADDQ (AX), R8
-	ADDQ $0x20, CX
-	MOVQ 40(AX), R9
-	MOVQ $0x00000006, CX
+// func pairTileAVX512_2x3(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_2x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
 row:
-	VMOVUPS      (BX), Z2
-	VMOVUPS      (SI), Z3
-	VMOVUPS      (DI), Z4
-	VMOVUPS      (R8), Z5
-	VUNPCKLPS    Z3, Z2, Z6
-	VUNPCKLPS    Z5, Z4, Z7
-	VUNPCKHPS    Z3, Z2, Z2
-	VUNPCKHPS    Z5, Z4, Z3
-	VUNPCKLPD    Z7, Z6, Z4
-	VUNPCKHPD    Z7, Z6, Z5
-	VUNPCKLPD    Z3, Z2, Z6
-	VUNPCKHPD    Z3, Z2, Z2
-	VMOVUPS      16(BX), Z3
-	VMOVUPS      16(SI), Z7
-	VMOVUPS      16(DI), Z8
-	VMOVUPS      16(R8), Z9
-	VUNPCKLPS    Z7, Z3, Z3
-	VUNPCKLPS    Z9, Z8, Z7
-	VUNPCKLPD    Z7, Z3, Z8
-	VUNPCKHPD    Z7, Z3, Z3
-	VSUBPS       Z6, Z8, Z7
-	VSUBPS       Z5, Z2, Z9
-	VFNMADD231PS Z0, Z6, Z8
-	VSUBPS       Z6, Z4, Z4
-	VFMADD132PS  Z0, Z7, Z4
-	VMOVUPS      Z4, (DX)
-	VSUBPS       Z2, Z3, Z3
-	VFNMADD231PS Z0, Z5, Z2
-	VFNMADD231PS Z0, Z9, Z3
-	VMOVUPS      Z3, 320(DX)
-	VADDPS       Z2, Z8, Z3
-	VMOVUPS      Z3, 64(DX)
-	VSUBPS       Z2, Z8, Z8
-	VMOVUPS      Z8, 128(DX)
-	VMOVAPS      Z7, Z2
-	VFMADD231PS  Z1, Z9, Z2
-	VMOVUPS      Z2, 192(DX)
-	VFNMADD231PS Z1, Z9, Z7
-	VMOVUPS      Z7, 256(DX)
-	ADDQ         R9, BX
-	ADDQ         R9, SI
-	ADDQ         R9, DI
-	ADDQ         R9, R8
-	ADDQ         $0x00000180, DX
-	DECQ         CX
-	JNZ          row
-	MOVQ         8(AX), CX
-	MOVQ         64(AX), DI
-	IMUL3Q       $0x06, DI, SI
-	LEAQ         (SI)(SI*2), R8
-	LEAQ         (SI)(SI*4), R9
-	MOVQ         24(AX), DX
-	MOVQ         $0x00000006, BX
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
 
-column:
-	VMOVUPS      (DX), Z2
-	VMOVUPS      384(DX), Z3
-	VMOVUPS      768(DX), Z4
-	VMOVUPS      1152(DX), Z5
-	VMOVUPS      1536(DX), Z6
-	VMOVUPS      1920(DX), Z7
-	VSUBPS       Z4, Z6, Z8
-	VSUBPS       Z3, Z5, Z9
-	VFNMADD231PS Z0, Z4, Z6
-	VSUBPS       Z4, Z2, Z2
-	VFMADD132PS  Z0, Z8, Z2
-	VMOVUPS      Z2, (CX)
-	VSUBPS       Z5, Z7, Z7
-	VFNMADD231PS Z0, Z3, Z5
-	VFNMADD231PS Z0, Z9, Z7
-	VMOVUPS      Z7, (CX)(R9*1)
-	VADDPS       Z5, Z6, Z2
-	VMOVUPS      Z2, (CX)(SI*1)
-	VSUBPS       Z5, Z6, Z6
-	VMOVUPS      Z6, (CX)(SI*2)
-	VMOVAPS      Z8, Z2
-	VFMADD231PS  Z1, Z9, Z2
-	VMOVUPS      Z2, (CX)(R8*1)
-	VFNMADD231PS Z1, Z9, Z8
-	VMOVUPS      Z8, (CX)(SI*4)
-	ADDQ         DI, CX
-	ADDQ         $0x00000040, DX
-	DECQ         BX
-	JNZ          column
-	MOVQ         48(AX), CX
-	ADDQ         CX, (AX)
-	MOVQ         56(AX), CX
-	ADDQ         CX, 8(AX)
-	DECQ         32(AX)
-	JNZ          channel
-	VZEROUPPER
-	RET
-
-DATA winoInAVX512_4<>+0(SB)/4, $0x40800000
-DATA winoInAVX512_4<>+4(SB)/4, $0x40800000
-DATA winoInAVX512_4<>+8(SB)/4, $0x40800000
-DATA winoInAVX512_4<>+12(SB)/4, $0x40800000
-DATA winoInAVX512_4<>+16(SB)/4, $0x40800000
-DATA winoInAVX512_4<>+20(SB)/4, $0x40800000
-DATA winoInAVX512_4<>+24(SB)/4, $0x40800000
-DATA winoInAVX512_4<>+28(SB)/4, $0x40800000
-GLOBL winoInAVX512_4<>(SB), RODATA|NOPTR, $32
-
-DATA winoInAVX512_2<>+0(SB)/4, $0x40000000
-DATA winoInAVX512_2<>+4(SB)/4, $0x40000000
-DATA winoInAVX512_2<>+8(SB)/4, $0x40000000
-DATA winoInAVX512_2<>+12(SB)/4, $0x40000000
-DATA winoInAVX512_2<>+16(SB)/4, $0x40000000
-DATA winoInAVX512_2<>+20(SB)/4, $0x40000000
-DATA winoInAVX512_2<>+24(SB)/4, $0x40000000
-DATA winoInAVX512_2<>+28(SB)/4, $0x40000000
-GLOBL winoInAVX512_2<>(SB), RODATA|NOPTR, $32
-
-// func winoInUpAVX512(p *float32)
-// Requires: AVX, AVX512F
-TEXT ·winoInUpAVX512(SB), NOSPLIT, $0-8
-	MOVQ         p+0(FP), AX
-	VBROADCASTSS winoInUpAVX512_4<>+0(SB), Z0
-	VBROADCASTSS winoInUpAVX512_5<>+0(SB), Z1
-	VMOVUPS      winoPairsmask66<>+0(SB), Z2
-
-channel:
-	MOVQ 16(AX), CX
-	MOVQ 24(AX), DX
-	MOVQ (CX), BX
-	ADDQ (AX), BX
-	MOVQ 8(CX), SI
-	ADDQ (AX), SI
-	MOVQ 16(CX), DI
-	ADDQ (AX), DI
-	MOVQ 24(CX), R8
-	ADDQ (AX), R8
-	ADDQ $0x20, CX
-	MOVQ 40(AX), R9
-	MOVQ $0x00000004, CX
-
-row:
-	VMOVUPS      (BX), Z3
-	VPERMPD      Z3, Z2, Z3
-	VMOVUPS      (SI), Z4
-	VPERMPD      Z4, Z2, Z4
-	VMOVUPS      (DI), Z5
-	VPERMPD      Z5, Z2, Z5
-	VMOVUPS      (R8), Z6
-	VPERMPD      Z6, Z2, Z6
-	VUNPCKLPS    Z4, Z3, Z7
-	VUNPCKLPS    Z6, Z5, Z8
-	VUNPCKHPS    Z4, Z3, Z3
-	VUNPCKHPS    Z6, Z5, Z4
-	VUNPCKLPD    Z8, Z7, Z5
-	VUNPCKHPD    Z8, Z7, Z6
-	VUNPCKLPD    Z4, Z3, Z7
-	VUNPCKHPD    Z4, Z3, Z3
-	VFMADD132PS  Z0, Z7, Z5
-	VFNMADD231PS Z1, Z6, Z5
-	VMOVUPS      Z5, (DX)
-	VSUBPS       Z7, Z6, Z4
-	VMOVUPS      Z4, 128(DX)
-	VFNMADD231PS Z1, Z7, Z3
-	VFMADD231PS  Z0, Z6, Z3
-	VMOVUPS      Z3, 192(DX)
-	VFNMADD231PS Z0, Z6, Z7
-	VMOVUPS      Z7, 64(DX)
-	ADDQ         R9, BX
-	ADDQ         R9, SI
-	ADDQ         R9, DI
-	ADDQ         R9, R8
-	ADDQ         $0x00000100, DX
-	DECQ         CX
-	JNZ          row
-	MOVQ         8(AX), CX
-	MOVQ         64(AX), DI
-	IMUL3Q       $0x04, DI, SI
-	LEAQ         (SI)(SI*2), R8
-	LEAQ         (SI)(SI*4), DX
-	MOVQ         24(AX), DX
-	MOVQ         $0x00000004, BX
-
-column:
-	VMOVUPS      (DX), Z3
-	VMOVUPS      256(DX), Z4
-	VMOVUPS      512(DX), Z5
-	VMOVUPS      768(DX), Z6
-	VFMADD132PS  Z0, Z5, Z3
-	VFNMADD231PS Z1, Z4, Z3
-	VMOVUPS      Z3, (CX)
-	VSUBPS       Z5, Z4, Z3
-	VMOVUPS      Z3, (CX)(SI*2)
-	VFNMADD231PS Z1, Z5, Z6
-	VFMADD231PS  Z0, Z4, Z6
-	VMOVUPS      Z6, (CX)(R8*1)
-	VFNMADD231PS Z0, Z4, Z5
-	VMOVUPS      Z5, (CX)(SI*1)
-	ADDQ         DI, CX
-	ADDQ         $0x00000040, DX
-	DECQ         BX
-	JNZ          column
-	MOVQ         48(AX), CX
-	ADDQ         CX, (AX)
-	MOVQ         56(AX), CX
-	ADDQ         CX, 8(AX)
-	DECQ         32(AX)
-	JNZ          channel
-	VZEROUPPER
-	RET
-
-DATA winoInUpAVX512_4<>+0(SB)/4, $0x40800000
-DATA winoInUpAVX512_4<>+4(SB)/4, $0x40800000
-DATA winoInUpAVX512_4<>+8(SB)/4, $0x40800000
-DATA winoInUpAVX512_4<>+12(SB)/4, $0x40800000
-DATA winoInUpAVX512_4<>+16(SB)/4, $0x40800000
-DATA winoInUpAVX512_4<>+20(SB)/4, $0x40800000
-DATA winoInUpAVX512_4<>+24(SB)/4, $0x40800000
-DATA winoInUpAVX512_4<>+28(SB)/4, $0x40800000
-GLOBL winoInUpAVX512_4<>(SB), RODATA|NOPTR, $32
-
-DATA winoInUpAVX512_5<>+0(SB)/4, $0x40a00000
-DATA winoInUpAVX512_5<>+4(SB)/4, $0x40a00000
-DATA winoInUpAVX512_5<>+8(SB)/4, $0x40a00000
-DATA winoInUpAVX512_5<>+12(SB)/4, $0x40a00000
-DATA winoInUpAVX512_5<>+16(SB)/4, $0x40a00000
-DATA winoInUpAVX512_5<>+20(SB)/4, $0x40a00000
-DATA winoInUpAVX512_5<>+24(SB)/4, $0x40a00000
-DATA winoInUpAVX512_5<>+28(SB)/4, $0x40a00000
-GLOBL winoInUpAVX512_5<>(SB), RODATA|NOPTR, $32
-
-DATA winoPairsmask66<>+0(SB)/8, $0x0000000000000000
-DATA winoPairsmask66<>+8(SB)/8, $0x0000000000000001
-DATA winoPairsmask66<>+16(SB)/8, $0x0000000000000001
-DATA winoPairsmask66<>+24(SB)/8, $0x0000000000000002
-DATA winoPairsmask66<>+32(SB)/8, $0x0000000000000002
-DATA winoPairsmask66<>+40(SB)/8, $0x0000000000000003
-DATA winoPairsmask66<>+48(SB)/8, $0x0000000000000003
-DATA winoPairsmask66<>+56(SB)/8, $0x0000000000000004
-GLOBL winoPairsmask66<>(SB), RODATA|NOPTR, $64
-
-// func winoOutAVX512(p *float32)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·winoOutAVX512(SB), NOSPLIT, $0-8
-	MOVQ         p+0(FP), AX
-	MOVQ         (AX), CX
-	MOVQ         8(AX), DX
-	MOVQ         24(AX), BX
-	MOVQ         32(AX), SI
-	MOVQ         16(AX), DI
-	MOVQ         40(AX), R8
-	MOVQ         64(AX), R9
-	LEAQ         (R9)(R9*2), R10
-	ADDQ         R10, R10
-	LEAQ         (R10)(R10*2), R11
-	LEAQ         (R10)(R10*4), R12
-	VBROADCASTSS winoOutAVX512_2<>+0(SB), Z0
-	VBROADCASTSS winoOutAVX512_4<>+0(SB), Z1
-	VBROADCASTSS winoOutAVX512_8<>+0(SB), Z2
-	MOVQ         48(AX), R14
-	ADDQ         R14, R14
-
-channel:
-	MOVQ         CX, R13
-	VMOVUPS      (R13)(R10*1), Z3
-	VADDPS       (R13)(R10*2), Z3, Z3
-	VMOVUPS      (R13)(R11*1), Z4
-	VADDPS       (R13)(R10*4), Z4, Z4
-	VADDPS       Z4, Z3, Z5
-	VADDPS       (R13), Z5, Z5
-	VFMADD231PS  Z1, Z4, Z3
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z4
-	VADDPS       (R13)(R10*2), Z4, Z4
-	VMOVUPS      (R13)(R11*1), Z6
-	VADDPS       (R13)(R10*4), Z6, Z6
-	VADDPS       Z6, Z4, Z7
-	VADDPS       (R13), Z7, Z7
-	VFMADD231PS  Z1, Z6, Z4
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z6
-	VADDPS       (R13)(R10*2), Z6, Z6
-	VMOVUPS      (R13)(R11*1), Z8
-	VADDPS       (R13)(R10*4), Z8, Z8
-	VADDPS       Z8, Z6, Z9
-	VADDPS       (R13), Z9, Z9
-	VFMADD231PS  Z1, Z8, Z6
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z8
-	VADDPS       (R13)(R10*2), Z8, Z8
-	VMOVUPS      (R13)(R11*1), Z10
-	VADDPS       (R13)(R10*4), Z10, Z10
-	VADDPS       Z10, Z8, Z11
-	VADDPS       (R13), Z11, Z11
-	VFMADD231PS  Z1, Z10, Z8
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z10
-	VADDPS       (R13)(R10*2), Z10, Z10
-	VMOVUPS      (R13)(R11*1), Z12
-	VADDPS       (R13)(R10*4), Z12, Z12
-	VADDPS       Z12, Z10, Z13
-	VADDPS       (R13), Z13, Z13
-	VFMADD231PS  Z1, Z12, Z10
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z12
-	VADDPS       (R13)(R10*2), Z12, Z12
-	VMOVUPS      (R13)(R11*1), Z14
-	VADDPS       (R13)(R10*4), Z14, Z14
-	VADDPS       Z14, Z12, Z15
-	VADDPS       (R13), Z15, Z15
-	VFMADD231PS  Z1, Z14, Z12
-	MOVQ         DX, R13
-	VADDPS       Z9, Z7, Z14
-	VADDPS       Z13, Z11, Z16
-	VSUBPS       Z9, Z7, Z7
-	VSUBPS       Z13, Z11, Z11
-	VADDPS       Z14, Z5, Z5
-	VADDPS       Z16, Z5, Z5
-	VFMADD231PS  Z1, Z16, Z14
-	VMOVAPS      Z7, Z9
-	VFMADD231PS  Z0, Z11, Z9
-	VFMADD231PS  Z2, Z11, Z7
-	VADDPS       Z15, Z7, Z7
-	VBROADCASTSS (BX), Z11
-	VADDPS       Z11, Z5, Z5
-	VADDPS       Z11, Z9, Z9
-	VADDPS       Z11, Z14, Z14
-	VADDPS       Z11, Z7, Z7
-	CMPQ         80(AX), $0x00
-	JE           free1
-	VBROADCASTSS 72(AX), Z11
-	VMAXPS       Z5, Z11, Z5
-	VMAXPS       Z9, Z11, Z9
-	VMAXPS       Z14, Z11, Z14
-	VMAXPS       Z7, Z11, Z7
-	CMPQ         80(AX), $0x01
-	JE           free1
-	VBROADCASTSS 76(AX), Z11
-	VMINPS       Z5, Z11, Z5
-	VMINPS       Z9, Z11, Z9
-	VMINPS       Z14, Z11, Z14
-	VMINPS       Z7, Z11, Z7
-
-free1:
-	VUNPCKLPS    Z9, Z5, Z11
-	VUNPCKLPS    Z7, Z14, Z13
-	VUNPCKHPS    Z9, Z5, Z5
-	VUNPCKHPS    Z7, Z14, Z7
-	VUNPCKLPD    Z13, Z11, Z9
-	VUNPCKHPD    Z13, Z11, Z11
-	VUNPCKLPD    Z7, Z5, Z13
-	VUNPCKHPD    Z7, Z5, Z5
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z9, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z11, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z13, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z5, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	LEAQ         (DX)(R8*2), R13
-	VADDPS       Z6, Z4, Z5
-	VADDPS       Z10, Z8, Z7
-	VSUBPS       Z6, Z4, Z4
-	VSUBPS       Z10, Z8, Z8
-	VADDPS       Z5, Z3, Z3
-	VADDPS       Z7, Z3, Z3
-	VFMADD231PS  Z1, Z7, Z5
-	VMOVAPS      Z4, Z6
-	VFMADD231PS  Z0, Z8, Z6
-	VFMADD231PS  Z2, Z8, Z4
-	VADDPS       Z12, Z4, Z4
-	VBROADCASTSS (BX), Z7
-	VADDPS       Z7, Z3, Z3
-	VADDPS       Z7, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z7, Z4, Z4
-	CMPQ         80(AX), $0x00
-	JE           free2
-	VBROADCASTSS 72(AX), Z7
-	VMAXPS       Z3, Z7, Z3
-	VMAXPS       Z6, Z7, Z6
-	VMAXPS       Z5, Z7, Z5
-	VMAXPS       Z4, Z7, Z4
-	CMPQ         80(AX), $0x01
-	JE           free2
-	VBROADCASTSS 76(AX), Z7
-	VMINPS       Z3, Z7, Z3
-	VMINPS       Z6, Z7, Z6
-	VMINPS       Z5, Z7, Z5
-	VMINPS       Z4, Z7, Z4
-
-free2:
-	VUNPCKLPS    Z6, Z3, Z7
-	VUNPCKLPS    Z4, Z5, Z8
-	VUNPCKHPS    Z6, Z3, Z3
-	VUNPCKHPS    Z4, Z5, Z4
-	VUNPCKLPD    Z8, Z7, Z5
-	VUNPCKHPD    Z8, Z7, Z6
-	VUNPCKLPD    Z4, Z3, Z7
-	VUNPCKHPD    Z4, Z3, Z3
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z5, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z6, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z7, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z3, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         CX, R13
-	VMOVUPS      (R13)(R10*1), Z3
-	VSUBPS       (R13)(R10*2), Z3, Z3
-	VMOVUPS      (R13)(R11*1), Z4
-	VSUBPS       (R13)(R10*4), Z4, Z4
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VBROADCASTSS (R10), Z3
+	VMOVAPS      Z3, Z4
 	VMOVAPS      Z3, Z5
-	VFMADD231PS  Z0, Z4, Z5
-	VFMADD231PS  Z2, Z4, Z3
-	VADDPS       (R13)(R12*1), Z3, Z3
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z4
-	VSUBPS       (R13)(R10*2), Z4, Z4
-	VMOVUPS      (R13)(R11*1), Z6
-	VSUBPS       (R13)(R10*4), Z6, Z6
+	VBROADCASTSS 4(R10), Z6
+	VMOVAPS      Z6, Z7
+	VMOVAPS      Z6, Z8
+	VBROADCASTSS 4(R10), Z9
+	VMOVAPS      Z9, Z10
+	VMOVAPS      Z9, Z11
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Z12
+	VMOVUPS      64(R10), Z13
+	VMOVUPS      128(R10), Z14
+	VBROADCASTSS (R13), Z15
+	VFMADD231PS  Z15, Z12, Z0
+	VFMADD231PS  Z15, Z13, Z1
+	VFMADD231PS  Z15, Z14, Z2
+	VBROADCASTSS 4(R13), Z15
+	VFMADD231PS  Z15, Z12, Z3
+	VFMADD231PS  Z15, Z13, Z4
+	VFMADD231PS  Z15, Z14, Z5
+	VBROADCASTSS 8(R13), Z15
+	VFMADD231PS  Z15, Z12, Z6
+	VFMADD231PS  Z15, Z13, Z7
+	VFMADD231PS  Z15, Z14, Z8
+	VBROADCASTSS 12(R13), Z15
+	VFMADD231PS  Z15, Z12, Z9
+	VFMADD231PS  Z15, Z13, Z10
+	VFMADD231PS  Z15, Z14, Z11
+	ADDQ         $0x10, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z12
+	VMAXPS       Z0, Z12, Z0
+	VMAXPS       Z1, Z12, Z1
+	VMAXPS       Z2, Z12, Z2
+	VMAXPS       Z3, Z12, Z3
+	VMAXPS       Z4, Z12, Z4
+	VMAXPS       Z5, Z12, Z5
+	VMAXPS       Z6, Z12, Z6
+	VMAXPS       Z7, Z12, Z7
+	VMAXPS       Z8, Z12, Z8
+	VMAXPS       Z9, Z12, Z9
+	VMAXPS       Z10, Z12, Z10
+	VMAXPS       Z11, Z12, Z11
+	VBROADCASTSS 100(AX), Z12
+	VMINPS       Z0, Z12, Z0
+	VMINPS       Z1, Z12, Z1
+	VMINPS       Z2, Z12, Z2
+	VMINPS       Z3, Z12, Z3
+	VMINPS       Z4, Z12, Z4
+	VMINPS       Z5, Z12, Z5
+	VMINPS       Z6, Z12, Z6
+	VMINPS       Z7, Z12, Z7
+	VMINPS       Z8, Z12, Z8
+	VMINPS       Z9, Z12, Z9
+	VMINPS       Z10, Z12, Z10
+	VMINPS       Z11, Z12, Z11
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask86<>+0(SB), Z12
+	VMOVUPS      weaveHighmask87<>+0(SB), Z13
+	VMOVAPS      Z0, Z14
+	VPERMT2PS    Z3, Z12, Z14
+	VPERMT2PS    Z3, Z13, Z0
+	VMOVAPS      Z1, Z3
+	VPERMT2PS    Z4, Z12, Z3
+	VPERMT2PS    Z4, Z13, Z1
+	VMOVAPS      Z2, Z4
+	VPERMT2PS    Z5, Z12, Z4
+	VPERMT2PS    Z5, Z13, Z2
+	VMOVAPS      Z6, Z5
+	VPERMT2PS    Z9, Z12, Z5
+	VPERMT2PS    Z9, Z13, Z6
+	VMOVAPS      Z7, Z9
+	VPERMT2PS    Z10, Z12, Z9
+	VPERMT2PS    Z10, Z13, Z7
+	VMOVAPS      Z8, Z10
+	VPERMT2PS    Z11, Z12, Z10
+	VPERMT2PS    Z11, Z13, Z8
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z14, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z3, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	VMOVUPS      Z4, 256(R10)
+	VMOVUPS      Z2, 320(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z5, (R10)
+	VMOVUPS      Z6, 64(R10)
+	VMOVUPS      Z9, 128(R10)
+	VMOVUPS      Z7, 192(R10)
+	VMOVUPS      Z10, 256(R10)
+	VMOVUPS      Z8, 320(R10)
+	ADDQ         $0x000000c0, DI
+	ADDQ         $0x00000180, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z14, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z3, 128(R10)
+	VMOVUPS Z1, 192(R10)
+	VMOVUPS Z4, K1, 256(R10)
+	VMOVUPS Z2, K2, 320(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, (R10)
+	VMOVUPS Z6, 64(R10)
+	VMOVUPS Z9, 128(R10)
+	VMOVUPS Z7, 192(R10)
+	VMOVUPS Z10, K1, 256(R10)
+	VMOVUPS Z8, K2, 320(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask86<>+0(SB)/4, $0x00000000
+DATA weaveLowmask86<>+4(SB)/4, $0x00000010
+DATA weaveLowmask86<>+8(SB)/4, $0x00000001
+DATA weaveLowmask86<>+12(SB)/4, $0x00000011
+DATA weaveLowmask86<>+16(SB)/4, $0x00000002
+DATA weaveLowmask86<>+20(SB)/4, $0x00000012
+DATA weaveLowmask86<>+24(SB)/4, $0x00000003
+DATA weaveLowmask86<>+28(SB)/4, $0x00000013
+DATA weaveLowmask86<>+32(SB)/4, $0x00000004
+DATA weaveLowmask86<>+36(SB)/4, $0x00000014
+DATA weaveLowmask86<>+40(SB)/4, $0x00000005
+DATA weaveLowmask86<>+44(SB)/4, $0x00000015
+DATA weaveLowmask86<>+48(SB)/4, $0x00000006
+DATA weaveLowmask86<>+52(SB)/4, $0x00000016
+DATA weaveLowmask86<>+56(SB)/4, $0x00000007
+DATA weaveLowmask86<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask86<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask87<>+0(SB)/4, $0x00000008
+DATA weaveHighmask87<>+4(SB)/4, $0x00000018
+DATA weaveHighmask87<>+8(SB)/4, $0x00000009
+DATA weaveHighmask87<>+12(SB)/4, $0x00000019
+DATA weaveHighmask87<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask87<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask87<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask87<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask87<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask87<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask87<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask87<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask87<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask87<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask87<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask87<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask87<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_2x4(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_2x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VBROADCASTSS (R10), Z4
+	VMOVAPS      Z4, Z5
+	VMOVAPS      Z4, Z6
 	VMOVAPS      Z4, Z7
-	VFMADD231PS  Z0, Z6, Z7
-	VFMADD231PS  Z2, Z6, Z4
-	VADDPS       (R13)(R12*1), Z4, Z4
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z6
-	VSUBPS       (R13)(R10*2), Z6, Z6
-	VMOVUPS      (R13)(R11*1), Z8
-	VSUBPS       (R13)(R10*4), Z8, Z8
-	VMOVAPS      Z6, Z9
-	VFMADD231PS  Z0, Z8, Z9
-	VFMADD231PS  Z2, Z8, Z6
-	VADDPS       (R13)(R12*1), Z6, Z6
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z8
-	VSUBPS       (R13)(R10*2), Z8, Z8
-	VMOVUPS      (R13)(R11*1), Z10
-	VSUBPS       (R13)(R10*4), Z10, Z10
+	VBROADCASTSS 4(R10), Z8
+	VMOVAPS      Z8, Z9
+	VMOVAPS      Z8, Z10
 	VMOVAPS      Z8, Z11
-	VFMADD231PS  Z0, Z10, Z11
-	VFMADD231PS  Z2, Z10, Z8
-	VADDPS       (R13)(R12*1), Z8, Z8
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z10
-	VSUBPS       (R13)(R10*2), Z10, Z10
-	VMOVUPS      (R13)(R11*1), Z12
-	VSUBPS       (R13)(R10*4), Z12, Z12
-	VMOVAPS      Z10, Z13
-	VFMADD231PS  Z0, Z12, Z13
-	VFMADD231PS  Z2, Z12, Z10
-	VADDPS       (R13)(R12*1), Z10, Z10
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z12
-	VSUBPS       (R13)(R10*2), Z12, Z12
-	VMOVUPS      (R13)(R11*1), Z14
-	VSUBPS       (R13)(R10*4), Z14, Z14
+	VBROADCASTSS 4(R10), Z12
+	VMOVAPS      Z12, Z13
+	VMOVAPS      Z12, Z14
 	VMOVAPS      Z12, Z15
-	VFMADD231PS  Z0, Z14, Z15
-	VFMADD231PS  Z2, Z14, Z12
-	VADDPS       (R13)(R12*1), Z12, Z12
-	LEAQ         (DX)(R8*1), R13
-	VADDPS       Z9, Z7, Z14
-	VADDPS       Z13, Z11, Z16
-	VSUBPS       Z9, Z7, Z7
-	VSUBPS       Z13, Z11, Z11
-	VADDPS       Z14, Z5, Z5
-	VADDPS       Z16, Z5, Z5
-	VFMADD231PS  Z1, Z16, Z14
-	VMOVAPS      Z7, Z9
-	VFMADD231PS  Z0, Z11, Z9
-	VFMADD231PS  Z2, Z11, Z7
-	VADDPS       Z15, Z7, Z7
-	VBROADCASTSS (BX), Z11
-	VADDPS       Z11, Z5, Z5
-	VADDPS       Z11, Z9, Z9
-	VADDPS       Z11, Z14, Z14
-	VADDPS       Z11, Z7, Z7
-	CMPQ         80(AX), $0x00
-	JE           free3
-	VBROADCASTSS 72(AX), Z11
-	VMAXPS       Z5, Z11, Z5
-	VMAXPS       Z9, Z11, Z9
-	VMAXPS       Z14, Z11, Z14
-	VMAXPS       Z7, Z11, Z7
-	CMPQ         80(AX), $0x01
-	JE           free3
-	VBROADCASTSS 76(AX), Z11
-	VMINPS       Z5, Z11, Z5
-	VMINPS       Z9, Z11, Z9
-	VMINPS       Z14, Z11, Z14
-	VMINPS       Z7, Z11, Z7
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
 
-free3:
-	VUNPCKLPS    Z9, Z5, Z11
-	VUNPCKLPS    Z7, Z14, Z13
-	VUNPCKHPS    Z9, Z5, Z5
-	VUNPCKHPS    Z7, Z14, Z7
-	VUNPCKLPD    Z13, Z11, Z9
-	VUNPCKHPD    Z13, Z11, Z11
-	VUNPCKLPD    Z7, Z5, Z13
-	VUNPCKHPD    Z7, Z5, Z5
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z9, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z11, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z13, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	VMOVUPS      Z5, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	LEAQ         (R13)(R8*2), R13
-	VADDPS       Z6, Z4, Z5
-	VADDPS       Z10, Z8, Z7
-	VSUBPS       Z6, Z4, Z4
-	VSUBPS       Z10, Z8, Z8
-	VADDPS       Z5, Z3, Z3
-	VADDPS       Z7, Z3, Z3
-	VFMADD231PS  Z1, Z7, Z5
-	VMOVAPS      Z4, Z6
-	VFMADD231PS  Z0, Z8, Z6
-	VFMADD231PS  Z2, Z8, Z4
-	VADDPS       Z12, Z4, Z4
-	VBROADCASTSS (BX), Z7
-	VADDPS       Z7, Z3, Z3
-	VADDPS       Z7, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z7, Z4, Z4
-	CMPQ         80(AX), $0x00
-	JE           free4
-	VBROADCASTSS 72(AX), Z7
-	VMAXPS       Z3, Z7, Z3
-	VMAXPS       Z6, Z7, Z6
-	VMAXPS       Z5, Z7, Z5
-	VMAXPS       Z4, Z7, Z4
-	CMPQ         80(AX), $0x01
-	JE           free4
-	VBROADCASTSS 76(AX), Z7
-	VMINPS       Z3, Z7, Z3
-	VMINPS       Z6, Z7, Z6
-	VMINPS       Z5, Z7, Z5
-	VMINPS       Z4, Z7, Z4
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Z16
+	VMOVUPS      64(R10), Z17
+	VMOVUPS      128(R10), Z18
+	VMOVUPS      192(R10), Z19
+	VBROADCASTSS (R13), Z20
+	VFMADD231PS  Z20, Z16, Z0
+	VFMADD231PS  Z20, Z17, Z1
+	VFMADD231PS  Z20, Z18, Z2
+	VFMADD231PS  Z20, Z19, Z3
+	VBROADCASTSS 4(R13), Z20
+	VFMADD231PS  Z20, Z16, Z4
+	VFMADD231PS  Z20, Z17, Z5
+	VFMADD231PS  Z20, Z18, Z6
+	VFMADD231PS  Z20, Z19, Z7
+	VBROADCASTSS 8(R13), Z20
+	VFMADD231PS  Z20, Z16, Z8
+	VFMADD231PS  Z20, Z17, Z9
+	VFMADD231PS  Z20, Z18, Z10
+	VFMADD231PS  Z20, Z19, Z11
+	VBROADCASTSS 12(R13), Z20
+	VFMADD231PS  Z20, Z16, Z12
+	VFMADD231PS  Z20, Z17, Z13
+	VFMADD231PS  Z20, Z18, Z14
+	VFMADD231PS  Z20, Z19, Z15
+	ADDQ         $0x10, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z16
+	VMAXPS       Z0, Z16, Z0
+	VMAXPS       Z1, Z16, Z1
+	VMAXPS       Z2, Z16, Z2
+	VMAXPS       Z3, Z16, Z3
+	VMAXPS       Z4, Z16, Z4
+	VMAXPS       Z5, Z16, Z5
+	VMAXPS       Z6, Z16, Z6
+	VMAXPS       Z7, Z16, Z7
+	VMAXPS       Z8, Z16, Z8
+	VMAXPS       Z9, Z16, Z9
+	VMAXPS       Z10, Z16, Z10
+	VMAXPS       Z11, Z16, Z11
+	VMAXPS       Z12, Z16, Z12
+	VMAXPS       Z13, Z16, Z13
+	VMAXPS       Z14, Z16, Z14
+	VMAXPS       Z15, Z16, Z15
+	VBROADCASTSS 100(AX), Z16
+	VMINPS       Z0, Z16, Z0
+	VMINPS       Z1, Z16, Z1
+	VMINPS       Z2, Z16, Z2
+	VMINPS       Z3, Z16, Z3
+	VMINPS       Z4, Z16, Z4
+	VMINPS       Z5, Z16, Z5
+	VMINPS       Z6, Z16, Z6
+	VMINPS       Z7, Z16, Z7
+	VMINPS       Z8, Z16, Z8
+	VMINPS       Z9, Z16, Z9
+	VMINPS       Z10, Z16, Z10
+	VMINPS       Z11, Z16, Z11
+	VMINPS       Z12, Z16, Z12
+	VMINPS       Z13, Z16, Z13
+	VMINPS       Z14, Z16, Z14
+	VMINPS       Z15, Z16, Z15
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask88<>+0(SB), Z16
+	VMOVUPS      weaveHighmask89<>+0(SB), Z17
+	VMOVAPS      Z0, Z18
+	VPERMT2PS    Z4, Z16, Z18
+	VPERMT2PS    Z4, Z17, Z0
+	VMOVAPS      Z1, Z4
+	VPERMT2PS    Z5, Z16, Z4
+	VPERMT2PS    Z5, Z17, Z1
+	VMOVAPS      Z2, Z5
+	VPERMT2PS    Z6, Z16, Z5
+	VPERMT2PS    Z6, Z17, Z2
+	VMOVAPS      Z3, Z6
+	VPERMT2PS    Z7, Z16, Z6
+	VPERMT2PS    Z7, Z17, Z3
+	VMOVAPS      Z8, Z7
+	VPERMT2PS    Z12, Z16, Z7
+	VPERMT2PS    Z12, Z17, Z8
+	VMOVAPS      Z9, Z12
+	VPERMT2PS    Z13, Z16, Z12
+	VPERMT2PS    Z13, Z17, Z9
+	VMOVAPS      Z10, Z13
+	VPERMT2PS    Z14, Z16, Z13
+	VPERMT2PS    Z14, Z17, Z10
+	VMOVAPS      Z11, Z14
+	VPERMT2PS    Z15, Z16, Z14
+	VPERMT2PS    Z15, Z17, Z11
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z18, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z4, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	VMOVUPS      Z5, 256(R10)
+	VMOVUPS      Z2, 320(R10)
+	VMOVUPS      Z6, 384(R10)
+	VMOVUPS      Z3, 448(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z7, (R10)
+	VMOVUPS      Z8, 64(R10)
+	VMOVUPS      Z12, 128(R10)
+	VMOVUPS      Z9, 192(R10)
+	VMOVUPS      Z13, 256(R10)
+	VMOVUPS      Z10, 320(R10)
+	VMOVUPS      Z14, 384(R10)
+	VMOVUPS      Z11, 448(R10)
+	ADDQ         $0x00000100, DI
+	ADDQ         $0x00000200, R8
+	DECQ         R9
+	JMP          tile
 
-free4:
-	VUNPCKLPS  Z6, Z3, Z7
-	VUNPCKLPS  Z4, Z5, Z8
-	VUNPCKHPS  Z6, Z3, Z3
-	VUNPCKHPS  Z4, Z5, Z4
-	VUNPCKLPD  Z8, Z7, Z5
-	VUNPCKHPD  Z8, Z7, Z6
-	VUNPCKLPD  Z4, Z3, Z7
-	VUNPCKHPD  Z4, Z3, Z3
-	MOVQ       (DI), R15
-	ADDQ       R13, R15
-	VMOVUPS    Z5, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	MOVQ       8(DI), R15
-	ADDQ       R13, R15
-	VMOVUPS    Z6, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	MOVQ       16(DI), R15
-	ADDQ       R13, R15
-	VMOVUPS    Z7, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	MOVQ       24(DI), R15
-	ADDQ       R13, R15
-	VMOVUPS    Z3, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	ADDQ       56(AX), CX
-	ADDQ       48(AX), DX
-	ADDQ       $0x04, BX
-	DECQ       SI
-	JNZ        channel
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z18, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z4, 128(R10)
+	VMOVUPS Z1, 192(R10)
+	VMOVUPS Z5, 256(R10)
+	VMOVUPS Z2, 320(R10)
+	VMOVUPS Z6, K1, 384(R10)
+	VMOVUPS Z3, K2, 448(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, (R10)
+	VMOVUPS Z8, 64(R10)
+	VMOVUPS Z12, 128(R10)
+	VMOVUPS Z9, 192(R10)
+	VMOVUPS Z13, 256(R10)
+	VMOVUPS Z10, 320(R10)
+	VMOVUPS Z14, K1, 384(R10)
+	VMOVUPS Z11, K2, 448(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
 	VZEROUPPER
 	RET
 
-DATA winoOutAVX512_2<>+0(SB)/4, $0x40000000
-DATA winoOutAVX512_2<>+4(SB)/4, $0x40000000
-DATA winoOutAVX512_2<>+8(SB)/4, $0x40000000
-DATA winoOutAVX512_2<>+12(SB)/4, $0x40000000
-DATA winoOutAVX512_2<>+16(SB)/4, $0x40000000
-DATA winoOutAVX512_2<>+20(SB)/4, $0x40000000
-DATA winoOutAVX512_2<>+24(SB)/4, $0x40000000
-DATA winoOutAVX512_2<>+28(SB)/4, $0x40000000
-GLOBL winoOutAVX512_2<>(SB), RODATA|NOPTR, $32
+DATA weaveLowmask88<>+0(SB)/4, $0x00000000
+DATA weaveLowmask88<>+4(SB)/4, $0x00000010
+DATA weaveLowmask88<>+8(SB)/4, $0x00000001
+DATA weaveLowmask88<>+12(SB)/4, $0x00000011
+DATA weaveLowmask88<>+16(SB)/4, $0x00000002
+DATA weaveLowmask88<>+20(SB)/4, $0x00000012
+DATA weaveLowmask88<>+24(SB)/4, $0x00000003
+DATA weaveLowmask88<>+28(SB)/4, $0x00000013
+DATA weaveLowmask88<>+32(SB)/4, $0x00000004
+DATA weaveLowmask88<>+36(SB)/4, $0x00000014
+DATA weaveLowmask88<>+40(SB)/4, $0x00000005
+DATA weaveLowmask88<>+44(SB)/4, $0x00000015
+DATA weaveLowmask88<>+48(SB)/4, $0x00000006
+DATA weaveLowmask88<>+52(SB)/4, $0x00000016
+DATA weaveLowmask88<>+56(SB)/4, $0x00000007
+DATA weaveLowmask88<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask88<>(SB), RODATA|NOPTR, $64
 
-DATA winoOutAVX512_4<>+0(SB)/4, $0x40800000
-DATA winoOutAVX512_4<>+4(SB)/4, $0x40800000
-DATA winoOutAVX512_4<>+8(SB)/4, $0x40800000
-DATA winoOutAVX512_4<>+12(SB)/4, $0x40800000
-DATA winoOutAVX512_4<>+16(SB)/4, $0x40800000
-DATA winoOutAVX512_4<>+20(SB)/4, $0x40800000
-DATA winoOutAVX512_4<>+24(SB)/4, $0x40800000
-DATA winoOutAVX512_4<>+28(SB)/4, $0x40800000
-GLOBL winoOutAVX512_4<>(SB), RODATA|NOPTR, $32
+DATA weaveHighmask89<>+0(SB)/4, $0x00000008
+DATA weaveHighmask89<>+4(SB)/4, $0x00000018
+DATA weaveHighmask89<>+8(SB)/4, $0x00000009
+DATA weaveHighmask89<>+12(SB)/4, $0x00000019
+DATA weaveHighmask89<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask89<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask89<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask89<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask89<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask89<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask89<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask89<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask89<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask89<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask89<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask89<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask89<>(SB), RODATA|NOPTR, $64
 
-DATA winoOutAVX512_8<>+0(SB)/4, $0x41000000
-DATA winoOutAVX512_8<>+4(SB)/4, $0x41000000
-DATA winoOutAVX512_8<>+8(SB)/4, $0x41000000
-DATA winoOutAVX512_8<>+12(SB)/4, $0x41000000
-DATA winoOutAVX512_8<>+16(SB)/4, $0x41000000
-DATA winoOutAVX512_8<>+20(SB)/4, $0x41000000
-DATA winoOutAVX512_8<>+24(SB)/4, $0x41000000
-DATA winoOutAVX512_8<>+28(SB)/4, $0x41000000
-GLOBL winoOutAVX512_8<>(SB), RODATA|NOPTR, $32
-
-// func winoInEdgeAVX512(p *float32)
-// Requires: AVX, AVX512F
-TEXT ·winoInEdgeAVX512(SB), NOSPLIT, $0-8
-	MOVQ         p+0(FP), AX
-	VBROADCASTSS winoInEdgeAVX512_4<>+0(SB), Z0
-	VBROADCASTSS winoInEdgeAVX512_2<>+0(SB), Z1
-
-channel:
-	MOVQ 16(AX), CX
-	MOVQ 24(AX), DX
-	MOVQ (CX), SI
-	ADDQ (AX), SI
-	MOVQ 8(CX), DI
-	ADDQ (AX), DI
-	MOVQ 16(CX), R8
-	ADDQ (AX), R8
-	MOVQ 24(CX), R9
-	ADDQ (AX), R9
-	ADDQ $0x20, CX
-	MOVQ 40(AX), R10
-	MOVQ $0x00000006, BX
+// func pairTileAVX512_2x5(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_2x5(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
 row:
-	KMOVW        (CX), K1
-	VMOVUPS.Z    (SI), K1, Z2
-	KMOVW        8(CX), K1
-	VMOVUPS.Z    (DI), K1, Z3
-	KMOVW        16(CX), K1
-	VMOVUPS.Z    (R8), K1, Z4
-	KMOVW        24(CX), K1
-	VMOVUPS.Z    (R9), K1, Z5
-	VUNPCKLPS    Z3, Z2, Z6
-	VUNPCKLPS    Z5, Z4, Z7
-	VUNPCKHPS    Z3, Z2, Z2
-	VUNPCKHPS    Z5, Z4, Z3
-	VUNPCKLPD    Z7, Z6, Z4
-	VUNPCKHPD    Z7, Z6, Z5
-	VUNPCKLPD    Z3, Z2, Z6
-	VUNPCKHPD    Z3, Z2, Z2
-	KMOVW        4(CX), K1
-	VMOVUPS.Z    16(SI), K1, Z3
-	KMOVW        12(CX), K1
-	VMOVUPS.Z    16(DI), K1, Z7
-	KMOVW        20(CX), K1
-	VMOVUPS.Z    16(R8), K1, Z8
-	KMOVW        28(CX), K1
-	VMOVUPS.Z    16(R9), K1, Z9
-	VUNPCKLPS    Z7, Z3, Z3
-	VUNPCKLPS    Z9, Z8, Z7
-	VUNPCKLPD    Z7, Z3, Z8
-	VUNPCKHPD    Z7, Z3, Z3
-	VSUBPS       Z6, Z8, Z7
-	VSUBPS       Z5, Z2, Z9
-	VFNMADD231PS Z0, Z6, Z8
-	VSUBPS       Z6, Z4, Z4
-	VFMADD132PS  Z0, Z7, Z4
-	VMOVUPS      Z4, (DX)
-	VSUBPS       Z2, Z3, Z3
-	VFNMADD231PS Z0, Z5, Z2
-	VFNMADD231PS Z0, Z9, Z3
-	VMOVUPS      Z3, 320(DX)
-	VADDPS       Z2, Z8, Z3
-	VMOVUPS      Z3, 64(DX)
-	VSUBPS       Z2, Z8, Z8
-	VMOVUPS      Z8, 128(DX)
-	VMOVAPS      Z7, Z2
-	VFMADD231PS  Z1, Z9, Z2
-	VMOVUPS      Z2, 192(DX)
-	VFNMADD231PS Z1, Z9, Z7
-	VMOVUPS      Z7, 256(DX)
-	ADDQ         R10, SI
-	ADDQ         R10, DI
-	ADDQ         R10, R8
-	ADDQ         R10, R9
-	ADDQ         $0x20, CX
-	ADDQ         $0x00000180, DX
-	DECQ         BX
-	JNZ          row
-	MOVQ         8(AX), CX
-	MOVQ         64(AX), DI
-	IMUL3Q       $0x06, DI, SI
-	LEAQ         (SI)(SI*2), R8
-	LEAQ         (SI)(SI*4), R9
-	MOVQ         24(AX), DX
-	MOVQ         $0x00000006, BX
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
 
-column:
-	VMOVUPS      (DX), Z2
-	VMOVUPS      384(DX), Z3
-	VMOVUPS      768(DX), Z4
-	VMOVUPS      1152(DX), Z5
-	VMOVUPS      1536(DX), Z6
-	VMOVUPS      1920(DX), Z7
-	VSUBPS       Z4, Z6, Z8
-	VSUBPS       Z3, Z5, Z9
-	VFNMADD231PS Z0, Z4, Z6
-	VSUBPS       Z4, Z2, Z2
-	VFMADD132PS  Z0, Z8, Z2
-	VMOVUPS      Z2, (CX)
-	VSUBPS       Z5, Z7, Z7
-	VFNMADD231PS Z0, Z3, Z5
-	VFNMADD231PS Z0, Z9, Z7
-	VMOVUPS      Z7, (CX)(R9*1)
-	VADDPS       Z5, Z6, Z2
-	VMOVUPS      Z2, (CX)(SI*1)
-	VSUBPS       Z5, Z6, Z6
-	VMOVUPS      Z6, (CX)(SI*2)
-	VMOVAPS      Z8, Z2
-	VFMADD231PS  Z1, Z9, Z2
-	VMOVUPS      Z2, (CX)(R8*1)
-	VFNMADD231PS Z1, Z9, Z8
-	VMOVUPS      Z8, (CX)(SI*4)
-	ADDQ         DI, CX
-	ADDQ         $0x00000040, DX
-	DECQ         BX
-	JNZ          column
-	MOVQ         48(AX), CX
-	ADDQ         CX, (AX)
-	MOVQ         56(AX), CX
-	ADDQ         CX, 8(AX)
-	DECQ         32(AX)
-	JNZ          channel
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	VBROADCASTSS (R10), Z5
+	VMOVAPS      Z5, Z6
+	VMOVAPS      Z5, Z7
+	VMOVAPS      Z5, Z8
+	VMOVAPS      Z5, Z9
+	VBROADCASTSS 4(R10), Z10
+	VMOVAPS      Z10, Z11
+	VMOVAPS      Z10, Z12
+	VMOVAPS      Z10, Z13
+	VMOVAPS      Z10, Z14
+	VBROADCASTSS 4(R10), Z15
+	VMOVAPS      Z15, Z16
+	VMOVAPS      Z15, Z17
+	VMOVAPS      Z15, Z18
+	VMOVAPS      Z15, Z19
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VBROADCASTSS (R13), Z20
+	VBROADCASTSS 4(R13), Z21
+	VBROADCASTSS 8(R13), Z22
+	VBROADCASTSS 12(R13), Z23
+	VMOVUPS      (R10), Z24
+	VFMADD231PS  Z24, Z20, Z0
+	VFMADD231PS  Z24, Z21, Z5
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z15
+	VMOVUPS      64(R10), Z24
+	VFMADD231PS  Z24, Z20, Z1
+	VFMADD231PS  Z24, Z21, Z6
+	VFMADD231PS  Z24, Z22, Z11
+	VFMADD231PS  Z24, Z23, Z16
+	VMOVUPS      128(R10), Z24
+	VFMADD231PS  Z24, Z20, Z2
+	VFMADD231PS  Z24, Z21, Z7
+	VFMADD231PS  Z24, Z22, Z12
+	VFMADD231PS  Z24, Z23, Z17
+	VMOVUPS      192(R10), Z24
+	VFMADD231PS  Z24, Z20, Z3
+	VFMADD231PS  Z24, Z21, Z8
+	VFMADD231PS  Z24, Z22, Z13
+	VFMADD231PS  Z24, Z23, Z18
+	VMOVUPS      256(R10), Z24
+	VFMADD231PS  Z24, Z20, Z4
+	VFMADD231PS  Z24, Z21, Z9
+	VFMADD231PS  Z24, Z22, Z14
+	VFMADD231PS  Z24, Z23, Z19
+	ADDQ         $0x10, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z20
+	VMAXPS       Z0, Z20, Z0
+	VMAXPS       Z1, Z20, Z1
+	VMAXPS       Z2, Z20, Z2
+	VMAXPS       Z3, Z20, Z3
+	VMAXPS       Z4, Z20, Z4
+	VMAXPS       Z5, Z20, Z5
+	VMAXPS       Z6, Z20, Z6
+	VMAXPS       Z7, Z20, Z7
+	VMAXPS       Z8, Z20, Z8
+	VMAXPS       Z9, Z20, Z9
+	VMAXPS       Z10, Z20, Z10
+	VMAXPS       Z11, Z20, Z11
+	VMAXPS       Z12, Z20, Z12
+	VMAXPS       Z13, Z20, Z13
+	VMAXPS       Z14, Z20, Z14
+	VMAXPS       Z15, Z20, Z15
+	VMAXPS       Z16, Z20, Z16
+	VMAXPS       Z17, Z20, Z17
+	VMAXPS       Z18, Z20, Z18
+	VMAXPS       Z19, Z20, Z19
+	VBROADCASTSS 100(AX), Z20
+	VMINPS       Z0, Z20, Z0
+	VMINPS       Z1, Z20, Z1
+	VMINPS       Z2, Z20, Z2
+	VMINPS       Z3, Z20, Z3
+	VMINPS       Z4, Z20, Z4
+	VMINPS       Z5, Z20, Z5
+	VMINPS       Z6, Z20, Z6
+	VMINPS       Z7, Z20, Z7
+	VMINPS       Z8, Z20, Z8
+	VMINPS       Z9, Z20, Z9
+	VMINPS       Z10, Z20, Z10
+	VMINPS       Z11, Z20, Z11
+	VMINPS       Z12, Z20, Z12
+	VMINPS       Z13, Z20, Z13
+	VMINPS       Z14, Z20, Z14
+	VMINPS       Z15, Z20, Z15
+	VMINPS       Z16, Z20, Z16
+	VMINPS       Z17, Z20, Z17
+	VMINPS       Z18, Z20, Z18
+	VMINPS       Z19, Z20, Z19
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask90<>+0(SB), Z20
+	VMOVUPS      weaveHighmask91<>+0(SB), Z21
+	VMOVAPS      Z0, Z22
+	VPERMT2PS    Z5, Z20, Z22
+	VPERMT2PS    Z5, Z21, Z0
+	VMOVAPS      Z1, Z5
+	VPERMT2PS    Z6, Z20, Z5
+	VPERMT2PS    Z6, Z21, Z1
+	VMOVAPS      Z2, Z6
+	VPERMT2PS    Z7, Z20, Z6
+	VPERMT2PS    Z7, Z21, Z2
+	VMOVAPS      Z3, Z7
+	VPERMT2PS    Z8, Z20, Z7
+	VPERMT2PS    Z8, Z21, Z3
+	VMOVAPS      Z4, Z8
+	VPERMT2PS    Z9, Z20, Z8
+	VPERMT2PS    Z9, Z21, Z4
+	VMOVAPS      Z10, Z9
+	VPERMT2PS    Z15, Z20, Z9
+	VPERMT2PS    Z15, Z21, Z10
+	VMOVAPS      Z11, Z15
+	VPERMT2PS    Z16, Z20, Z15
+	VPERMT2PS    Z16, Z21, Z11
+	VMOVAPS      Z12, Z16
+	VPERMT2PS    Z17, Z20, Z16
+	VPERMT2PS    Z17, Z21, Z12
+	VMOVAPS      Z13, Z17
+	VPERMT2PS    Z18, Z20, Z17
+	VPERMT2PS    Z18, Z21, Z13
+	VMOVAPS      Z14, Z18
+	VPERMT2PS    Z19, Z20, Z18
+	VPERMT2PS    Z19, Z21, Z14
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z22, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z5, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	VMOVUPS      Z6, 256(R10)
+	VMOVUPS      Z2, 320(R10)
+	VMOVUPS      Z7, 384(R10)
+	VMOVUPS      Z3, 448(R10)
+	VMOVUPS      Z8, 512(R10)
+	VMOVUPS      Z4, 576(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z9, (R10)
+	VMOVUPS      Z10, 64(R10)
+	VMOVUPS      Z15, 128(R10)
+	VMOVUPS      Z11, 192(R10)
+	VMOVUPS      Z16, 256(R10)
+	VMOVUPS      Z12, 320(R10)
+	VMOVUPS      Z17, 384(R10)
+	VMOVUPS      Z13, 448(R10)
+	VMOVUPS      Z18, 512(R10)
+	VMOVUPS      Z14, 576(R10)
+	ADDQ         $0x00000140, DI
+	ADDQ         $0x00000280, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z22, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z5, 128(R10)
+	VMOVUPS Z1, 192(R10)
+	VMOVUPS Z6, 256(R10)
+	VMOVUPS Z2, 320(R10)
+	VMOVUPS Z7, 384(R10)
+	VMOVUPS Z3, 448(R10)
+	VMOVUPS Z8, K1, 512(R10)
+	VMOVUPS Z4, K2, 576(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z9, (R10)
+	VMOVUPS Z10, 64(R10)
+	VMOVUPS Z15, 128(R10)
+	VMOVUPS Z11, 192(R10)
+	VMOVUPS Z16, 256(R10)
+	VMOVUPS Z12, 320(R10)
+	VMOVUPS Z17, 384(R10)
+	VMOVUPS Z13, 448(R10)
+	VMOVUPS Z18, K1, 512(R10)
+	VMOVUPS Z14, K2, 576(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
 	VZEROUPPER
 	RET
 
-DATA winoInEdgeAVX512_4<>+0(SB)/4, $0x40800000
-DATA winoInEdgeAVX512_4<>+4(SB)/4, $0x40800000
-DATA winoInEdgeAVX512_4<>+8(SB)/4, $0x40800000
-DATA winoInEdgeAVX512_4<>+12(SB)/4, $0x40800000
-DATA winoInEdgeAVX512_4<>+16(SB)/4, $0x40800000
-DATA winoInEdgeAVX512_4<>+20(SB)/4, $0x40800000
-DATA winoInEdgeAVX512_4<>+24(SB)/4, $0x40800000
-DATA winoInEdgeAVX512_4<>+28(SB)/4, $0x40800000
-GLOBL winoInEdgeAVX512_4<>(SB), RODATA|NOPTR, $32
+DATA weaveLowmask90<>+0(SB)/4, $0x00000000
+DATA weaveLowmask90<>+4(SB)/4, $0x00000010
+DATA weaveLowmask90<>+8(SB)/4, $0x00000001
+DATA weaveLowmask90<>+12(SB)/4, $0x00000011
+DATA weaveLowmask90<>+16(SB)/4, $0x00000002
+DATA weaveLowmask90<>+20(SB)/4, $0x00000012
+DATA weaveLowmask90<>+24(SB)/4, $0x00000003
+DATA weaveLowmask90<>+28(SB)/4, $0x00000013
+DATA weaveLowmask90<>+32(SB)/4, $0x00000004
+DATA weaveLowmask90<>+36(SB)/4, $0x00000014
+DATA weaveLowmask90<>+40(SB)/4, $0x00000005
+DATA weaveLowmask90<>+44(SB)/4, $0x00000015
+DATA weaveLowmask90<>+48(SB)/4, $0x00000006
+DATA weaveLowmask90<>+52(SB)/4, $0x00000016
+DATA weaveLowmask90<>+56(SB)/4, $0x00000007
+DATA weaveLowmask90<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask90<>(SB), RODATA|NOPTR, $64
 
-DATA winoInEdgeAVX512_2<>+0(SB)/4, $0x40000000
-DATA winoInEdgeAVX512_2<>+4(SB)/4, $0x40000000
-DATA winoInEdgeAVX512_2<>+8(SB)/4, $0x40000000
-DATA winoInEdgeAVX512_2<>+12(SB)/4, $0x40000000
-DATA winoInEdgeAVX512_2<>+16(SB)/4, $0x40000000
-DATA winoInEdgeAVX512_2<>+20(SB)/4, $0x40000000
-DATA winoInEdgeAVX512_2<>+24(SB)/4, $0x40000000
-DATA winoInEdgeAVX512_2<>+28(SB)/4, $0x40000000
-GLOBL winoInEdgeAVX512_2<>(SB), RODATA|NOPTR, $32
+DATA weaveHighmask91<>+0(SB)/4, $0x00000008
+DATA weaveHighmask91<>+4(SB)/4, $0x00000018
+DATA weaveHighmask91<>+8(SB)/4, $0x00000009
+DATA weaveHighmask91<>+12(SB)/4, $0x00000019
+DATA weaveHighmask91<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask91<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask91<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask91<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask91<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask91<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask91<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask91<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask91<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask91<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask91<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask91<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask91<>(SB), RODATA|NOPTR, $64
 
-// func winoInUpEdgeAVX512(p *float32)
-// Requires: AVX, AVX512F
-TEXT ·winoInUpEdgeAVX512(SB), NOSPLIT, $0-8
-	MOVQ         p+0(FP), AX
-	VBROADCASTSS winoInUpEdgeAVX512_4<>+0(SB), Z0
-	VBROADCASTSS winoInUpEdgeAVX512_5<>+0(SB), Z1
-	VMOVUPS      winoPairsmask67<>+0(SB), Z2
-
-channel:
-	MOVQ 16(AX), CX
-	MOVQ 24(AX), DX
-	MOVQ (CX), SI
-	ADDQ (AX), SI
-	MOVQ 8(CX), DI
-	ADDQ (AX), DI
-	MOVQ 16(CX), R8
-	ADDQ (AX), R8
-	MOVQ 24(CX), R9
-	ADDQ (AX), R9
-	ADDQ $0x20, CX
-	MOVQ 40(AX), R10
-	MOVQ $0x00000004, BX
+// func pairTileAVX512_2x6(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_2x6(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
 row:
-	KMOVW        (CX), K1
-	VMOVUPS.Z    (SI), K1, Z3
-	VPERMPD      Z3, Z2, Z3
-	KMOVW        8(CX), K1
-	VMOVUPS.Z    (DI), K1, Z4
-	VPERMPD      Z4, Z2, Z4
-	KMOVW        16(CX), K1
-	VMOVUPS.Z    (R8), K1, Z5
-	VPERMPD      Z5, Z2, Z5
-	KMOVW        24(CX), K1
-	VMOVUPS.Z    (R9), K1, Z6
-	VPERMPD      Z6, Z2, Z6
-	VUNPCKLPS    Z4, Z3, Z7
-	VUNPCKLPS    Z6, Z5, Z8
-	VUNPCKHPS    Z4, Z3, Z3
-	VUNPCKHPS    Z6, Z5, Z4
-	VUNPCKLPD    Z8, Z7, Z5
-	VUNPCKHPD    Z8, Z7, Z6
-	VUNPCKLPD    Z4, Z3, Z7
-	VUNPCKHPD    Z4, Z3, Z3
-	VFMADD132PS  Z0, Z7, Z5
-	VFNMADD231PS Z1, Z6, Z5
-	VMOVUPS      Z5, (DX)
-	VSUBPS       Z7, Z6, Z4
-	VMOVUPS      Z4, 128(DX)
-	VFNMADD231PS Z1, Z7, Z3
-	VFMADD231PS  Z0, Z6, Z3
-	VMOVUPS      Z3, 192(DX)
-	VFNMADD231PS Z0, Z6, Z7
-	VMOVUPS      Z7, 64(DX)
-	ADDQ         R10, SI
-	ADDQ         R10, DI
-	ADDQ         R10, R8
-	ADDQ         R10, R9
-	ADDQ         $0x20, CX
-	ADDQ         $0x00000100, DX
-	DECQ         BX
-	JNZ          row
-	MOVQ         8(AX), CX
-	MOVQ         64(AX), DI
-	IMUL3Q       $0x04, DI, SI
-	LEAQ         (SI)(SI*2), R8
-	LEAQ         (SI)(SI*4), DX
-	MOVQ         24(AX), DX
-	MOVQ         $0x00000004, BX
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
 
-column:
-	VMOVUPS      (DX), Z3
-	VMOVUPS      256(DX), Z4
-	VMOVUPS      512(DX), Z5
-	VMOVUPS      768(DX), Z6
-	VFMADD132PS  Z0, Z5, Z3
-	VFNMADD231PS Z1, Z4, Z3
-	VMOVUPS      Z3, (CX)
-	VSUBPS       Z5, Z4, Z3
-	VMOVUPS      Z3, (CX)(SI*2)
-	VFNMADD231PS Z1, Z5, Z6
-	VFMADD231PS  Z0, Z4, Z6
-	VMOVUPS      Z6, (CX)(R8*1)
-	VFNMADD231PS Z0, Z4, Z5
-	VMOVUPS      Z5, (CX)(SI*1)
-	ADDQ         DI, CX
-	ADDQ         $0x00000040, DX
-	DECQ         BX
-	JNZ          column
-	MOVQ         48(AX), CX
-	ADDQ         CX, (AX)
-	MOVQ         56(AX), CX
-	ADDQ         CX, 8(AX)
-	DECQ         32(AX)
-	JNZ          channel
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	VMOVAPS      Z0, Z5
+	VBROADCASTSS (R10), Z6
+	VMOVAPS      Z6, Z7
+	VMOVAPS      Z6, Z8
+	VMOVAPS      Z6, Z9
+	VMOVAPS      Z6, Z10
+	VMOVAPS      Z6, Z11
+	VBROADCASTSS 4(R10), Z12
+	VMOVAPS      Z12, Z13
+	VMOVAPS      Z12, Z14
+	VMOVAPS      Z12, Z15
+	VMOVAPS      Z12, Z16
+	VMOVAPS      Z12, Z17
+	VBROADCASTSS 4(R10), Z18
+	VMOVAPS      Z18, Z19
+	VMOVAPS      Z18, Z20
+	VMOVAPS      Z18, Z21
+	VMOVAPS      Z18, Z22
+	VMOVAPS      Z18, Z23
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VBROADCASTSS (R13), Z24
+	VBROADCASTSS 4(R13), Z25
+	VBROADCASTSS 8(R13), Z26
+	VBROADCASTSS 12(R13), Z27
+	VMOVUPS      (R10), Z28
+	VFMADD231PS  Z28, Z24, Z0
+	VFMADD231PS  Z28, Z25, Z6
+	VFMADD231PS  Z28, Z26, Z12
+	VFMADD231PS  Z28, Z27, Z18
+	VMOVUPS      64(R10), Z28
+	VFMADD231PS  Z28, Z24, Z1
+	VFMADD231PS  Z28, Z25, Z7
+	VFMADD231PS  Z28, Z26, Z13
+	VFMADD231PS  Z28, Z27, Z19
+	VMOVUPS      128(R10), Z28
+	VFMADD231PS  Z28, Z24, Z2
+	VFMADD231PS  Z28, Z25, Z8
+	VFMADD231PS  Z28, Z26, Z14
+	VFMADD231PS  Z28, Z27, Z20
+	VMOVUPS      192(R10), Z28
+	VFMADD231PS  Z28, Z24, Z3
+	VFMADD231PS  Z28, Z25, Z9
+	VFMADD231PS  Z28, Z26, Z15
+	VFMADD231PS  Z28, Z27, Z21
+	VMOVUPS      256(R10), Z28
+	VFMADD231PS  Z28, Z24, Z4
+	VFMADD231PS  Z28, Z25, Z10
+	VFMADD231PS  Z28, Z26, Z16
+	VFMADD231PS  Z28, Z27, Z22
+	VMOVUPS      320(R10), Z28
+	VFMADD231PS  Z28, Z24, Z5
+	VFMADD231PS  Z28, Z25, Z11
+	VFMADD231PS  Z28, Z26, Z17
+	VFMADD231PS  Z28, Z27, Z23
+	ADDQ         $0x10, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z24
+	VMAXPS       Z0, Z24, Z0
+	VMAXPS       Z1, Z24, Z1
+	VMAXPS       Z2, Z24, Z2
+	VMAXPS       Z3, Z24, Z3
+	VMAXPS       Z4, Z24, Z4
+	VMAXPS       Z5, Z24, Z5
+	VMAXPS       Z6, Z24, Z6
+	VMAXPS       Z7, Z24, Z7
+	VMAXPS       Z8, Z24, Z8
+	VMAXPS       Z9, Z24, Z9
+	VMAXPS       Z10, Z24, Z10
+	VMAXPS       Z11, Z24, Z11
+	VMAXPS       Z12, Z24, Z12
+	VMAXPS       Z13, Z24, Z13
+	VMAXPS       Z14, Z24, Z14
+	VMAXPS       Z15, Z24, Z15
+	VMAXPS       Z16, Z24, Z16
+	VMAXPS       Z17, Z24, Z17
+	VMAXPS       Z18, Z24, Z18
+	VMAXPS       Z19, Z24, Z19
+	VMAXPS       Z20, Z24, Z20
+	VMAXPS       Z21, Z24, Z21
+	VMAXPS       Z22, Z24, Z22
+	VMAXPS       Z23, Z24, Z23
+	VBROADCASTSS 100(AX), Z24
+	VMINPS       Z0, Z24, Z0
+	VMINPS       Z1, Z24, Z1
+	VMINPS       Z2, Z24, Z2
+	VMINPS       Z3, Z24, Z3
+	VMINPS       Z4, Z24, Z4
+	VMINPS       Z5, Z24, Z5
+	VMINPS       Z6, Z24, Z6
+	VMINPS       Z7, Z24, Z7
+	VMINPS       Z8, Z24, Z8
+	VMINPS       Z9, Z24, Z9
+	VMINPS       Z10, Z24, Z10
+	VMINPS       Z11, Z24, Z11
+	VMINPS       Z12, Z24, Z12
+	VMINPS       Z13, Z24, Z13
+	VMINPS       Z14, Z24, Z14
+	VMINPS       Z15, Z24, Z15
+	VMINPS       Z16, Z24, Z16
+	VMINPS       Z17, Z24, Z17
+	VMINPS       Z18, Z24, Z18
+	VMINPS       Z19, Z24, Z19
+	VMINPS       Z20, Z24, Z20
+	VMINPS       Z21, Z24, Z21
+	VMINPS       Z22, Z24, Z22
+	VMINPS       Z23, Z24, Z23
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask92<>+0(SB), Z24
+	VMOVUPS      weaveHighmask93<>+0(SB), Z25
+	VMOVAPS      Z0, Z26
+	VPERMT2PS    Z6, Z24, Z26
+	VPERMT2PS    Z6, Z25, Z0
+	VMOVAPS      Z1, Z6
+	VPERMT2PS    Z7, Z24, Z6
+	VPERMT2PS    Z7, Z25, Z1
+	VMOVAPS      Z2, Z7
+	VPERMT2PS    Z8, Z24, Z7
+	VPERMT2PS    Z8, Z25, Z2
+	VMOVAPS      Z3, Z8
+	VPERMT2PS    Z9, Z24, Z8
+	VPERMT2PS    Z9, Z25, Z3
+	VMOVAPS      Z4, Z9
+	VPERMT2PS    Z10, Z24, Z9
+	VPERMT2PS    Z10, Z25, Z4
+	VMOVAPS      Z5, Z10
+	VPERMT2PS    Z11, Z24, Z10
+	VPERMT2PS    Z11, Z25, Z5
+	VMOVAPS      Z12, Z11
+	VPERMT2PS    Z18, Z24, Z11
+	VPERMT2PS    Z18, Z25, Z12
+	VMOVAPS      Z13, Z18
+	VPERMT2PS    Z19, Z24, Z18
+	VPERMT2PS    Z19, Z25, Z13
+	VMOVAPS      Z14, Z19
+	VPERMT2PS    Z20, Z24, Z19
+	VPERMT2PS    Z20, Z25, Z14
+	VMOVAPS      Z15, Z20
+	VPERMT2PS    Z21, Z24, Z20
+	VPERMT2PS    Z21, Z25, Z15
+	VMOVAPS      Z16, Z21
+	VPERMT2PS    Z22, Z24, Z21
+	VPERMT2PS    Z22, Z25, Z16
+	VMOVAPS      Z17, Z22
+	VPERMT2PS    Z23, Z24, Z22
+	VPERMT2PS    Z23, Z25, Z17
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z26, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z6, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	VMOVUPS      Z7, 256(R10)
+	VMOVUPS      Z2, 320(R10)
+	VMOVUPS      Z8, 384(R10)
+	VMOVUPS      Z3, 448(R10)
+	VMOVUPS      Z9, 512(R10)
+	VMOVUPS      Z4, 576(R10)
+	VMOVUPS      Z10, 640(R10)
+	VMOVUPS      Z5, 704(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z11, (R10)
+	VMOVUPS      Z12, 64(R10)
+	VMOVUPS      Z18, 128(R10)
+	VMOVUPS      Z13, 192(R10)
+	VMOVUPS      Z19, 256(R10)
+	VMOVUPS      Z14, 320(R10)
+	VMOVUPS      Z20, 384(R10)
+	VMOVUPS      Z15, 448(R10)
+	VMOVUPS      Z21, 512(R10)
+	VMOVUPS      Z16, 576(R10)
+	VMOVUPS      Z22, 640(R10)
+	VMOVUPS      Z17, 704(R10)
+	ADDQ         $0x00000180, DI
+	ADDQ         $0x00000300, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z26, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z6, 128(R10)
+	VMOVUPS Z1, 192(R10)
+	VMOVUPS Z7, 256(R10)
+	VMOVUPS Z2, 320(R10)
+	VMOVUPS Z8, 384(R10)
+	VMOVUPS Z3, 448(R10)
+	VMOVUPS Z9, 512(R10)
+	VMOVUPS Z4, 576(R10)
+	VMOVUPS Z10, K1, 640(R10)
+	VMOVUPS Z5, K2, 704(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, (R10)
+	VMOVUPS Z12, 64(R10)
+	VMOVUPS Z18, 128(R10)
+	VMOVUPS Z13, 192(R10)
+	VMOVUPS Z19, 256(R10)
+	VMOVUPS Z14, 320(R10)
+	VMOVUPS Z20, 384(R10)
+	VMOVUPS Z15, 448(R10)
+	VMOVUPS Z21, 512(R10)
+	VMOVUPS Z16, 576(R10)
+	VMOVUPS Z22, K1, 640(R10)
+	VMOVUPS Z17, K2, 704(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
 	VZEROUPPER
 	RET
 
-DATA winoInUpEdgeAVX512_4<>+0(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX512_4<>+4(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX512_4<>+8(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX512_4<>+12(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX512_4<>+16(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX512_4<>+20(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX512_4<>+24(SB)/4, $0x40800000
-DATA winoInUpEdgeAVX512_4<>+28(SB)/4, $0x40800000
-GLOBL winoInUpEdgeAVX512_4<>(SB), RODATA|NOPTR, $32
+DATA weaveLowmask92<>+0(SB)/4, $0x00000000
+DATA weaveLowmask92<>+4(SB)/4, $0x00000010
+DATA weaveLowmask92<>+8(SB)/4, $0x00000001
+DATA weaveLowmask92<>+12(SB)/4, $0x00000011
+DATA weaveLowmask92<>+16(SB)/4, $0x00000002
+DATA weaveLowmask92<>+20(SB)/4, $0x00000012
+DATA weaveLowmask92<>+24(SB)/4, $0x00000003
+DATA weaveLowmask92<>+28(SB)/4, $0x00000013
+DATA weaveLowmask92<>+32(SB)/4, $0x00000004
+DATA weaveLowmask92<>+36(SB)/4, $0x00000014
+DATA weaveLowmask92<>+40(SB)/4, $0x00000005
+DATA weaveLowmask92<>+44(SB)/4, $0x00000015
+DATA weaveLowmask92<>+48(SB)/4, $0x00000006
+DATA weaveLowmask92<>+52(SB)/4, $0x00000016
+DATA weaveLowmask92<>+56(SB)/4, $0x00000007
+DATA weaveLowmask92<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask92<>(SB), RODATA|NOPTR, $64
 
-DATA winoInUpEdgeAVX512_5<>+0(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX512_5<>+4(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX512_5<>+8(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX512_5<>+12(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX512_5<>+16(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX512_5<>+20(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX512_5<>+24(SB)/4, $0x40a00000
-DATA winoInUpEdgeAVX512_5<>+28(SB)/4, $0x40a00000
-GLOBL winoInUpEdgeAVX512_5<>(SB), RODATA|NOPTR, $32
+DATA weaveHighmask93<>+0(SB)/4, $0x00000008
+DATA weaveHighmask93<>+4(SB)/4, $0x00000018
+DATA weaveHighmask93<>+8(SB)/4, $0x00000009
+DATA weaveHighmask93<>+12(SB)/4, $0x00000019
+DATA weaveHighmask93<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask93<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask93<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask93<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask93<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask93<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask93<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask93<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask93<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask93<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask93<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask93<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask93<>(SB), RODATA|NOPTR, $64
 
-DATA winoPairsmask67<>+0(SB)/8, $0x0000000000000000
-DATA winoPairsmask67<>+8(SB)/8, $0x0000000000000001
-DATA winoPairsmask67<>+16(SB)/8, $0x0000000000000001
-DATA winoPairsmask67<>+24(SB)/8, $0x0000000000000002
-DATA winoPairsmask67<>+32(SB)/8, $0x0000000000000002
-DATA winoPairsmask67<>+40(SB)/8, $0x0000000000000003
-DATA winoPairsmask67<>+48(SB)/8, $0x0000000000000003
-DATA winoPairsmask67<>+56(SB)/8, $0x0000000000000004
-GLOBL winoPairsmask67<>(SB), RODATA|NOPTR, $64
+// func pairTileAVX512_3x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_3x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
 
-// func winoOutEdgeAVX512(p *float32)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·winoOutEdgeAVX512(SB), NOSPLIT, $0-8
-	MOVQ         p+0(FP), AX
-	MOVQ         (AX), CX
-	MOVQ         8(AX), DX
-	MOVQ         24(AX), BX
-	MOVQ         32(AX), SI
-	MOVQ         16(AX), DI
-	MOVQ         40(AX), R8
-	MOVQ         64(AX), R9
-	LEAQ         (R9)(R9*2), R10
-	ADDQ         R10, R10
-	LEAQ         (R10)(R10*2), R11
-	LEAQ         (R10)(R10*4), R12
-	VBROADCASTSS winoOutEdgeAVX512_2<>+0(SB), Z0
-	VBROADCASTSS winoOutEdgeAVX512_4<>+0(SB), Z1
-	VBROADCASTSS winoOutEdgeAVX512_8<>+0(SB), Z2
-	MOVQ         48(AX), R14
-	ADDQ         R14, R14
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
 
-channel:
-	MOVQ         CX, R13
-	VMOVUPS      (R13)(R10*1), Z3
-	VADDPS       (R13)(R10*2), Z3, Z3
-	VMOVUPS      (R13)(R11*1), Z4
-	VADDPS       (R13)(R10*4), Z4, Z4
-	VADDPS       Z4, Z3, Z5
-	VADDPS       (R13), Z5, Z5
-	VFMADD231PS  Z1, Z4, Z3
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z4
-	VADDPS       (R13)(R10*2), Z4, Z4
-	VMOVUPS      (R13)(R11*1), Z6
-	VADDPS       (R13)(R10*4), Z6, Z6
-	VADDPS       Z6, Z4, Z7
-	VADDPS       (R13), Z7, Z7
-	VFMADD231PS  Z1, Z6, Z4
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z6
-	VADDPS       (R13)(R10*2), Z6, Z6
-	VMOVUPS      (R13)(R11*1), Z8
-	VADDPS       (R13)(R10*4), Z8, Z8
-	VADDPS       Z8, Z6, Z9
-	VADDPS       (R13), Z9, Z9
-	VFMADD231PS  Z1, Z8, Z6
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z8
-	VADDPS       (R13)(R10*2), Z8, Z8
-	VMOVUPS      (R13)(R11*1), Z10
-	VADDPS       (R13)(R10*4), Z10, Z10
-	VADDPS       Z10, Z8, Z11
-	VADDPS       (R13), Z11, Z11
-	VFMADD231PS  Z1, Z10, Z8
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z10
-	VADDPS       (R13)(R10*2), Z10, Z10
-	VMOVUPS      (R13)(R11*1), Z12
-	VADDPS       (R13)(R10*4), Z12, Z12
-	VADDPS       Z12, Z10, Z13
-	VADDPS       (R13), Z13, Z13
-	VFMADD231PS  Z1, Z12, Z10
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z12
-	VADDPS       (R13)(R10*2), Z12, Z12
-	VMOVUPS      (R13)(R11*1), Z14
-	VADDPS       (R13)(R10*4), Z14, Z14
-	VADDPS       Z14, Z12, Z15
-	VADDPS       (R13), Z15, Z15
-	VFMADD231PS  Z1, Z14, Z12
-	MOVQ         DX, R13
-	VADDPS       Z9, Z7, Z14
-	VADDPS       Z13, Z11, Z16
-	VSUBPS       Z9, Z7, Z7
-	VSUBPS       Z13, Z11, Z11
-	VADDPS       Z14, Z5, Z5
-	VADDPS       Z16, Z5, Z5
-	VFMADD231PS  Z1, Z16, Z14
-	VMOVAPS      Z7, Z9
-	VFMADD231PS  Z0, Z11, Z9
-	VFMADD231PS  Z2, Z11, Z7
-	VADDPS       Z15, Z7, Z7
-	VBROADCASTSS (BX), Z11
-	VADDPS       Z11, Z5, Z5
-	VADDPS       Z11, Z9, Z9
-	VADDPS       Z11, Z14, Z14
-	VADDPS       Z11, Z7, Z7
-	CMPQ         80(AX), $0x00
-	JE           free1
-	VBROADCASTSS 72(AX), Z11
-	VMAXPS       Z5, Z11, Z5
-	VMAXPS       Z9, Z11, Z9
-	VMAXPS       Z14, Z11, Z14
-	VMAXPS       Z7, Z11, Z7
-	CMPQ         80(AX), $0x01
-	JE           free1
-	VBROADCASTSS 76(AX), Z11
-	VMINPS       Z5, Z11, Z5
-	VMINPS       Z9, Z11, Z9
-	VMINPS       Z14, Z11, Z14
-	VMINPS       Z7, Z11, Z7
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 4(R10), Z3
+	VBROADCASTSS 8(R10), Z4
+	VBROADCASTSS 8(R10), Z5
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
 
-free1:
-	VUNPCKLPS    Z9, Z5, Z11
-	VUNPCKLPS    Z7, Z14, Z13
-	VUNPCKHPS    Z9, Z5, Z5
-	VUNPCKHPS    Z7, Z14, Z7
-	VUNPCKLPD    Z13, Z11, Z9
-	VUNPCKHPD    Z13, Z11, Z11
-	VUNPCKLPD    Z7, Z5, Z13
-	VUNPCKHPD    Z7, Z5, Z5
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	KMOVW        32(DI), K1
-	VMOVUPS      Z9, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	KMOVW        36(DI), K1
-	VMOVUPS      Z11, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	KMOVW        40(DI), K1
-	VMOVUPS      Z13, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	KMOVW        44(DI), K1
-	VMOVUPS      Z5, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	LEAQ         (DX)(R8*2), R13
-	VADDPS       Z6, Z4, Z5
-	VADDPS       Z10, Z8, Z7
-	VSUBPS       Z6, Z4, Z4
-	VSUBPS       Z10, Z8, Z8
-	VADDPS       Z5, Z3, Z3
-	VADDPS       Z7, Z3, Z3
-	VFMADD231PS  Z1, Z7, Z5
-	VMOVAPS      Z4, Z6
-	VFMADD231PS  Z0, Z8, Z6
-	VFMADD231PS  Z2, Z8, Z4
-	VADDPS       Z12, Z4, Z4
-	VBROADCASTSS (BX), Z7
-	VADDPS       Z7, Z3, Z3
-	VADDPS       Z7, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z7, Z4, Z4
-	CMPQ         80(AX), $0x00
-	JE           free2
-	VBROADCASTSS 72(AX), Z7
-	VMAXPS       Z3, Z7, Z3
-	VMAXPS       Z6, Z7, Z6
-	VMAXPS       Z5, Z7, Z5
-	VMAXPS       Z4, Z7, Z4
-	CMPQ         80(AX), $0x01
-	JE           free2
-	VBROADCASTSS 76(AX), Z7
-	VMINPS       Z3, Z7, Z3
-	VMINPS       Z6, Z7, Z6
-	VMINPS       Z5, Z7, Z5
-	VMINPS       Z4, Z7, Z4
+step:
+	MOVQ             (R11), R10
+	ADDQ             DI, R10
+	VMOVUPS          (R10), Z6
+	VFMADD231PS.BCST (R13), Z6, Z0
+	VFMADD231PS.BCST 4(R13), Z6, Z1
+	VFMADD231PS.BCST 8(R13), Z6, Z2
+	VFMADD231PS.BCST 12(R13), Z6, Z3
+	VFMADD231PS.BCST 16(R13), Z6, Z4
+	VFMADD231PS.BCST 20(R13), Z6, Z5
+	ADDQ             $0x18, R13
+	ADDQ             $0x08, R11
+	DECQ             R12
+	JNZ              step
+	VBROADCASTSS     96(AX), Z6
+	VMAXPS           Z0, Z6, Z0
+	VMAXPS           Z1, Z6, Z1
+	VMAXPS           Z2, Z6, Z2
+	VMAXPS           Z3, Z6, Z3
+	VMAXPS           Z4, Z6, Z4
+	VMAXPS           Z5, Z6, Z5
+	VBROADCASTSS     100(AX), Z6
+	VMINPS           Z0, Z6, Z0
+	VMINPS           Z1, Z6, Z1
+	VMINPS           Z2, Z6, Z2
+	VMINPS           Z3, Z6, Z3
+	VMINPS           Z4, Z6, Z4
+	VMINPS           Z5, Z6, Z5
+	MOVQ             R8, R10
+	VMOVUPS          weaveLowmask94<>+0(SB), Z6
+	VMOVUPS          weaveHighmask95<>+0(SB), Z7
+	VMOVAPS          Z0, Z8
+	VPERMT2PS        Z1, Z6, Z8
+	VPERMT2PS        Z1, Z7, Z0
+	VMOVAPS          Z2, Z1
+	VPERMT2PS        Z3, Z6, Z1
+	VPERMT2PS        Z3, Z7, Z2
+	VMOVAPS          Z4, Z3
+	VPERMT2PS        Z5, Z6, Z3
+	VPERMT2PS        Z5, Z7, Z4
+	CMPQ             R9, $0x01
+	JE               last
+	VMOVUPS          Z8, (R10)
+	VMOVUPS          Z0, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z1, (R10)
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z3, (R10)
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             $0x00000040, DI
+	ADDQ             $0x00000080, R8
+	DECQ             R9
+	JMP              tile
 
-free2:
-	VUNPCKLPS    Z6, Z3, Z7
-	VUNPCKLPS    Z4, Z5, Z8
-	VUNPCKHPS    Z6, Z3, Z3
-	VUNPCKHPS    Z4, Z5, Z4
-	VUNPCKLPD    Z8, Z7, Z5
-	VUNPCKHPD    Z8, Z7, Z6
-	VUNPCKLPD    Z4, Z3, Z7
-	VUNPCKHPD    Z4, Z3, Z3
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	KMOVW        64(DI), K1
-	VMOVUPS      Z5, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	KMOVW        68(DI), K1
-	VMOVUPS      Z6, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	KMOVW        72(DI), K1
-	VMOVUPS      Z7, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	KMOVW        76(DI), K1
-	VMOVUPS      Z3, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         CX, R13
-	VMOVUPS      (R13)(R10*1), Z3
-	VSUBPS       (R13)(R10*2), Z3, Z3
-	VMOVUPS      (R13)(R11*1), Z4
-	VSUBPS       (R13)(R10*4), Z4, Z4
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z8, K1, (R10)
+	VMOVUPS Z0, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z1, K1, (R10)
+	VMOVUPS Z2, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, K1, (R10)
+	VMOVUPS Z4, K2, 64(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask94<>+0(SB)/4, $0x00000000
+DATA weaveLowmask94<>+4(SB)/4, $0x00000010
+DATA weaveLowmask94<>+8(SB)/4, $0x00000001
+DATA weaveLowmask94<>+12(SB)/4, $0x00000011
+DATA weaveLowmask94<>+16(SB)/4, $0x00000002
+DATA weaveLowmask94<>+20(SB)/4, $0x00000012
+DATA weaveLowmask94<>+24(SB)/4, $0x00000003
+DATA weaveLowmask94<>+28(SB)/4, $0x00000013
+DATA weaveLowmask94<>+32(SB)/4, $0x00000004
+DATA weaveLowmask94<>+36(SB)/4, $0x00000014
+DATA weaveLowmask94<>+40(SB)/4, $0x00000005
+DATA weaveLowmask94<>+44(SB)/4, $0x00000015
+DATA weaveLowmask94<>+48(SB)/4, $0x00000006
+DATA weaveLowmask94<>+52(SB)/4, $0x00000016
+DATA weaveLowmask94<>+56(SB)/4, $0x00000007
+DATA weaveLowmask94<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask94<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask95<>+0(SB)/4, $0x00000008
+DATA weaveHighmask95<>+4(SB)/4, $0x00000018
+DATA weaveHighmask95<>+8(SB)/4, $0x00000009
+DATA weaveHighmask95<>+12(SB)/4, $0x00000019
+DATA weaveHighmask95<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask95<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask95<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask95<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask95<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask95<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask95<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask95<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask95<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask95<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask95<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask95<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask95<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_3x2(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_3x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS (R10), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 4(R10), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 4(R10), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 8(R10), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 8(R10), Z10
+	VMOVAPS      Z10, Z11
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Z12
+	VMOVUPS      64(R10), Z13
+	VBROADCASTSS (R13), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS 4(R13), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS 8(R13), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	VBROADCASTSS 12(R13), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS 16(R13), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS 20(R13), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         $0x18, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z12
+	VMAXPS       Z0, Z12, Z0
+	VMAXPS       Z1, Z12, Z1
+	VMAXPS       Z2, Z12, Z2
+	VMAXPS       Z3, Z12, Z3
+	VMAXPS       Z4, Z12, Z4
+	VMAXPS       Z5, Z12, Z5
+	VMAXPS       Z6, Z12, Z6
+	VMAXPS       Z7, Z12, Z7
+	VMAXPS       Z8, Z12, Z8
+	VMAXPS       Z9, Z12, Z9
+	VMAXPS       Z10, Z12, Z10
+	VMAXPS       Z11, Z12, Z11
+	VBROADCASTSS 100(AX), Z12
+	VMINPS       Z0, Z12, Z0
+	VMINPS       Z1, Z12, Z1
+	VMINPS       Z2, Z12, Z2
+	VMINPS       Z3, Z12, Z3
+	VMINPS       Z4, Z12, Z4
+	VMINPS       Z5, Z12, Z5
+	VMINPS       Z6, Z12, Z6
+	VMINPS       Z7, Z12, Z7
+	VMINPS       Z8, Z12, Z8
+	VMINPS       Z9, Z12, Z9
+	VMINPS       Z10, Z12, Z10
+	VMINPS       Z11, Z12, Z11
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask96<>+0(SB), Z12
+	VMOVUPS      weaveHighmask97<>+0(SB), Z13
+	VMOVAPS      Z0, Z14
+	VPERMT2PS    Z2, Z12, Z14
+	VPERMT2PS    Z2, Z13, Z0
+	VMOVAPS      Z1, Z2
+	VPERMT2PS    Z3, Z12, Z2
+	VPERMT2PS    Z3, Z13, Z1
+	VMOVAPS      Z4, Z3
+	VPERMT2PS    Z6, Z12, Z3
+	VPERMT2PS    Z6, Z13, Z4
+	VMOVAPS      Z5, Z6
+	VPERMT2PS    Z7, Z12, Z6
+	VPERMT2PS    Z7, Z13, Z5
+	VMOVAPS      Z8, Z7
+	VPERMT2PS    Z10, Z12, Z7
+	VPERMT2PS    Z10, Z13, Z8
+	VMOVAPS      Z9, Z10
+	VPERMT2PS    Z11, Z12, Z10
+	VPERMT2PS    Z11, Z13, Z9
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z14, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z2, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z3, (R10)
+	VMOVUPS      Z4, 64(R10)
+	VMOVUPS      Z6, 128(R10)
+	VMOVUPS      Z5, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z7, (R10)
+	VMOVUPS      Z8, 64(R10)
+	VMOVUPS      Z10, 128(R10)
+	VMOVUPS      Z9, 192(R10)
+	ADDQ         $0x00000080, DI
+	ADDQ         $0x00000100, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z14, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z2, K1, 128(R10)
+	VMOVUPS Z1, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z6, K1, 128(R10)
+	VMOVUPS Z5, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, (R10)
+	VMOVUPS Z8, 64(R10)
+	VMOVUPS Z10, K1, 128(R10)
+	VMOVUPS Z9, K2, 192(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask96<>+0(SB)/4, $0x00000000
+DATA weaveLowmask96<>+4(SB)/4, $0x00000010
+DATA weaveLowmask96<>+8(SB)/4, $0x00000001
+DATA weaveLowmask96<>+12(SB)/4, $0x00000011
+DATA weaveLowmask96<>+16(SB)/4, $0x00000002
+DATA weaveLowmask96<>+20(SB)/4, $0x00000012
+DATA weaveLowmask96<>+24(SB)/4, $0x00000003
+DATA weaveLowmask96<>+28(SB)/4, $0x00000013
+DATA weaveLowmask96<>+32(SB)/4, $0x00000004
+DATA weaveLowmask96<>+36(SB)/4, $0x00000014
+DATA weaveLowmask96<>+40(SB)/4, $0x00000005
+DATA weaveLowmask96<>+44(SB)/4, $0x00000015
+DATA weaveLowmask96<>+48(SB)/4, $0x00000006
+DATA weaveLowmask96<>+52(SB)/4, $0x00000016
+DATA weaveLowmask96<>+56(SB)/4, $0x00000007
+DATA weaveLowmask96<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask96<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask97<>+0(SB)/4, $0x00000008
+DATA weaveHighmask97<>+4(SB)/4, $0x00000018
+DATA weaveHighmask97<>+8(SB)/4, $0x00000009
+DATA weaveHighmask97<>+12(SB)/4, $0x00000019
+DATA weaveHighmask97<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask97<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask97<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask97<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask97<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask97<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask97<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask97<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask97<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask97<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask97<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask97<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask97<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_3x3(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_3x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VBROADCASTSS (R10), Z3
+	VMOVAPS      Z3, Z4
 	VMOVAPS      Z3, Z5
-	VFMADD231PS  Z0, Z4, Z5
-	VFMADD231PS  Z2, Z4, Z3
-	VADDPS       (R13)(R12*1), Z3, Z3
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z4
-	VSUBPS       (R13)(R10*2), Z4, Z4
-	VMOVUPS      (R13)(R11*1), Z6
-	VSUBPS       (R13)(R10*4), Z6, Z6
-	VMOVAPS      Z4, Z7
-	VFMADD231PS  Z0, Z6, Z7
-	VFMADD231PS  Z2, Z6, Z4
-	VADDPS       (R13)(R12*1), Z4, Z4
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z6
-	VSUBPS       (R13)(R10*2), Z6, Z6
-	VMOVUPS      (R13)(R11*1), Z8
-	VSUBPS       (R13)(R10*4), Z8, Z8
-	VMOVAPS      Z6, Z9
-	VFMADD231PS  Z0, Z8, Z9
-	VFMADD231PS  Z2, Z8, Z6
-	VADDPS       (R13)(R12*1), Z6, Z6
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z8
-	VSUBPS       (R13)(R10*2), Z8, Z8
-	VMOVUPS      (R13)(R11*1), Z10
-	VSUBPS       (R13)(R10*4), Z10, Z10
-	VMOVAPS      Z8, Z11
-	VFMADD231PS  Z0, Z10, Z11
-	VFMADD231PS  Z2, Z10, Z8
-	VADDPS       (R13)(R12*1), Z8, Z8
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z10
-	VSUBPS       (R13)(R10*2), Z10, Z10
-	VMOVUPS      (R13)(R11*1), Z12
-	VSUBPS       (R13)(R10*4), Z12, Z12
-	VMOVAPS      Z10, Z13
-	VFMADD231PS  Z0, Z12, Z13
-	VFMADD231PS  Z2, Z12, Z10
-	VADDPS       (R13)(R12*1), Z10, Z10
-	ADDQ         R9, R13
-	VMOVUPS      (R13)(R10*1), Z12
-	VSUBPS       (R13)(R10*2), Z12, Z12
-	VMOVUPS      (R13)(R11*1), Z14
-	VSUBPS       (R13)(R10*4), Z14, Z14
-	VMOVAPS      Z12, Z15
-	VFMADD231PS  Z0, Z14, Z15
-	VFMADD231PS  Z2, Z14, Z12
-	VADDPS       (R13)(R12*1), Z12, Z12
-	LEAQ         (DX)(R8*1), R13
-	VADDPS       Z9, Z7, Z14
-	VADDPS       Z13, Z11, Z16
-	VSUBPS       Z9, Z7, Z7
-	VSUBPS       Z13, Z11, Z11
-	VADDPS       Z14, Z5, Z5
-	VADDPS       Z16, Z5, Z5
-	VFMADD231PS  Z1, Z16, Z14
+	VBROADCASTSS 4(R10), Z6
+	VMOVAPS      Z6, Z7
+	VMOVAPS      Z6, Z8
+	VBROADCASTSS 4(R10), Z9
+	VMOVAPS      Z9, Z10
+	VMOVAPS      Z9, Z11
+	VBROADCASTSS 8(R10), Z12
+	VMOVAPS      Z12, Z13
+	VMOVAPS      Z12, Z14
+	VBROADCASTSS 8(R10), Z15
+	VMOVAPS      Z15, Z16
+	VMOVAPS      Z15, Z17
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Z18
+	VMOVUPS      64(R10), Z19
+	VMOVUPS      128(R10), Z20
+	VBROADCASTSS (R13), Z21
+	VFMADD231PS  Z21, Z18, Z0
+	VFMADD231PS  Z21, Z19, Z1
+	VFMADD231PS  Z21, Z20, Z2
+	VBROADCASTSS 4(R13), Z21
+	VFMADD231PS  Z21, Z18, Z3
+	VFMADD231PS  Z21, Z19, Z4
+	VFMADD231PS  Z21, Z20, Z5
+	VBROADCASTSS 8(R13), Z21
+	VFMADD231PS  Z21, Z18, Z6
+	VFMADD231PS  Z21, Z19, Z7
+	VFMADD231PS  Z21, Z20, Z8
+	VBROADCASTSS 12(R13), Z21
+	VFMADD231PS  Z21, Z18, Z9
+	VFMADD231PS  Z21, Z19, Z10
+	VFMADD231PS  Z21, Z20, Z11
+	VBROADCASTSS 16(R13), Z21
+	VFMADD231PS  Z21, Z18, Z12
+	VFMADD231PS  Z21, Z19, Z13
+	VFMADD231PS  Z21, Z20, Z14
+	VBROADCASTSS 20(R13), Z21
+	VFMADD231PS  Z21, Z18, Z15
+	VFMADD231PS  Z21, Z19, Z16
+	VFMADD231PS  Z21, Z20, Z17
+	ADDQ         $0x18, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z18
+	VMAXPS       Z0, Z18, Z0
+	VMAXPS       Z1, Z18, Z1
+	VMAXPS       Z2, Z18, Z2
+	VMAXPS       Z3, Z18, Z3
+	VMAXPS       Z4, Z18, Z4
+	VMAXPS       Z5, Z18, Z5
+	VMAXPS       Z6, Z18, Z6
+	VMAXPS       Z7, Z18, Z7
+	VMAXPS       Z8, Z18, Z8
+	VMAXPS       Z9, Z18, Z9
+	VMAXPS       Z10, Z18, Z10
+	VMAXPS       Z11, Z18, Z11
+	VMAXPS       Z12, Z18, Z12
+	VMAXPS       Z13, Z18, Z13
+	VMAXPS       Z14, Z18, Z14
+	VMAXPS       Z15, Z18, Z15
+	VMAXPS       Z16, Z18, Z16
+	VMAXPS       Z17, Z18, Z17
+	VBROADCASTSS 100(AX), Z18
+	VMINPS       Z0, Z18, Z0
+	VMINPS       Z1, Z18, Z1
+	VMINPS       Z2, Z18, Z2
+	VMINPS       Z3, Z18, Z3
+	VMINPS       Z4, Z18, Z4
+	VMINPS       Z5, Z18, Z5
+	VMINPS       Z6, Z18, Z6
+	VMINPS       Z7, Z18, Z7
+	VMINPS       Z8, Z18, Z8
+	VMINPS       Z9, Z18, Z9
+	VMINPS       Z10, Z18, Z10
+	VMINPS       Z11, Z18, Z11
+	VMINPS       Z12, Z18, Z12
+	VMINPS       Z13, Z18, Z13
+	VMINPS       Z14, Z18, Z14
+	VMINPS       Z15, Z18, Z15
+	VMINPS       Z16, Z18, Z16
+	VMINPS       Z17, Z18, Z17
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask98<>+0(SB), Z18
+	VMOVUPS      weaveHighmask99<>+0(SB), Z19
+	VMOVAPS      Z0, Z20
+	VPERMT2PS    Z3, Z18, Z20
+	VPERMT2PS    Z3, Z19, Z0
+	VMOVAPS      Z1, Z3
+	VPERMT2PS    Z4, Z18, Z3
+	VPERMT2PS    Z4, Z19, Z1
+	VMOVAPS      Z2, Z4
+	VPERMT2PS    Z5, Z18, Z4
+	VPERMT2PS    Z5, Z19, Z2
+	VMOVAPS      Z6, Z5
+	VPERMT2PS    Z9, Z18, Z5
+	VPERMT2PS    Z9, Z19, Z6
 	VMOVAPS      Z7, Z9
-	VFMADD231PS  Z0, Z11, Z9
-	VFMADD231PS  Z2, Z11, Z7
-	VADDPS       Z15, Z7, Z7
-	VBROADCASTSS (BX), Z11
-	VADDPS       Z11, Z5, Z5
-	VADDPS       Z11, Z9, Z9
-	VADDPS       Z11, Z14, Z14
-	VADDPS       Z11, Z7, Z7
-	CMPQ         80(AX), $0x00
-	JE           free3
-	VBROADCASTSS 72(AX), Z11
-	VMAXPS       Z5, Z11, Z5
-	VMAXPS       Z9, Z11, Z9
-	VMAXPS       Z14, Z11, Z14
-	VMAXPS       Z7, Z11, Z7
-	CMPQ         80(AX), $0x01
-	JE           free3
-	VBROADCASTSS 76(AX), Z11
-	VMINPS       Z5, Z11, Z5
-	VMINPS       Z9, Z11, Z9
-	VMINPS       Z14, Z11, Z14
-	VMINPS       Z7, Z11, Z7
+	VPERMT2PS    Z10, Z18, Z9
+	VPERMT2PS    Z10, Z19, Z7
+	VMOVAPS      Z8, Z10
+	VPERMT2PS    Z11, Z18, Z10
+	VPERMT2PS    Z11, Z19, Z8
+	VMOVAPS      Z12, Z11
+	VPERMT2PS    Z15, Z18, Z11
+	VPERMT2PS    Z15, Z19, Z12
+	VMOVAPS      Z13, Z15
+	VPERMT2PS    Z16, Z18, Z15
+	VPERMT2PS    Z16, Z19, Z13
+	VMOVAPS      Z14, Z16
+	VPERMT2PS    Z17, Z18, Z16
+	VPERMT2PS    Z17, Z19, Z14
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z20, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z3, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	VMOVUPS      Z4, 256(R10)
+	VMOVUPS      Z2, 320(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z5, (R10)
+	VMOVUPS      Z6, 64(R10)
+	VMOVUPS      Z9, 128(R10)
+	VMOVUPS      Z7, 192(R10)
+	VMOVUPS      Z10, 256(R10)
+	VMOVUPS      Z8, 320(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z11, (R10)
+	VMOVUPS      Z12, 64(R10)
+	VMOVUPS      Z15, 128(R10)
+	VMOVUPS      Z13, 192(R10)
+	VMOVUPS      Z16, 256(R10)
+	VMOVUPS      Z14, 320(R10)
+	ADDQ         $0x000000c0, DI
+	ADDQ         $0x00000180, R8
+	DECQ         R9
+	JMP          tile
 
-free3:
-	VUNPCKLPS    Z9, Z5, Z11
-	VUNPCKLPS    Z7, Z14, Z13
-	VUNPCKHPS    Z9, Z5, Z5
-	VUNPCKHPS    Z7, Z14, Z7
-	VUNPCKLPD    Z13, Z11, Z9
-	VUNPCKHPD    Z13, Z11, Z11
-	VUNPCKLPD    Z7, Z5, Z13
-	VUNPCKHPD    Z7, Z5, Z5
-	MOVQ         (DI), R15
-	ADDQ         R13, R15
-	KMOVW        48(DI), K1
-	VMOVUPS      Z9, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         8(DI), R15
-	ADDQ         R13, R15
-	KMOVW        52(DI), K1
-	VMOVUPS      Z11, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         16(DI), R15
-	ADDQ         R13, R15
-	KMOVW        56(DI), K1
-	VMOVUPS      Z13, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	MOVQ         24(DI), R15
-	ADDQ         R13, R15
-	KMOVW        60(DI), K1
-	VMOVUPS      Z5, K1, (R15)
-	PREFETCHT0   (R15)(R14*1)
-	LEAQ         (R13)(R8*2), R13
-	VADDPS       Z6, Z4, Z5
-	VADDPS       Z10, Z8, Z7
-	VSUBPS       Z6, Z4, Z4
-	VSUBPS       Z10, Z8, Z8
-	VADDPS       Z5, Z3, Z3
-	VADDPS       Z7, Z3, Z3
-	VFMADD231PS  Z1, Z7, Z5
-	VMOVAPS      Z4, Z6
-	VFMADD231PS  Z0, Z8, Z6
-	VFMADD231PS  Z2, Z8, Z4
-	VADDPS       Z12, Z4, Z4
-	VBROADCASTSS (BX), Z7
-	VADDPS       Z7, Z3, Z3
-	VADDPS       Z7, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z7, Z4, Z4
-	CMPQ         80(AX), $0x00
-	JE           free4
-	VBROADCASTSS 72(AX), Z7
-	VMAXPS       Z3, Z7, Z3
-	VMAXPS       Z6, Z7, Z6
-	VMAXPS       Z5, Z7, Z5
-	VMAXPS       Z4, Z7, Z4
-	CMPQ         80(AX), $0x01
-	JE           free4
-	VBROADCASTSS 76(AX), Z7
-	VMINPS       Z3, Z7, Z3
-	VMINPS       Z6, Z7, Z6
-	VMINPS       Z5, Z7, Z5
-	VMINPS       Z4, Z7, Z4
-
-free4:
-	VUNPCKLPS  Z6, Z3, Z7
-	VUNPCKLPS  Z4, Z5, Z8
-	VUNPCKHPS  Z6, Z3, Z3
-	VUNPCKHPS  Z4, Z5, Z4
-	VUNPCKLPD  Z8, Z7, Z5
-	VUNPCKHPD  Z8, Z7, Z6
-	VUNPCKLPD  Z4, Z3, Z7
-	VUNPCKHPD  Z4, Z3, Z3
-	MOVQ       (DI), R15
-	ADDQ       R13, R15
-	KMOVW      80(DI), K1
-	VMOVUPS    Z5, K1, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	MOVQ       8(DI), R15
-	ADDQ       R13, R15
-	KMOVW      84(DI), K1
-	VMOVUPS    Z6, K1, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	MOVQ       16(DI), R15
-	ADDQ       R13, R15
-	KMOVW      88(DI), K1
-	VMOVUPS    Z7, K1, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	MOVQ       24(DI), R15
-	ADDQ       R13, R15
-	KMOVW      92(DI), K1
-	VMOVUPS    Z3, K1, (R15)
-	PREFETCHT0 (R15)(R14*1)
-	ADDQ       56(AX), CX
-	ADDQ       48(AX), DX
-	ADDQ       $0x04, BX
-	DECQ       SI
-	JNZ        channel
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z20, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z3, 128(R10)
+	VMOVUPS Z1, 192(R10)
+	VMOVUPS Z4, K1, 256(R10)
+	VMOVUPS Z2, K2, 320(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, (R10)
+	VMOVUPS Z6, 64(R10)
+	VMOVUPS Z9, 128(R10)
+	VMOVUPS Z7, 192(R10)
+	VMOVUPS Z10, K1, 256(R10)
+	VMOVUPS Z8, K2, 320(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, (R10)
+	VMOVUPS Z12, 64(R10)
+	VMOVUPS Z15, 128(R10)
+	VMOVUPS Z13, 192(R10)
+	VMOVUPS Z16, K1, 256(R10)
+	VMOVUPS Z14, K2, 320(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
 	VZEROUPPER
 	RET
 
-DATA winoOutEdgeAVX512_2<>+0(SB)/4, $0x40000000
-DATA winoOutEdgeAVX512_2<>+4(SB)/4, $0x40000000
-DATA winoOutEdgeAVX512_2<>+8(SB)/4, $0x40000000
-DATA winoOutEdgeAVX512_2<>+12(SB)/4, $0x40000000
-DATA winoOutEdgeAVX512_2<>+16(SB)/4, $0x40000000
-DATA winoOutEdgeAVX512_2<>+20(SB)/4, $0x40000000
-DATA winoOutEdgeAVX512_2<>+24(SB)/4, $0x40000000
-DATA winoOutEdgeAVX512_2<>+28(SB)/4, $0x40000000
-GLOBL winoOutEdgeAVX512_2<>(SB), RODATA|NOPTR, $32
+DATA weaveLowmask98<>+0(SB)/4, $0x00000000
+DATA weaveLowmask98<>+4(SB)/4, $0x00000010
+DATA weaveLowmask98<>+8(SB)/4, $0x00000001
+DATA weaveLowmask98<>+12(SB)/4, $0x00000011
+DATA weaveLowmask98<>+16(SB)/4, $0x00000002
+DATA weaveLowmask98<>+20(SB)/4, $0x00000012
+DATA weaveLowmask98<>+24(SB)/4, $0x00000003
+DATA weaveLowmask98<>+28(SB)/4, $0x00000013
+DATA weaveLowmask98<>+32(SB)/4, $0x00000004
+DATA weaveLowmask98<>+36(SB)/4, $0x00000014
+DATA weaveLowmask98<>+40(SB)/4, $0x00000005
+DATA weaveLowmask98<>+44(SB)/4, $0x00000015
+DATA weaveLowmask98<>+48(SB)/4, $0x00000006
+DATA weaveLowmask98<>+52(SB)/4, $0x00000016
+DATA weaveLowmask98<>+56(SB)/4, $0x00000007
+DATA weaveLowmask98<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask98<>(SB), RODATA|NOPTR, $64
 
-DATA winoOutEdgeAVX512_4<>+0(SB)/4, $0x40800000
-DATA winoOutEdgeAVX512_4<>+4(SB)/4, $0x40800000
-DATA winoOutEdgeAVX512_4<>+8(SB)/4, $0x40800000
-DATA winoOutEdgeAVX512_4<>+12(SB)/4, $0x40800000
-DATA winoOutEdgeAVX512_4<>+16(SB)/4, $0x40800000
-DATA winoOutEdgeAVX512_4<>+20(SB)/4, $0x40800000
-DATA winoOutEdgeAVX512_4<>+24(SB)/4, $0x40800000
-DATA winoOutEdgeAVX512_4<>+28(SB)/4, $0x40800000
-GLOBL winoOutEdgeAVX512_4<>(SB), RODATA|NOPTR, $32
+DATA weaveHighmask99<>+0(SB)/4, $0x00000008
+DATA weaveHighmask99<>+4(SB)/4, $0x00000018
+DATA weaveHighmask99<>+8(SB)/4, $0x00000009
+DATA weaveHighmask99<>+12(SB)/4, $0x00000019
+DATA weaveHighmask99<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask99<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask99<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask99<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask99<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask99<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask99<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask99<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask99<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask99<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask99<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask99<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask99<>(SB), RODATA|NOPTR, $64
 
-DATA winoOutEdgeAVX512_8<>+0(SB)/4, $0x41000000
-DATA winoOutEdgeAVX512_8<>+4(SB)/4, $0x41000000
-DATA winoOutEdgeAVX512_8<>+8(SB)/4, $0x41000000
-DATA winoOutEdgeAVX512_8<>+12(SB)/4, $0x41000000
-DATA winoOutEdgeAVX512_8<>+16(SB)/4, $0x41000000
-DATA winoOutEdgeAVX512_8<>+20(SB)/4, $0x41000000
-DATA winoOutEdgeAVX512_8<>+24(SB)/4, $0x41000000
-DATA winoOutEdgeAVX512_8<>+28(SB)/4, $0x41000000
-GLOBL winoOutEdgeAVX512_8<>(SB), RODATA|NOPTR, $32
+// func pairTileAVX512_3x4(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_3x4(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VBROADCASTSS (R10), Z4
+	VMOVAPS      Z4, Z5
+	VMOVAPS      Z4, Z6
+	VMOVAPS      Z4, Z7
+	VBROADCASTSS 4(R10), Z8
+	VMOVAPS      Z8, Z9
+	VMOVAPS      Z8, Z10
+	VMOVAPS      Z8, Z11
+	VBROADCASTSS 4(R10), Z12
+	VMOVAPS      Z12, Z13
+	VMOVAPS      Z12, Z14
+	VMOVAPS      Z12, Z15
+	VBROADCASTSS 8(R10), Z16
+	VMOVAPS      Z16, Z17
+	VMOVAPS      Z16, Z18
+	VMOVAPS      Z16, Z19
+	VBROADCASTSS 8(R10), Z20
+	VMOVAPS      Z20, Z21
+	VMOVAPS      Z20, Z22
+	VMOVAPS      Z20, Z23
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VMOVUPS      128(R10), Z26
+	VMOVUPS      192(R10), Z27
+	VBROADCASTSS (R13), Z28
+	VFMADD231PS  Z28, Z24, Z0
+	VFMADD231PS  Z28, Z25, Z1
+	VFMADD231PS  Z28, Z26, Z2
+	VFMADD231PS  Z28, Z27, Z3
+	VBROADCASTSS 4(R13), Z28
+	VFMADD231PS  Z28, Z24, Z4
+	VFMADD231PS  Z28, Z25, Z5
+	VFMADD231PS  Z28, Z26, Z6
+	VFMADD231PS  Z28, Z27, Z7
+	VBROADCASTSS 8(R13), Z28
+	VFMADD231PS  Z28, Z24, Z8
+	VFMADD231PS  Z28, Z25, Z9
+	VFMADD231PS  Z28, Z26, Z10
+	VFMADD231PS  Z28, Z27, Z11
+	VBROADCASTSS 12(R13), Z28
+	VFMADD231PS  Z28, Z24, Z12
+	VFMADD231PS  Z28, Z25, Z13
+	VFMADD231PS  Z28, Z26, Z14
+	VFMADD231PS  Z28, Z27, Z15
+	VBROADCASTSS 16(R13), Z28
+	VFMADD231PS  Z28, Z24, Z16
+	VFMADD231PS  Z28, Z25, Z17
+	VFMADD231PS  Z28, Z26, Z18
+	VFMADD231PS  Z28, Z27, Z19
+	VBROADCASTSS 20(R13), Z28
+	VFMADD231PS  Z28, Z24, Z20
+	VFMADD231PS  Z28, Z25, Z21
+	VFMADD231PS  Z28, Z26, Z22
+	VFMADD231PS  Z28, Z27, Z23
+	ADDQ         $0x18, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z24
+	VMAXPS       Z0, Z24, Z0
+	VMAXPS       Z1, Z24, Z1
+	VMAXPS       Z2, Z24, Z2
+	VMAXPS       Z3, Z24, Z3
+	VMAXPS       Z4, Z24, Z4
+	VMAXPS       Z5, Z24, Z5
+	VMAXPS       Z6, Z24, Z6
+	VMAXPS       Z7, Z24, Z7
+	VMAXPS       Z8, Z24, Z8
+	VMAXPS       Z9, Z24, Z9
+	VMAXPS       Z10, Z24, Z10
+	VMAXPS       Z11, Z24, Z11
+	VMAXPS       Z12, Z24, Z12
+	VMAXPS       Z13, Z24, Z13
+	VMAXPS       Z14, Z24, Z14
+	VMAXPS       Z15, Z24, Z15
+	VMAXPS       Z16, Z24, Z16
+	VMAXPS       Z17, Z24, Z17
+	VMAXPS       Z18, Z24, Z18
+	VMAXPS       Z19, Z24, Z19
+	VMAXPS       Z20, Z24, Z20
+	VMAXPS       Z21, Z24, Z21
+	VMAXPS       Z22, Z24, Z22
+	VMAXPS       Z23, Z24, Z23
+	VBROADCASTSS 100(AX), Z24
+	VMINPS       Z0, Z24, Z0
+	VMINPS       Z1, Z24, Z1
+	VMINPS       Z2, Z24, Z2
+	VMINPS       Z3, Z24, Z3
+	VMINPS       Z4, Z24, Z4
+	VMINPS       Z5, Z24, Z5
+	VMINPS       Z6, Z24, Z6
+	VMINPS       Z7, Z24, Z7
+	VMINPS       Z8, Z24, Z8
+	VMINPS       Z9, Z24, Z9
+	VMINPS       Z10, Z24, Z10
+	VMINPS       Z11, Z24, Z11
+	VMINPS       Z12, Z24, Z12
+	VMINPS       Z13, Z24, Z13
+	VMINPS       Z14, Z24, Z14
+	VMINPS       Z15, Z24, Z15
+	VMINPS       Z16, Z24, Z16
+	VMINPS       Z17, Z24, Z17
+	VMINPS       Z18, Z24, Z18
+	VMINPS       Z19, Z24, Z19
+	VMINPS       Z20, Z24, Z20
+	VMINPS       Z21, Z24, Z21
+	VMINPS       Z22, Z24, Z22
+	VMINPS       Z23, Z24, Z23
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask100<>+0(SB), Z24
+	VMOVUPS      weaveHighmask101<>+0(SB), Z25
+	VMOVAPS      Z0, Z26
+	VPERMT2PS    Z4, Z24, Z26
+	VPERMT2PS    Z4, Z25, Z0
+	VMOVAPS      Z1, Z4
+	VPERMT2PS    Z5, Z24, Z4
+	VPERMT2PS    Z5, Z25, Z1
+	VMOVAPS      Z2, Z5
+	VPERMT2PS    Z6, Z24, Z5
+	VPERMT2PS    Z6, Z25, Z2
+	VMOVAPS      Z3, Z6
+	VPERMT2PS    Z7, Z24, Z6
+	VPERMT2PS    Z7, Z25, Z3
+	VMOVAPS      Z8, Z7
+	VPERMT2PS    Z12, Z24, Z7
+	VPERMT2PS    Z12, Z25, Z8
+	VMOVAPS      Z9, Z12
+	VPERMT2PS    Z13, Z24, Z12
+	VPERMT2PS    Z13, Z25, Z9
+	VMOVAPS      Z10, Z13
+	VPERMT2PS    Z14, Z24, Z13
+	VPERMT2PS    Z14, Z25, Z10
+	VMOVAPS      Z11, Z14
+	VPERMT2PS    Z15, Z24, Z14
+	VPERMT2PS    Z15, Z25, Z11
+	VMOVAPS      Z16, Z15
+	VPERMT2PS    Z20, Z24, Z15
+	VPERMT2PS    Z20, Z25, Z16
+	VMOVAPS      Z17, Z20
+	VPERMT2PS    Z21, Z24, Z20
+	VPERMT2PS    Z21, Z25, Z17
+	VMOVAPS      Z18, Z21
+	VPERMT2PS    Z22, Z24, Z21
+	VPERMT2PS    Z22, Z25, Z18
+	VMOVAPS      Z19, Z22
+	VPERMT2PS    Z23, Z24, Z22
+	VPERMT2PS    Z23, Z25, Z19
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z26, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z4, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	VMOVUPS      Z5, 256(R10)
+	VMOVUPS      Z2, 320(R10)
+	VMOVUPS      Z6, 384(R10)
+	VMOVUPS      Z3, 448(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z7, (R10)
+	VMOVUPS      Z8, 64(R10)
+	VMOVUPS      Z12, 128(R10)
+	VMOVUPS      Z9, 192(R10)
+	VMOVUPS      Z13, 256(R10)
+	VMOVUPS      Z10, 320(R10)
+	VMOVUPS      Z14, 384(R10)
+	VMOVUPS      Z11, 448(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z15, (R10)
+	VMOVUPS      Z16, 64(R10)
+	VMOVUPS      Z20, 128(R10)
+	VMOVUPS      Z17, 192(R10)
+	VMOVUPS      Z21, 256(R10)
+	VMOVUPS      Z18, 320(R10)
+	VMOVUPS      Z22, 384(R10)
+	VMOVUPS      Z19, 448(R10)
+	ADDQ         $0x00000100, DI
+	ADDQ         $0x00000200, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z26, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z4, 128(R10)
+	VMOVUPS Z1, 192(R10)
+	VMOVUPS Z5, 256(R10)
+	VMOVUPS Z2, 320(R10)
+	VMOVUPS Z6, K1, 384(R10)
+	VMOVUPS Z3, K2, 448(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, (R10)
+	VMOVUPS Z8, 64(R10)
+	VMOVUPS Z12, 128(R10)
+	VMOVUPS Z9, 192(R10)
+	VMOVUPS Z13, 256(R10)
+	VMOVUPS Z10, 320(R10)
+	VMOVUPS Z14, K1, 384(R10)
+	VMOVUPS Z11, K2, 448(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z15, (R10)
+	VMOVUPS Z16, 64(R10)
+	VMOVUPS Z20, 128(R10)
+	VMOVUPS Z17, 192(R10)
+	VMOVUPS Z21, 256(R10)
+	VMOVUPS Z18, 320(R10)
+	VMOVUPS Z22, K1, 384(R10)
+	VMOVUPS Z19, K2, 448(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask100<>+0(SB)/4, $0x00000000
+DATA weaveLowmask100<>+4(SB)/4, $0x00000010
+DATA weaveLowmask100<>+8(SB)/4, $0x00000001
+DATA weaveLowmask100<>+12(SB)/4, $0x00000011
+DATA weaveLowmask100<>+16(SB)/4, $0x00000002
+DATA weaveLowmask100<>+20(SB)/4, $0x00000012
+DATA weaveLowmask100<>+24(SB)/4, $0x00000003
+DATA weaveLowmask100<>+28(SB)/4, $0x00000013
+DATA weaveLowmask100<>+32(SB)/4, $0x00000004
+DATA weaveLowmask100<>+36(SB)/4, $0x00000014
+DATA weaveLowmask100<>+40(SB)/4, $0x00000005
+DATA weaveLowmask100<>+44(SB)/4, $0x00000015
+DATA weaveLowmask100<>+48(SB)/4, $0x00000006
+DATA weaveLowmask100<>+52(SB)/4, $0x00000016
+DATA weaveLowmask100<>+56(SB)/4, $0x00000007
+DATA weaveLowmask100<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask100<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask101<>+0(SB)/4, $0x00000008
+DATA weaveHighmask101<>+4(SB)/4, $0x00000018
+DATA weaveHighmask101<>+8(SB)/4, $0x00000009
+DATA weaveHighmask101<>+12(SB)/4, $0x00000019
+DATA weaveHighmask101<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask101<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask101<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask101<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask101<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask101<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask101<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask101<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask101<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask101<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask101<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask101<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask101<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_4x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_4x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 4(R10), Z3
+	VBROADCASTSS 8(R10), Z4
+	VBROADCASTSS 8(R10), Z5
+	VBROADCASTSS 12(R10), Z6
+	VBROADCASTSS 12(R10), Z7
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ             (R11), R10
+	ADDQ             DI, R10
+	VMOVUPS          (R10), Z8
+	VFMADD231PS.BCST (R13), Z8, Z0
+	VFMADD231PS.BCST 4(R13), Z8, Z1
+	VFMADD231PS.BCST 8(R13), Z8, Z2
+	VFMADD231PS.BCST 12(R13), Z8, Z3
+	VFMADD231PS.BCST 16(R13), Z8, Z4
+	VFMADD231PS.BCST 20(R13), Z8, Z5
+	VFMADD231PS.BCST 24(R13), Z8, Z6
+	VFMADD231PS.BCST 28(R13), Z8, Z7
+	ADDQ             $0x20, R13
+	ADDQ             $0x08, R11
+	DECQ             R12
+	JNZ              step
+	VBROADCASTSS     96(AX), Z8
+	VMAXPS           Z0, Z8, Z0
+	VMAXPS           Z1, Z8, Z1
+	VMAXPS           Z2, Z8, Z2
+	VMAXPS           Z3, Z8, Z3
+	VMAXPS           Z4, Z8, Z4
+	VMAXPS           Z5, Z8, Z5
+	VMAXPS           Z6, Z8, Z6
+	VMAXPS           Z7, Z8, Z7
+	VBROADCASTSS     100(AX), Z8
+	VMINPS           Z0, Z8, Z0
+	VMINPS           Z1, Z8, Z1
+	VMINPS           Z2, Z8, Z2
+	VMINPS           Z3, Z8, Z3
+	VMINPS           Z4, Z8, Z4
+	VMINPS           Z5, Z8, Z5
+	VMINPS           Z6, Z8, Z6
+	VMINPS           Z7, Z8, Z7
+	MOVQ             R8, R10
+	VMOVUPS          weaveLowmask102<>+0(SB), Z8
+	VMOVUPS          weaveHighmask103<>+0(SB), Z9
+	VMOVAPS          Z0, Z10
+	VPERMT2PS        Z1, Z8, Z10
+	VPERMT2PS        Z1, Z9, Z0
+	VMOVAPS          Z2, Z1
+	VPERMT2PS        Z3, Z8, Z1
+	VPERMT2PS        Z3, Z9, Z2
+	VMOVAPS          Z4, Z3
+	VPERMT2PS        Z5, Z8, Z3
+	VPERMT2PS        Z5, Z9, Z4
+	VMOVAPS          Z6, Z5
+	VPERMT2PS        Z7, Z8, Z5
+	VPERMT2PS        Z7, Z9, Z6
+	CMPQ             R9, $0x01
+	JE               last
+	VMOVUPS          Z10, (R10)
+	VMOVUPS          Z0, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z1, (R10)
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z3, (R10)
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z5, (R10)
+	VMOVUPS          Z6, 64(R10)
+	ADDQ             $0x00000040, DI
+	ADDQ             $0x00000080, R8
+	DECQ             R9
+	JMP              tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z10, K1, (R10)
+	VMOVUPS Z0, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z1, K1, (R10)
+	VMOVUPS Z2, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, K1, (R10)
+	VMOVUPS Z4, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, K1, (R10)
+	VMOVUPS Z6, K2, 64(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask102<>+0(SB)/4, $0x00000000
+DATA weaveLowmask102<>+4(SB)/4, $0x00000010
+DATA weaveLowmask102<>+8(SB)/4, $0x00000001
+DATA weaveLowmask102<>+12(SB)/4, $0x00000011
+DATA weaveLowmask102<>+16(SB)/4, $0x00000002
+DATA weaveLowmask102<>+20(SB)/4, $0x00000012
+DATA weaveLowmask102<>+24(SB)/4, $0x00000003
+DATA weaveLowmask102<>+28(SB)/4, $0x00000013
+DATA weaveLowmask102<>+32(SB)/4, $0x00000004
+DATA weaveLowmask102<>+36(SB)/4, $0x00000014
+DATA weaveLowmask102<>+40(SB)/4, $0x00000005
+DATA weaveLowmask102<>+44(SB)/4, $0x00000015
+DATA weaveLowmask102<>+48(SB)/4, $0x00000006
+DATA weaveLowmask102<>+52(SB)/4, $0x00000016
+DATA weaveLowmask102<>+56(SB)/4, $0x00000007
+DATA weaveLowmask102<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask102<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask103<>+0(SB)/4, $0x00000008
+DATA weaveHighmask103<>+4(SB)/4, $0x00000018
+DATA weaveHighmask103<>+8(SB)/4, $0x00000009
+DATA weaveHighmask103<>+12(SB)/4, $0x00000019
+DATA weaveHighmask103<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask103<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask103<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask103<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask103<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask103<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask103<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask103<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask103<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask103<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask103<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask103<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask103<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_4x2(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_4x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS (R10), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 4(R10), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 4(R10), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 8(R10), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 8(R10), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 12(R10), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 12(R10), Z14
+	VMOVAPS      Z14, Z15
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Z16
+	VMOVUPS      64(R10), Z17
+	VBROADCASTSS (R13), Z18
+	VFMADD231PS  Z18, Z16, Z0
+	VFMADD231PS  Z18, Z17, Z1
+	VBROADCASTSS 4(R13), Z18
+	VFMADD231PS  Z18, Z16, Z2
+	VFMADD231PS  Z18, Z17, Z3
+	VBROADCASTSS 8(R13), Z18
+	VFMADD231PS  Z18, Z16, Z4
+	VFMADD231PS  Z18, Z17, Z5
+	VBROADCASTSS 12(R13), Z18
+	VFMADD231PS  Z18, Z16, Z6
+	VFMADD231PS  Z18, Z17, Z7
+	VBROADCASTSS 16(R13), Z18
+	VFMADD231PS  Z18, Z16, Z8
+	VFMADD231PS  Z18, Z17, Z9
+	VBROADCASTSS 20(R13), Z18
+	VFMADD231PS  Z18, Z16, Z10
+	VFMADD231PS  Z18, Z17, Z11
+	VBROADCASTSS 24(R13), Z18
+	VFMADD231PS  Z18, Z16, Z12
+	VFMADD231PS  Z18, Z17, Z13
+	VBROADCASTSS 28(R13), Z18
+	VFMADD231PS  Z18, Z16, Z14
+	VFMADD231PS  Z18, Z17, Z15
+	ADDQ         $0x20, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z16
+	VMAXPS       Z0, Z16, Z0
+	VMAXPS       Z1, Z16, Z1
+	VMAXPS       Z2, Z16, Z2
+	VMAXPS       Z3, Z16, Z3
+	VMAXPS       Z4, Z16, Z4
+	VMAXPS       Z5, Z16, Z5
+	VMAXPS       Z6, Z16, Z6
+	VMAXPS       Z7, Z16, Z7
+	VMAXPS       Z8, Z16, Z8
+	VMAXPS       Z9, Z16, Z9
+	VMAXPS       Z10, Z16, Z10
+	VMAXPS       Z11, Z16, Z11
+	VMAXPS       Z12, Z16, Z12
+	VMAXPS       Z13, Z16, Z13
+	VMAXPS       Z14, Z16, Z14
+	VMAXPS       Z15, Z16, Z15
+	VBROADCASTSS 100(AX), Z16
+	VMINPS       Z0, Z16, Z0
+	VMINPS       Z1, Z16, Z1
+	VMINPS       Z2, Z16, Z2
+	VMINPS       Z3, Z16, Z3
+	VMINPS       Z4, Z16, Z4
+	VMINPS       Z5, Z16, Z5
+	VMINPS       Z6, Z16, Z6
+	VMINPS       Z7, Z16, Z7
+	VMINPS       Z8, Z16, Z8
+	VMINPS       Z9, Z16, Z9
+	VMINPS       Z10, Z16, Z10
+	VMINPS       Z11, Z16, Z11
+	VMINPS       Z12, Z16, Z12
+	VMINPS       Z13, Z16, Z13
+	VMINPS       Z14, Z16, Z14
+	VMINPS       Z15, Z16, Z15
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask104<>+0(SB), Z16
+	VMOVUPS      weaveHighmask105<>+0(SB), Z17
+	VMOVAPS      Z0, Z18
+	VPERMT2PS    Z2, Z16, Z18
+	VPERMT2PS    Z2, Z17, Z0
+	VMOVAPS      Z1, Z2
+	VPERMT2PS    Z3, Z16, Z2
+	VPERMT2PS    Z3, Z17, Z1
+	VMOVAPS      Z4, Z3
+	VPERMT2PS    Z6, Z16, Z3
+	VPERMT2PS    Z6, Z17, Z4
+	VMOVAPS      Z5, Z6
+	VPERMT2PS    Z7, Z16, Z6
+	VPERMT2PS    Z7, Z17, Z5
+	VMOVAPS      Z8, Z7
+	VPERMT2PS    Z10, Z16, Z7
+	VPERMT2PS    Z10, Z17, Z8
+	VMOVAPS      Z9, Z10
+	VPERMT2PS    Z11, Z16, Z10
+	VPERMT2PS    Z11, Z17, Z9
+	VMOVAPS      Z12, Z11
+	VPERMT2PS    Z14, Z16, Z11
+	VPERMT2PS    Z14, Z17, Z12
+	VMOVAPS      Z13, Z14
+	VPERMT2PS    Z15, Z16, Z14
+	VPERMT2PS    Z15, Z17, Z13
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z18, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z2, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z3, (R10)
+	VMOVUPS      Z4, 64(R10)
+	VMOVUPS      Z6, 128(R10)
+	VMOVUPS      Z5, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z7, (R10)
+	VMOVUPS      Z8, 64(R10)
+	VMOVUPS      Z10, 128(R10)
+	VMOVUPS      Z9, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z11, (R10)
+	VMOVUPS      Z12, 64(R10)
+	VMOVUPS      Z14, 128(R10)
+	VMOVUPS      Z13, 192(R10)
+	ADDQ         $0x00000080, DI
+	ADDQ         $0x00000100, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z18, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z2, K1, 128(R10)
+	VMOVUPS Z1, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z6, K1, 128(R10)
+	VMOVUPS Z5, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, (R10)
+	VMOVUPS Z8, 64(R10)
+	VMOVUPS Z10, K1, 128(R10)
+	VMOVUPS Z9, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, (R10)
+	VMOVUPS Z12, 64(R10)
+	VMOVUPS Z14, K1, 128(R10)
+	VMOVUPS Z13, K2, 192(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask104<>+0(SB)/4, $0x00000000
+DATA weaveLowmask104<>+4(SB)/4, $0x00000010
+DATA weaveLowmask104<>+8(SB)/4, $0x00000001
+DATA weaveLowmask104<>+12(SB)/4, $0x00000011
+DATA weaveLowmask104<>+16(SB)/4, $0x00000002
+DATA weaveLowmask104<>+20(SB)/4, $0x00000012
+DATA weaveLowmask104<>+24(SB)/4, $0x00000003
+DATA weaveLowmask104<>+28(SB)/4, $0x00000013
+DATA weaveLowmask104<>+32(SB)/4, $0x00000004
+DATA weaveLowmask104<>+36(SB)/4, $0x00000014
+DATA weaveLowmask104<>+40(SB)/4, $0x00000005
+DATA weaveLowmask104<>+44(SB)/4, $0x00000015
+DATA weaveLowmask104<>+48(SB)/4, $0x00000006
+DATA weaveLowmask104<>+52(SB)/4, $0x00000016
+DATA weaveLowmask104<>+56(SB)/4, $0x00000007
+DATA weaveLowmask104<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask104<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask105<>+0(SB)/4, $0x00000008
+DATA weaveHighmask105<>+4(SB)/4, $0x00000018
+DATA weaveHighmask105<>+8(SB)/4, $0x00000009
+DATA weaveHighmask105<>+12(SB)/4, $0x00000019
+DATA weaveHighmask105<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask105<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask105<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask105<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask105<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask105<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask105<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask105<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask105<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask105<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask105<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask105<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask105<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_4x3(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_4x3(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VBROADCASTSS (R10), Z3
+	VMOVAPS      Z3, Z4
+	VMOVAPS      Z3, Z5
+	VBROADCASTSS 4(R10), Z6
+	VMOVAPS      Z6, Z7
+	VMOVAPS      Z6, Z8
+	VBROADCASTSS 4(R10), Z9
+	VMOVAPS      Z9, Z10
+	VMOVAPS      Z9, Z11
+	VBROADCASTSS 8(R10), Z12
+	VMOVAPS      Z12, Z13
+	VMOVAPS      Z12, Z14
+	VBROADCASTSS 8(R10), Z15
+	VMOVAPS      Z15, Z16
+	VMOVAPS      Z15, Z17
+	VBROADCASTSS 12(R10), Z18
+	VMOVAPS      Z18, Z19
+	VMOVAPS      Z18, Z20
+	VBROADCASTSS 12(R10), Z21
+	VMOVAPS      Z21, Z22
+	VMOVAPS      Z21, Z23
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VMOVUPS      128(R10), Z26
+	VBROADCASTSS (R13), Z27
+	VFMADD231PS  Z27, Z24, Z0
+	VFMADD231PS  Z27, Z25, Z1
+	VFMADD231PS  Z27, Z26, Z2
+	VBROADCASTSS 4(R13), Z27
+	VFMADD231PS  Z27, Z24, Z3
+	VFMADD231PS  Z27, Z25, Z4
+	VFMADD231PS  Z27, Z26, Z5
+	VBROADCASTSS 8(R13), Z27
+	VFMADD231PS  Z27, Z24, Z6
+	VFMADD231PS  Z27, Z25, Z7
+	VFMADD231PS  Z27, Z26, Z8
+	VBROADCASTSS 12(R13), Z27
+	VFMADD231PS  Z27, Z24, Z9
+	VFMADD231PS  Z27, Z25, Z10
+	VFMADD231PS  Z27, Z26, Z11
+	VBROADCASTSS 16(R13), Z27
+	VFMADD231PS  Z27, Z24, Z12
+	VFMADD231PS  Z27, Z25, Z13
+	VFMADD231PS  Z27, Z26, Z14
+	VBROADCASTSS 20(R13), Z27
+	VFMADD231PS  Z27, Z24, Z15
+	VFMADD231PS  Z27, Z25, Z16
+	VFMADD231PS  Z27, Z26, Z17
+	VBROADCASTSS 24(R13), Z27
+	VFMADD231PS  Z27, Z24, Z18
+	VFMADD231PS  Z27, Z25, Z19
+	VFMADD231PS  Z27, Z26, Z20
+	VBROADCASTSS 28(R13), Z27
+	VFMADD231PS  Z27, Z24, Z21
+	VFMADD231PS  Z27, Z25, Z22
+	VFMADD231PS  Z27, Z26, Z23
+	ADDQ         $0x20, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z24
+	VMAXPS       Z0, Z24, Z0
+	VMAXPS       Z1, Z24, Z1
+	VMAXPS       Z2, Z24, Z2
+	VMAXPS       Z3, Z24, Z3
+	VMAXPS       Z4, Z24, Z4
+	VMAXPS       Z5, Z24, Z5
+	VMAXPS       Z6, Z24, Z6
+	VMAXPS       Z7, Z24, Z7
+	VMAXPS       Z8, Z24, Z8
+	VMAXPS       Z9, Z24, Z9
+	VMAXPS       Z10, Z24, Z10
+	VMAXPS       Z11, Z24, Z11
+	VMAXPS       Z12, Z24, Z12
+	VMAXPS       Z13, Z24, Z13
+	VMAXPS       Z14, Z24, Z14
+	VMAXPS       Z15, Z24, Z15
+	VMAXPS       Z16, Z24, Z16
+	VMAXPS       Z17, Z24, Z17
+	VMAXPS       Z18, Z24, Z18
+	VMAXPS       Z19, Z24, Z19
+	VMAXPS       Z20, Z24, Z20
+	VMAXPS       Z21, Z24, Z21
+	VMAXPS       Z22, Z24, Z22
+	VMAXPS       Z23, Z24, Z23
+	VBROADCASTSS 100(AX), Z24
+	VMINPS       Z0, Z24, Z0
+	VMINPS       Z1, Z24, Z1
+	VMINPS       Z2, Z24, Z2
+	VMINPS       Z3, Z24, Z3
+	VMINPS       Z4, Z24, Z4
+	VMINPS       Z5, Z24, Z5
+	VMINPS       Z6, Z24, Z6
+	VMINPS       Z7, Z24, Z7
+	VMINPS       Z8, Z24, Z8
+	VMINPS       Z9, Z24, Z9
+	VMINPS       Z10, Z24, Z10
+	VMINPS       Z11, Z24, Z11
+	VMINPS       Z12, Z24, Z12
+	VMINPS       Z13, Z24, Z13
+	VMINPS       Z14, Z24, Z14
+	VMINPS       Z15, Z24, Z15
+	VMINPS       Z16, Z24, Z16
+	VMINPS       Z17, Z24, Z17
+	VMINPS       Z18, Z24, Z18
+	VMINPS       Z19, Z24, Z19
+	VMINPS       Z20, Z24, Z20
+	VMINPS       Z21, Z24, Z21
+	VMINPS       Z22, Z24, Z22
+	VMINPS       Z23, Z24, Z23
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask106<>+0(SB), Z24
+	VMOVUPS      weaveHighmask107<>+0(SB), Z25
+	VMOVAPS      Z0, Z26
+	VPERMT2PS    Z3, Z24, Z26
+	VPERMT2PS    Z3, Z25, Z0
+	VMOVAPS      Z1, Z3
+	VPERMT2PS    Z4, Z24, Z3
+	VPERMT2PS    Z4, Z25, Z1
+	VMOVAPS      Z2, Z4
+	VPERMT2PS    Z5, Z24, Z4
+	VPERMT2PS    Z5, Z25, Z2
+	VMOVAPS      Z6, Z5
+	VPERMT2PS    Z9, Z24, Z5
+	VPERMT2PS    Z9, Z25, Z6
+	VMOVAPS      Z7, Z9
+	VPERMT2PS    Z10, Z24, Z9
+	VPERMT2PS    Z10, Z25, Z7
+	VMOVAPS      Z8, Z10
+	VPERMT2PS    Z11, Z24, Z10
+	VPERMT2PS    Z11, Z25, Z8
+	VMOVAPS      Z12, Z11
+	VPERMT2PS    Z15, Z24, Z11
+	VPERMT2PS    Z15, Z25, Z12
+	VMOVAPS      Z13, Z15
+	VPERMT2PS    Z16, Z24, Z15
+	VPERMT2PS    Z16, Z25, Z13
+	VMOVAPS      Z14, Z16
+	VPERMT2PS    Z17, Z24, Z16
+	VPERMT2PS    Z17, Z25, Z14
+	VMOVAPS      Z18, Z17
+	VPERMT2PS    Z21, Z24, Z17
+	VPERMT2PS    Z21, Z25, Z18
+	VMOVAPS      Z19, Z21
+	VPERMT2PS    Z22, Z24, Z21
+	VPERMT2PS    Z22, Z25, Z19
+	VMOVAPS      Z20, Z22
+	VPERMT2PS    Z23, Z24, Z22
+	VPERMT2PS    Z23, Z25, Z20
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z26, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z3, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	VMOVUPS      Z4, 256(R10)
+	VMOVUPS      Z2, 320(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z5, (R10)
+	VMOVUPS      Z6, 64(R10)
+	VMOVUPS      Z9, 128(R10)
+	VMOVUPS      Z7, 192(R10)
+	VMOVUPS      Z10, 256(R10)
+	VMOVUPS      Z8, 320(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z11, (R10)
+	VMOVUPS      Z12, 64(R10)
+	VMOVUPS      Z15, 128(R10)
+	VMOVUPS      Z13, 192(R10)
+	VMOVUPS      Z16, 256(R10)
+	VMOVUPS      Z14, 320(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z17, (R10)
+	VMOVUPS      Z18, 64(R10)
+	VMOVUPS      Z21, 128(R10)
+	VMOVUPS      Z19, 192(R10)
+	VMOVUPS      Z22, 256(R10)
+	VMOVUPS      Z20, 320(R10)
+	ADDQ         $0x000000c0, DI
+	ADDQ         $0x00000180, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z26, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z3, 128(R10)
+	VMOVUPS Z1, 192(R10)
+	VMOVUPS Z4, K1, 256(R10)
+	VMOVUPS Z2, K2, 320(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, (R10)
+	VMOVUPS Z6, 64(R10)
+	VMOVUPS Z9, 128(R10)
+	VMOVUPS Z7, 192(R10)
+	VMOVUPS Z10, K1, 256(R10)
+	VMOVUPS Z8, K2, 320(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, (R10)
+	VMOVUPS Z12, 64(R10)
+	VMOVUPS Z15, 128(R10)
+	VMOVUPS Z13, 192(R10)
+	VMOVUPS Z16, K1, 256(R10)
+	VMOVUPS Z14, K2, 320(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z17, (R10)
+	VMOVUPS Z18, 64(R10)
+	VMOVUPS Z21, 128(R10)
+	VMOVUPS Z19, 192(R10)
+	VMOVUPS Z22, K1, 256(R10)
+	VMOVUPS Z20, K2, 320(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask106<>+0(SB)/4, $0x00000000
+DATA weaveLowmask106<>+4(SB)/4, $0x00000010
+DATA weaveLowmask106<>+8(SB)/4, $0x00000001
+DATA weaveLowmask106<>+12(SB)/4, $0x00000011
+DATA weaveLowmask106<>+16(SB)/4, $0x00000002
+DATA weaveLowmask106<>+20(SB)/4, $0x00000012
+DATA weaveLowmask106<>+24(SB)/4, $0x00000003
+DATA weaveLowmask106<>+28(SB)/4, $0x00000013
+DATA weaveLowmask106<>+32(SB)/4, $0x00000004
+DATA weaveLowmask106<>+36(SB)/4, $0x00000014
+DATA weaveLowmask106<>+40(SB)/4, $0x00000005
+DATA weaveLowmask106<>+44(SB)/4, $0x00000015
+DATA weaveLowmask106<>+48(SB)/4, $0x00000006
+DATA weaveLowmask106<>+52(SB)/4, $0x00000016
+DATA weaveLowmask106<>+56(SB)/4, $0x00000007
+DATA weaveLowmask106<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask106<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask107<>+0(SB)/4, $0x00000008
+DATA weaveHighmask107<>+4(SB)/4, $0x00000018
+DATA weaveHighmask107<>+8(SB)/4, $0x00000009
+DATA weaveHighmask107<>+12(SB)/4, $0x00000019
+DATA weaveHighmask107<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask107<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask107<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask107<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask107<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask107<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask107<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask107<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask107<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask107<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask107<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask107<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask107<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_5x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_5x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 4(R10), Z3
+	VBROADCASTSS 8(R10), Z4
+	VBROADCASTSS 8(R10), Z5
+	VBROADCASTSS 12(R10), Z6
+	VBROADCASTSS 12(R10), Z7
+	VBROADCASTSS 16(R10), Z8
+	VBROADCASTSS 16(R10), Z9
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ             (R11), R10
+	ADDQ             DI, R10
+	VMOVUPS          (R10), Z10
+	VFMADD231PS.BCST (R13), Z10, Z0
+	VFMADD231PS.BCST 4(R13), Z10, Z1
+	VFMADD231PS.BCST 8(R13), Z10, Z2
+	VFMADD231PS.BCST 12(R13), Z10, Z3
+	VFMADD231PS.BCST 16(R13), Z10, Z4
+	VFMADD231PS.BCST 20(R13), Z10, Z5
+	VFMADD231PS.BCST 24(R13), Z10, Z6
+	VFMADD231PS.BCST 28(R13), Z10, Z7
+	VFMADD231PS.BCST 32(R13), Z10, Z8
+	VFMADD231PS.BCST 36(R13), Z10, Z9
+	ADDQ             $0x28, R13
+	ADDQ             $0x08, R11
+	DECQ             R12
+	JNZ              step
+	VBROADCASTSS     96(AX), Z10
+	VMAXPS           Z0, Z10, Z0
+	VMAXPS           Z1, Z10, Z1
+	VMAXPS           Z2, Z10, Z2
+	VMAXPS           Z3, Z10, Z3
+	VMAXPS           Z4, Z10, Z4
+	VMAXPS           Z5, Z10, Z5
+	VMAXPS           Z6, Z10, Z6
+	VMAXPS           Z7, Z10, Z7
+	VMAXPS           Z8, Z10, Z8
+	VMAXPS           Z9, Z10, Z9
+	VBROADCASTSS     100(AX), Z10
+	VMINPS           Z0, Z10, Z0
+	VMINPS           Z1, Z10, Z1
+	VMINPS           Z2, Z10, Z2
+	VMINPS           Z3, Z10, Z3
+	VMINPS           Z4, Z10, Z4
+	VMINPS           Z5, Z10, Z5
+	VMINPS           Z6, Z10, Z6
+	VMINPS           Z7, Z10, Z7
+	VMINPS           Z8, Z10, Z8
+	VMINPS           Z9, Z10, Z9
+	MOVQ             R8, R10
+	VMOVUPS          weaveLowmask108<>+0(SB), Z10
+	VMOVUPS          weaveHighmask109<>+0(SB), Z11
+	VMOVAPS          Z0, Z12
+	VPERMT2PS        Z1, Z10, Z12
+	VPERMT2PS        Z1, Z11, Z0
+	VMOVAPS          Z2, Z1
+	VPERMT2PS        Z3, Z10, Z1
+	VPERMT2PS        Z3, Z11, Z2
+	VMOVAPS          Z4, Z3
+	VPERMT2PS        Z5, Z10, Z3
+	VPERMT2PS        Z5, Z11, Z4
+	VMOVAPS          Z6, Z5
+	VPERMT2PS        Z7, Z10, Z5
+	VPERMT2PS        Z7, Z11, Z6
+	VMOVAPS          Z8, Z7
+	VPERMT2PS        Z9, Z10, Z7
+	VPERMT2PS        Z9, Z11, Z8
+	CMPQ             R9, $0x01
+	JE               last
+	VMOVUPS          Z12, (R10)
+	VMOVUPS          Z0, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z1, (R10)
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z3, (R10)
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z5, (R10)
+	VMOVUPS          Z6, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z7, (R10)
+	VMOVUPS          Z8, 64(R10)
+	ADDQ             $0x00000040, DI
+	ADDQ             $0x00000080, R8
+	DECQ             R9
+	JMP              tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z12, K1, (R10)
+	VMOVUPS Z0, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z1, K1, (R10)
+	VMOVUPS Z2, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, K1, (R10)
+	VMOVUPS Z4, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, K1, (R10)
+	VMOVUPS Z6, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, K1, (R10)
+	VMOVUPS Z8, K2, 64(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask108<>+0(SB)/4, $0x00000000
+DATA weaveLowmask108<>+4(SB)/4, $0x00000010
+DATA weaveLowmask108<>+8(SB)/4, $0x00000001
+DATA weaveLowmask108<>+12(SB)/4, $0x00000011
+DATA weaveLowmask108<>+16(SB)/4, $0x00000002
+DATA weaveLowmask108<>+20(SB)/4, $0x00000012
+DATA weaveLowmask108<>+24(SB)/4, $0x00000003
+DATA weaveLowmask108<>+28(SB)/4, $0x00000013
+DATA weaveLowmask108<>+32(SB)/4, $0x00000004
+DATA weaveLowmask108<>+36(SB)/4, $0x00000014
+DATA weaveLowmask108<>+40(SB)/4, $0x00000005
+DATA weaveLowmask108<>+44(SB)/4, $0x00000015
+DATA weaveLowmask108<>+48(SB)/4, $0x00000006
+DATA weaveLowmask108<>+52(SB)/4, $0x00000016
+DATA weaveLowmask108<>+56(SB)/4, $0x00000007
+DATA weaveLowmask108<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask108<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask109<>+0(SB)/4, $0x00000008
+DATA weaveHighmask109<>+4(SB)/4, $0x00000018
+DATA weaveHighmask109<>+8(SB)/4, $0x00000009
+DATA weaveHighmask109<>+12(SB)/4, $0x00000019
+DATA weaveHighmask109<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask109<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask109<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask109<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask109<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask109<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask109<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask109<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask109<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask109<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask109<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask109<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask109<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_5x2(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_5x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS (R10), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 4(R10), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 4(R10), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 8(R10), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 8(R10), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 12(R10), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 12(R10), Z14
+	VMOVAPS      Z14, Z15
+	VBROADCASTSS 16(R10), Z16
+	VMOVAPS      Z16, Z17
+	VBROADCASTSS 16(R10), Z18
+	VMOVAPS      Z18, Z19
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VBROADCASTSS (R13), Z22
+	VFMADD231PS  Z22, Z20, Z0
+	VFMADD231PS  Z22, Z21, Z1
+	VBROADCASTSS 4(R13), Z22
+	VFMADD231PS  Z22, Z20, Z2
+	VFMADD231PS  Z22, Z21, Z3
+	VBROADCASTSS 8(R13), Z22
+	VFMADD231PS  Z22, Z20, Z4
+	VFMADD231PS  Z22, Z21, Z5
+	VBROADCASTSS 12(R13), Z22
+	VFMADD231PS  Z22, Z20, Z6
+	VFMADD231PS  Z22, Z21, Z7
+	VBROADCASTSS 16(R13), Z22
+	VFMADD231PS  Z22, Z20, Z8
+	VFMADD231PS  Z22, Z21, Z9
+	VBROADCASTSS 20(R13), Z22
+	VFMADD231PS  Z22, Z20, Z10
+	VFMADD231PS  Z22, Z21, Z11
+	VBROADCASTSS 24(R13), Z22
+	VFMADD231PS  Z22, Z20, Z12
+	VFMADD231PS  Z22, Z21, Z13
+	VBROADCASTSS 28(R13), Z22
+	VFMADD231PS  Z22, Z20, Z14
+	VFMADD231PS  Z22, Z21, Z15
+	VBROADCASTSS 32(R13), Z22
+	VFMADD231PS  Z22, Z20, Z16
+	VFMADD231PS  Z22, Z21, Z17
+	VBROADCASTSS 36(R13), Z22
+	VFMADD231PS  Z22, Z20, Z18
+	VFMADD231PS  Z22, Z21, Z19
+	ADDQ         $0x28, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z20
+	VMAXPS       Z0, Z20, Z0
+	VMAXPS       Z1, Z20, Z1
+	VMAXPS       Z2, Z20, Z2
+	VMAXPS       Z3, Z20, Z3
+	VMAXPS       Z4, Z20, Z4
+	VMAXPS       Z5, Z20, Z5
+	VMAXPS       Z6, Z20, Z6
+	VMAXPS       Z7, Z20, Z7
+	VMAXPS       Z8, Z20, Z8
+	VMAXPS       Z9, Z20, Z9
+	VMAXPS       Z10, Z20, Z10
+	VMAXPS       Z11, Z20, Z11
+	VMAXPS       Z12, Z20, Z12
+	VMAXPS       Z13, Z20, Z13
+	VMAXPS       Z14, Z20, Z14
+	VMAXPS       Z15, Z20, Z15
+	VMAXPS       Z16, Z20, Z16
+	VMAXPS       Z17, Z20, Z17
+	VMAXPS       Z18, Z20, Z18
+	VMAXPS       Z19, Z20, Z19
+	VBROADCASTSS 100(AX), Z20
+	VMINPS       Z0, Z20, Z0
+	VMINPS       Z1, Z20, Z1
+	VMINPS       Z2, Z20, Z2
+	VMINPS       Z3, Z20, Z3
+	VMINPS       Z4, Z20, Z4
+	VMINPS       Z5, Z20, Z5
+	VMINPS       Z6, Z20, Z6
+	VMINPS       Z7, Z20, Z7
+	VMINPS       Z8, Z20, Z8
+	VMINPS       Z9, Z20, Z9
+	VMINPS       Z10, Z20, Z10
+	VMINPS       Z11, Z20, Z11
+	VMINPS       Z12, Z20, Z12
+	VMINPS       Z13, Z20, Z13
+	VMINPS       Z14, Z20, Z14
+	VMINPS       Z15, Z20, Z15
+	VMINPS       Z16, Z20, Z16
+	VMINPS       Z17, Z20, Z17
+	VMINPS       Z18, Z20, Z18
+	VMINPS       Z19, Z20, Z19
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask110<>+0(SB), Z20
+	VMOVUPS      weaveHighmask111<>+0(SB), Z21
+	VMOVAPS      Z0, Z22
+	VPERMT2PS    Z2, Z20, Z22
+	VPERMT2PS    Z2, Z21, Z0
+	VMOVAPS      Z1, Z2
+	VPERMT2PS    Z3, Z20, Z2
+	VPERMT2PS    Z3, Z21, Z1
+	VMOVAPS      Z4, Z3
+	VPERMT2PS    Z6, Z20, Z3
+	VPERMT2PS    Z6, Z21, Z4
+	VMOVAPS      Z5, Z6
+	VPERMT2PS    Z7, Z20, Z6
+	VPERMT2PS    Z7, Z21, Z5
+	VMOVAPS      Z8, Z7
+	VPERMT2PS    Z10, Z20, Z7
+	VPERMT2PS    Z10, Z21, Z8
+	VMOVAPS      Z9, Z10
+	VPERMT2PS    Z11, Z20, Z10
+	VPERMT2PS    Z11, Z21, Z9
+	VMOVAPS      Z12, Z11
+	VPERMT2PS    Z14, Z20, Z11
+	VPERMT2PS    Z14, Z21, Z12
+	VMOVAPS      Z13, Z14
+	VPERMT2PS    Z15, Z20, Z14
+	VPERMT2PS    Z15, Z21, Z13
+	VMOVAPS      Z16, Z15
+	VPERMT2PS    Z18, Z20, Z15
+	VPERMT2PS    Z18, Z21, Z16
+	VMOVAPS      Z17, Z18
+	VPERMT2PS    Z19, Z20, Z18
+	VPERMT2PS    Z19, Z21, Z17
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z22, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z2, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z3, (R10)
+	VMOVUPS      Z4, 64(R10)
+	VMOVUPS      Z6, 128(R10)
+	VMOVUPS      Z5, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z7, (R10)
+	VMOVUPS      Z8, 64(R10)
+	VMOVUPS      Z10, 128(R10)
+	VMOVUPS      Z9, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z11, (R10)
+	VMOVUPS      Z12, 64(R10)
+	VMOVUPS      Z14, 128(R10)
+	VMOVUPS      Z13, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z15, (R10)
+	VMOVUPS      Z16, 64(R10)
+	VMOVUPS      Z18, 128(R10)
+	VMOVUPS      Z17, 192(R10)
+	ADDQ         $0x00000080, DI
+	ADDQ         $0x00000100, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z22, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z2, K1, 128(R10)
+	VMOVUPS Z1, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z6, K1, 128(R10)
+	VMOVUPS Z5, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, (R10)
+	VMOVUPS Z8, 64(R10)
+	VMOVUPS Z10, K1, 128(R10)
+	VMOVUPS Z9, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, (R10)
+	VMOVUPS Z12, 64(R10)
+	VMOVUPS Z14, K1, 128(R10)
+	VMOVUPS Z13, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z15, (R10)
+	VMOVUPS Z16, 64(R10)
+	VMOVUPS Z18, K1, 128(R10)
+	VMOVUPS Z17, K2, 192(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask110<>+0(SB)/4, $0x00000000
+DATA weaveLowmask110<>+4(SB)/4, $0x00000010
+DATA weaveLowmask110<>+8(SB)/4, $0x00000001
+DATA weaveLowmask110<>+12(SB)/4, $0x00000011
+DATA weaveLowmask110<>+16(SB)/4, $0x00000002
+DATA weaveLowmask110<>+20(SB)/4, $0x00000012
+DATA weaveLowmask110<>+24(SB)/4, $0x00000003
+DATA weaveLowmask110<>+28(SB)/4, $0x00000013
+DATA weaveLowmask110<>+32(SB)/4, $0x00000004
+DATA weaveLowmask110<>+36(SB)/4, $0x00000014
+DATA weaveLowmask110<>+40(SB)/4, $0x00000005
+DATA weaveLowmask110<>+44(SB)/4, $0x00000015
+DATA weaveLowmask110<>+48(SB)/4, $0x00000006
+DATA weaveLowmask110<>+52(SB)/4, $0x00000016
+DATA weaveLowmask110<>+56(SB)/4, $0x00000007
+DATA weaveLowmask110<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask110<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask111<>+0(SB)/4, $0x00000008
+DATA weaveHighmask111<>+4(SB)/4, $0x00000018
+DATA weaveHighmask111<>+8(SB)/4, $0x00000009
+DATA weaveHighmask111<>+12(SB)/4, $0x00000019
+DATA weaveHighmask111<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask111<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask111<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask111<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask111<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask111<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask111<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask111<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask111<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask111<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask111<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask111<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask111<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_6x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_6x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 4(R10), Z3
+	VBROADCASTSS 8(R10), Z4
+	VBROADCASTSS 8(R10), Z5
+	VBROADCASTSS 12(R10), Z6
+	VBROADCASTSS 12(R10), Z7
+	VBROADCASTSS 16(R10), Z8
+	VBROADCASTSS 16(R10), Z9
+	VBROADCASTSS 20(R10), Z10
+	VBROADCASTSS 20(R10), Z11
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ             (R11), R10
+	ADDQ             DI, R10
+	VMOVUPS          (R10), Z12
+	VFMADD231PS.BCST (R13), Z12, Z0
+	VFMADD231PS.BCST 4(R13), Z12, Z1
+	VFMADD231PS.BCST 8(R13), Z12, Z2
+	VFMADD231PS.BCST 12(R13), Z12, Z3
+	VFMADD231PS.BCST 16(R13), Z12, Z4
+	VFMADD231PS.BCST 20(R13), Z12, Z5
+	VFMADD231PS.BCST 24(R13), Z12, Z6
+	VFMADD231PS.BCST 28(R13), Z12, Z7
+	VFMADD231PS.BCST 32(R13), Z12, Z8
+	VFMADD231PS.BCST 36(R13), Z12, Z9
+	VFMADD231PS.BCST 40(R13), Z12, Z10
+	VFMADD231PS.BCST 44(R13), Z12, Z11
+	ADDQ             $0x30, R13
+	ADDQ             $0x08, R11
+	DECQ             R12
+	JNZ              step
+	VBROADCASTSS     96(AX), Z12
+	VMAXPS           Z0, Z12, Z0
+	VMAXPS           Z1, Z12, Z1
+	VMAXPS           Z2, Z12, Z2
+	VMAXPS           Z3, Z12, Z3
+	VMAXPS           Z4, Z12, Z4
+	VMAXPS           Z5, Z12, Z5
+	VMAXPS           Z6, Z12, Z6
+	VMAXPS           Z7, Z12, Z7
+	VMAXPS           Z8, Z12, Z8
+	VMAXPS           Z9, Z12, Z9
+	VMAXPS           Z10, Z12, Z10
+	VMAXPS           Z11, Z12, Z11
+	VBROADCASTSS     100(AX), Z12
+	VMINPS           Z0, Z12, Z0
+	VMINPS           Z1, Z12, Z1
+	VMINPS           Z2, Z12, Z2
+	VMINPS           Z3, Z12, Z3
+	VMINPS           Z4, Z12, Z4
+	VMINPS           Z5, Z12, Z5
+	VMINPS           Z6, Z12, Z6
+	VMINPS           Z7, Z12, Z7
+	VMINPS           Z8, Z12, Z8
+	VMINPS           Z9, Z12, Z9
+	VMINPS           Z10, Z12, Z10
+	VMINPS           Z11, Z12, Z11
+	MOVQ             R8, R10
+	VMOVUPS          weaveLowmask112<>+0(SB), Z12
+	VMOVUPS          weaveHighmask113<>+0(SB), Z13
+	VMOVAPS          Z0, Z14
+	VPERMT2PS        Z1, Z12, Z14
+	VPERMT2PS        Z1, Z13, Z0
+	VMOVAPS          Z2, Z1
+	VPERMT2PS        Z3, Z12, Z1
+	VPERMT2PS        Z3, Z13, Z2
+	VMOVAPS          Z4, Z3
+	VPERMT2PS        Z5, Z12, Z3
+	VPERMT2PS        Z5, Z13, Z4
+	VMOVAPS          Z6, Z5
+	VPERMT2PS        Z7, Z12, Z5
+	VPERMT2PS        Z7, Z13, Z6
+	VMOVAPS          Z8, Z7
+	VPERMT2PS        Z9, Z12, Z7
+	VPERMT2PS        Z9, Z13, Z8
+	VMOVAPS          Z10, Z9
+	VPERMT2PS        Z11, Z12, Z9
+	VPERMT2PS        Z11, Z13, Z10
+	CMPQ             R9, $0x01
+	JE               last
+	VMOVUPS          Z14, (R10)
+	VMOVUPS          Z0, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z1, (R10)
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z3, (R10)
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z5, (R10)
+	VMOVUPS          Z6, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z7, (R10)
+	VMOVUPS          Z8, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z9, (R10)
+	VMOVUPS          Z10, 64(R10)
+	ADDQ             $0x00000040, DI
+	ADDQ             $0x00000080, R8
+	DECQ             R9
+	JMP              tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z14, K1, (R10)
+	VMOVUPS Z0, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z1, K1, (R10)
+	VMOVUPS Z2, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, K1, (R10)
+	VMOVUPS Z4, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, K1, (R10)
+	VMOVUPS Z6, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, K1, (R10)
+	VMOVUPS Z8, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z9, K1, (R10)
+	VMOVUPS Z10, K2, 64(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask112<>+0(SB)/4, $0x00000000
+DATA weaveLowmask112<>+4(SB)/4, $0x00000010
+DATA weaveLowmask112<>+8(SB)/4, $0x00000001
+DATA weaveLowmask112<>+12(SB)/4, $0x00000011
+DATA weaveLowmask112<>+16(SB)/4, $0x00000002
+DATA weaveLowmask112<>+20(SB)/4, $0x00000012
+DATA weaveLowmask112<>+24(SB)/4, $0x00000003
+DATA weaveLowmask112<>+28(SB)/4, $0x00000013
+DATA weaveLowmask112<>+32(SB)/4, $0x00000004
+DATA weaveLowmask112<>+36(SB)/4, $0x00000014
+DATA weaveLowmask112<>+40(SB)/4, $0x00000005
+DATA weaveLowmask112<>+44(SB)/4, $0x00000015
+DATA weaveLowmask112<>+48(SB)/4, $0x00000006
+DATA weaveLowmask112<>+52(SB)/4, $0x00000016
+DATA weaveLowmask112<>+56(SB)/4, $0x00000007
+DATA weaveLowmask112<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask112<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask113<>+0(SB)/4, $0x00000008
+DATA weaveHighmask113<>+4(SB)/4, $0x00000018
+DATA weaveHighmask113<>+8(SB)/4, $0x00000009
+DATA weaveHighmask113<>+12(SB)/4, $0x00000019
+DATA weaveHighmask113<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask113<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask113<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask113<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask113<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask113<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask113<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask113<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask113<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask113<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask113<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask113<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask113<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_6x2(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_6x2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS (R10), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 4(R10), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 4(R10), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 8(R10), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 8(R10), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 12(R10), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 12(R10), Z14
+	VMOVAPS      Z14, Z15
+	VBROADCASTSS 16(R10), Z16
+	VMOVAPS      Z16, Z17
+	VBROADCASTSS 16(R10), Z18
+	VMOVAPS      Z18, Z19
+	VBROADCASTSS 20(R10), Z20
+	VMOVAPS      Z20, Z21
+	VBROADCASTSS 20(R10), Z22
+	VMOVAPS      Z22, Z23
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         DI, R10
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VBROADCASTSS (R13), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS 4(R13), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS 8(R13), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS 12(R13), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS 16(R13), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS 20(R13), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS 24(R13), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS 28(R13), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	VBROADCASTSS 32(R13), Z26
+	VFMADD231PS  Z26, Z24, Z16
+	VFMADD231PS  Z26, Z25, Z17
+	VBROADCASTSS 36(R13), Z26
+	VFMADD231PS  Z26, Z24, Z18
+	VFMADD231PS  Z26, Z25, Z19
+	VBROADCASTSS 40(R13), Z26
+	VFMADD231PS  Z26, Z24, Z20
+	VFMADD231PS  Z26, Z25, Z21
+	VBROADCASTSS 44(R13), Z26
+	VFMADD231PS  Z26, Z24, Z22
+	VFMADD231PS  Z26, Z25, Z23
+	ADDQ         $0x30, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z24
+	VMAXPS       Z0, Z24, Z0
+	VMAXPS       Z1, Z24, Z1
+	VMAXPS       Z2, Z24, Z2
+	VMAXPS       Z3, Z24, Z3
+	VMAXPS       Z4, Z24, Z4
+	VMAXPS       Z5, Z24, Z5
+	VMAXPS       Z6, Z24, Z6
+	VMAXPS       Z7, Z24, Z7
+	VMAXPS       Z8, Z24, Z8
+	VMAXPS       Z9, Z24, Z9
+	VMAXPS       Z10, Z24, Z10
+	VMAXPS       Z11, Z24, Z11
+	VMAXPS       Z12, Z24, Z12
+	VMAXPS       Z13, Z24, Z13
+	VMAXPS       Z14, Z24, Z14
+	VMAXPS       Z15, Z24, Z15
+	VMAXPS       Z16, Z24, Z16
+	VMAXPS       Z17, Z24, Z17
+	VMAXPS       Z18, Z24, Z18
+	VMAXPS       Z19, Z24, Z19
+	VMAXPS       Z20, Z24, Z20
+	VMAXPS       Z21, Z24, Z21
+	VMAXPS       Z22, Z24, Z22
+	VMAXPS       Z23, Z24, Z23
+	VBROADCASTSS 100(AX), Z24
+	VMINPS       Z0, Z24, Z0
+	VMINPS       Z1, Z24, Z1
+	VMINPS       Z2, Z24, Z2
+	VMINPS       Z3, Z24, Z3
+	VMINPS       Z4, Z24, Z4
+	VMINPS       Z5, Z24, Z5
+	VMINPS       Z6, Z24, Z6
+	VMINPS       Z7, Z24, Z7
+	VMINPS       Z8, Z24, Z8
+	VMINPS       Z9, Z24, Z9
+	VMINPS       Z10, Z24, Z10
+	VMINPS       Z11, Z24, Z11
+	VMINPS       Z12, Z24, Z12
+	VMINPS       Z13, Z24, Z13
+	VMINPS       Z14, Z24, Z14
+	VMINPS       Z15, Z24, Z15
+	VMINPS       Z16, Z24, Z16
+	VMINPS       Z17, Z24, Z17
+	VMINPS       Z18, Z24, Z18
+	VMINPS       Z19, Z24, Z19
+	VMINPS       Z20, Z24, Z20
+	VMINPS       Z21, Z24, Z21
+	VMINPS       Z22, Z24, Z22
+	VMINPS       Z23, Z24, Z23
+	MOVQ         R8, R10
+	VMOVUPS      weaveLowmask114<>+0(SB), Z24
+	VMOVUPS      weaveHighmask115<>+0(SB), Z25
+	VMOVAPS      Z0, Z26
+	VPERMT2PS    Z2, Z24, Z26
+	VPERMT2PS    Z2, Z25, Z0
+	VMOVAPS      Z1, Z2
+	VPERMT2PS    Z3, Z24, Z2
+	VPERMT2PS    Z3, Z25, Z1
+	VMOVAPS      Z4, Z3
+	VPERMT2PS    Z6, Z24, Z3
+	VPERMT2PS    Z6, Z25, Z4
+	VMOVAPS      Z5, Z6
+	VPERMT2PS    Z7, Z24, Z6
+	VPERMT2PS    Z7, Z25, Z5
+	VMOVAPS      Z8, Z7
+	VPERMT2PS    Z10, Z24, Z7
+	VPERMT2PS    Z10, Z25, Z8
+	VMOVAPS      Z9, Z10
+	VPERMT2PS    Z11, Z24, Z10
+	VPERMT2PS    Z11, Z25, Z9
+	VMOVAPS      Z12, Z11
+	VPERMT2PS    Z14, Z24, Z11
+	VPERMT2PS    Z14, Z25, Z12
+	VMOVAPS      Z13, Z14
+	VPERMT2PS    Z15, Z24, Z14
+	VPERMT2PS    Z15, Z25, Z13
+	VMOVAPS      Z16, Z15
+	VPERMT2PS    Z18, Z24, Z15
+	VPERMT2PS    Z18, Z25, Z16
+	VMOVAPS      Z17, Z18
+	VPERMT2PS    Z19, Z24, Z18
+	VPERMT2PS    Z19, Z25, Z17
+	VMOVAPS      Z20, Z19
+	VPERMT2PS    Z22, Z24, Z19
+	VPERMT2PS    Z22, Z25, Z20
+	VMOVAPS      Z21, Z22
+	VPERMT2PS    Z23, Z24, Z22
+	VPERMT2PS    Z23, Z25, Z21
+	CMPQ         R9, $0x01
+	JE           last
+	VMOVUPS      Z26, (R10)
+	VMOVUPS      Z0, 64(R10)
+	VMOVUPS      Z2, 128(R10)
+	VMOVUPS      Z1, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z3, (R10)
+	VMOVUPS      Z4, 64(R10)
+	VMOVUPS      Z6, 128(R10)
+	VMOVUPS      Z5, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z7, (R10)
+	VMOVUPS      Z8, 64(R10)
+	VMOVUPS      Z10, 128(R10)
+	VMOVUPS      Z9, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z11, (R10)
+	VMOVUPS      Z12, 64(R10)
+	VMOVUPS      Z14, 128(R10)
+	VMOVUPS      Z13, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z15, (R10)
+	VMOVUPS      Z16, 64(R10)
+	VMOVUPS      Z18, 128(R10)
+	VMOVUPS      Z17, 192(R10)
+	ADDQ         SI, R10
+	VMOVUPS      Z19, (R10)
+	VMOVUPS      Z20, 64(R10)
+	VMOVUPS      Z22, 128(R10)
+	VMOVUPS      Z21, 192(R10)
+	ADDQ         $0x00000080, DI
+	ADDQ         $0x00000100, R8
+	DECQ         R9
+	JMP          tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z26, (R10)
+	VMOVUPS Z0, 64(R10)
+	VMOVUPS Z2, K1, 128(R10)
+	VMOVUPS Z1, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, (R10)
+	VMOVUPS Z4, 64(R10)
+	VMOVUPS Z6, K1, 128(R10)
+	VMOVUPS Z5, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, (R10)
+	VMOVUPS Z8, 64(R10)
+	VMOVUPS Z10, K1, 128(R10)
+	VMOVUPS Z9, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, (R10)
+	VMOVUPS Z12, 64(R10)
+	VMOVUPS Z14, K1, 128(R10)
+	VMOVUPS Z13, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z15, (R10)
+	VMOVUPS Z16, 64(R10)
+	VMOVUPS Z18, K1, 128(R10)
+	VMOVUPS Z17, K2, 192(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z19, (R10)
+	VMOVUPS Z20, 64(R10)
+	VMOVUPS Z22, K1, 128(R10)
+	VMOVUPS Z21, K2, 192(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask114<>+0(SB)/4, $0x00000000
+DATA weaveLowmask114<>+4(SB)/4, $0x00000010
+DATA weaveLowmask114<>+8(SB)/4, $0x00000001
+DATA weaveLowmask114<>+12(SB)/4, $0x00000011
+DATA weaveLowmask114<>+16(SB)/4, $0x00000002
+DATA weaveLowmask114<>+20(SB)/4, $0x00000012
+DATA weaveLowmask114<>+24(SB)/4, $0x00000003
+DATA weaveLowmask114<>+28(SB)/4, $0x00000013
+DATA weaveLowmask114<>+32(SB)/4, $0x00000004
+DATA weaveLowmask114<>+36(SB)/4, $0x00000014
+DATA weaveLowmask114<>+40(SB)/4, $0x00000005
+DATA weaveLowmask114<>+44(SB)/4, $0x00000015
+DATA weaveLowmask114<>+48(SB)/4, $0x00000006
+DATA weaveLowmask114<>+52(SB)/4, $0x00000016
+DATA weaveLowmask114<>+56(SB)/4, $0x00000007
+DATA weaveLowmask114<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask114<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask115<>+0(SB)/4, $0x00000008
+DATA weaveHighmask115<>+4(SB)/4, $0x00000018
+DATA weaveHighmask115<>+8(SB)/4, $0x00000009
+DATA weaveHighmask115<>+12(SB)/4, $0x00000019
+DATA weaveHighmask115<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask115<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask115<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask115<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask115<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask115<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask115<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask115<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask115<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask115<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask115<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask115<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask115<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_7x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_7x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 4(R10), Z3
+	VBROADCASTSS 8(R10), Z4
+	VBROADCASTSS 8(R10), Z5
+	VBROADCASTSS 12(R10), Z6
+	VBROADCASTSS 12(R10), Z7
+	VBROADCASTSS 16(R10), Z8
+	VBROADCASTSS 16(R10), Z9
+	VBROADCASTSS 20(R10), Z10
+	VBROADCASTSS 20(R10), Z11
+	VBROADCASTSS 24(R10), Z12
+	VBROADCASTSS 24(R10), Z13
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ             (R11), R10
+	ADDQ             DI, R10
+	VMOVUPS          (R10), Z14
+	VFMADD231PS.BCST (R13), Z14, Z0
+	VFMADD231PS.BCST 4(R13), Z14, Z1
+	VFMADD231PS.BCST 8(R13), Z14, Z2
+	VFMADD231PS.BCST 12(R13), Z14, Z3
+	VFMADD231PS.BCST 16(R13), Z14, Z4
+	VFMADD231PS.BCST 20(R13), Z14, Z5
+	VFMADD231PS.BCST 24(R13), Z14, Z6
+	VFMADD231PS.BCST 28(R13), Z14, Z7
+	VFMADD231PS.BCST 32(R13), Z14, Z8
+	VFMADD231PS.BCST 36(R13), Z14, Z9
+	VFMADD231PS.BCST 40(R13), Z14, Z10
+	VFMADD231PS.BCST 44(R13), Z14, Z11
+	VFMADD231PS.BCST 48(R13), Z14, Z12
+	VFMADD231PS.BCST 52(R13), Z14, Z13
+	ADDQ             $0x38, R13
+	ADDQ             $0x08, R11
+	DECQ             R12
+	JNZ              step
+	VBROADCASTSS     96(AX), Z14
+	VMAXPS           Z0, Z14, Z0
+	VMAXPS           Z1, Z14, Z1
+	VMAXPS           Z2, Z14, Z2
+	VMAXPS           Z3, Z14, Z3
+	VMAXPS           Z4, Z14, Z4
+	VMAXPS           Z5, Z14, Z5
+	VMAXPS           Z6, Z14, Z6
+	VMAXPS           Z7, Z14, Z7
+	VMAXPS           Z8, Z14, Z8
+	VMAXPS           Z9, Z14, Z9
+	VMAXPS           Z10, Z14, Z10
+	VMAXPS           Z11, Z14, Z11
+	VMAXPS           Z12, Z14, Z12
+	VMAXPS           Z13, Z14, Z13
+	VBROADCASTSS     100(AX), Z14
+	VMINPS           Z0, Z14, Z0
+	VMINPS           Z1, Z14, Z1
+	VMINPS           Z2, Z14, Z2
+	VMINPS           Z3, Z14, Z3
+	VMINPS           Z4, Z14, Z4
+	VMINPS           Z5, Z14, Z5
+	VMINPS           Z6, Z14, Z6
+	VMINPS           Z7, Z14, Z7
+	VMINPS           Z8, Z14, Z8
+	VMINPS           Z9, Z14, Z9
+	VMINPS           Z10, Z14, Z10
+	VMINPS           Z11, Z14, Z11
+	VMINPS           Z12, Z14, Z12
+	VMINPS           Z13, Z14, Z13
+	MOVQ             R8, R10
+	VMOVUPS          weaveLowmask116<>+0(SB), Z14
+	VMOVUPS          weaveHighmask117<>+0(SB), Z15
+	VMOVAPS          Z0, Z16
+	VPERMT2PS        Z1, Z14, Z16
+	VPERMT2PS        Z1, Z15, Z0
+	VMOVAPS          Z2, Z1
+	VPERMT2PS        Z3, Z14, Z1
+	VPERMT2PS        Z3, Z15, Z2
+	VMOVAPS          Z4, Z3
+	VPERMT2PS        Z5, Z14, Z3
+	VPERMT2PS        Z5, Z15, Z4
+	VMOVAPS          Z6, Z5
+	VPERMT2PS        Z7, Z14, Z5
+	VPERMT2PS        Z7, Z15, Z6
+	VMOVAPS          Z8, Z7
+	VPERMT2PS        Z9, Z14, Z7
+	VPERMT2PS        Z9, Z15, Z8
+	VMOVAPS          Z10, Z9
+	VPERMT2PS        Z11, Z14, Z9
+	VPERMT2PS        Z11, Z15, Z10
+	VMOVAPS          Z12, Z11
+	VPERMT2PS        Z13, Z14, Z11
+	VPERMT2PS        Z13, Z15, Z12
+	CMPQ             R9, $0x01
+	JE               last
+	VMOVUPS          Z16, (R10)
+	VMOVUPS          Z0, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z1, (R10)
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z3, (R10)
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z5, (R10)
+	VMOVUPS          Z6, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z7, (R10)
+	VMOVUPS          Z8, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z9, (R10)
+	VMOVUPS          Z10, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z11, (R10)
+	VMOVUPS          Z12, 64(R10)
+	ADDQ             $0x00000040, DI
+	ADDQ             $0x00000080, R8
+	DECQ             R9
+	JMP              tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z16, K1, (R10)
+	VMOVUPS Z0, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z1, K1, (R10)
+	VMOVUPS Z2, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, K1, (R10)
+	VMOVUPS Z4, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, K1, (R10)
+	VMOVUPS Z6, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, K1, (R10)
+	VMOVUPS Z8, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z9, K1, (R10)
+	VMOVUPS Z10, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, K1, (R10)
+	VMOVUPS Z12, K2, 64(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask116<>+0(SB)/4, $0x00000000
+DATA weaveLowmask116<>+4(SB)/4, $0x00000010
+DATA weaveLowmask116<>+8(SB)/4, $0x00000001
+DATA weaveLowmask116<>+12(SB)/4, $0x00000011
+DATA weaveLowmask116<>+16(SB)/4, $0x00000002
+DATA weaveLowmask116<>+20(SB)/4, $0x00000012
+DATA weaveLowmask116<>+24(SB)/4, $0x00000003
+DATA weaveLowmask116<>+28(SB)/4, $0x00000013
+DATA weaveLowmask116<>+32(SB)/4, $0x00000004
+DATA weaveLowmask116<>+36(SB)/4, $0x00000014
+DATA weaveLowmask116<>+40(SB)/4, $0x00000005
+DATA weaveLowmask116<>+44(SB)/4, $0x00000015
+DATA weaveLowmask116<>+48(SB)/4, $0x00000006
+DATA weaveLowmask116<>+52(SB)/4, $0x00000016
+DATA weaveLowmask116<>+56(SB)/4, $0x00000007
+DATA weaveLowmask116<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask116<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask117<>+0(SB)/4, $0x00000008
+DATA weaveHighmask117<>+4(SB)/4, $0x00000018
+DATA weaveHighmask117<>+8(SB)/4, $0x00000009
+DATA weaveHighmask117<>+12(SB)/4, $0x00000019
+DATA weaveHighmask117<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask117<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask117<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask117<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask117<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask117<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask117<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask117<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask117<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask117<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask117<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask117<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask117<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_8x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_8x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 4(R10), Z3
+	VBROADCASTSS 8(R10), Z4
+	VBROADCASTSS 8(R10), Z5
+	VBROADCASTSS 12(R10), Z6
+	VBROADCASTSS 12(R10), Z7
+	VBROADCASTSS 16(R10), Z8
+	VBROADCASTSS 16(R10), Z9
+	VBROADCASTSS 20(R10), Z10
+	VBROADCASTSS 20(R10), Z11
+	VBROADCASTSS 24(R10), Z12
+	VBROADCASTSS 24(R10), Z13
+	VBROADCASTSS 28(R10), Z14
+	VBROADCASTSS 28(R10), Z15
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ             (R11), R10
+	ADDQ             DI, R10
+	VMOVUPS          (R10), Z16
+	VFMADD231PS.BCST (R13), Z16, Z0
+	VFMADD231PS.BCST 4(R13), Z16, Z1
+	VFMADD231PS.BCST 8(R13), Z16, Z2
+	VFMADD231PS.BCST 12(R13), Z16, Z3
+	VFMADD231PS.BCST 16(R13), Z16, Z4
+	VFMADD231PS.BCST 20(R13), Z16, Z5
+	VFMADD231PS.BCST 24(R13), Z16, Z6
+	VFMADD231PS.BCST 28(R13), Z16, Z7
+	VFMADD231PS.BCST 32(R13), Z16, Z8
+	VFMADD231PS.BCST 36(R13), Z16, Z9
+	VFMADD231PS.BCST 40(R13), Z16, Z10
+	VFMADD231PS.BCST 44(R13), Z16, Z11
+	VFMADD231PS.BCST 48(R13), Z16, Z12
+	VFMADD231PS.BCST 52(R13), Z16, Z13
+	VFMADD231PS.BCST 56(R13), Z16, Z14
+	VFMADD231PS.BCST 60(R13), Z16, Z15
+	ADDQ             $0x40, R13
+	ADDQ             $0x08, R11
+	DECQ             R12
+	JNZ              step
+	VBROADCASTSS     96(AX), Z16
+	VMAXPS           Z0, Z16, Z0
+	VMAXPS           Z1, Z16, Z1
+	VMAXPS           Z2, Z16, Z2
+	VMAXPS           Z3, Z16, Z3
+	VMAXPS           Z4, Z16, Z4
+	VMAXPS           Z5, Z16, Z5
+	VMAXPS           Z6, Z16, Z6
+	VMAXPS           Z7, Z16, Z7
+	VMAXPS           Z8, Z16, Z8
+	VMAXPS           Z9, Z16, Z9
+	VMAXPS           Z10, Z16, Z10
+	VMAXPS           Z11, Z16, Z11
+	VMAXPS           Z12, Z16, Z12
+	VMAXPS           Z13, Z16, Z13
+	VMAXPS           Z14, Z16, Z14
+	VMAXPS           Z15, Z16, Z15
+	VBROADCASTSS     100(AX), Z16
+	VMINPS           Z0, Z16, Z0
+	VMINPS           Z1, Z16, Z1
+	VMINPS           Z2, Z16, Z2
+	VMINPS           Z3, Z16, Z3
+	VMINPS           Z4, Z16, Z4
+	VMINPS           Z5, Z16, Z5
+	VMINPS           Z6, Z16, Z6
+	VMINPS           Z7, Z16, Z7
+	VMINPS           Z8, Z16, Z8
+	VMINPS           Z9, Z16, Z9
+	VMINPS           Z10, Z16, Z10
+	VMINPS           Z11, Z16, Z11
+	VMINPS           Z12, Z16, Z12
+	VMINPS           Z13, Z16, Z13
+	VMINPS           Z14, Z16, Z14
+	VMINPS           Z15, Z16, Z15
+	MOVQ             R8, R10
+	VMOVUPS          weaveLowmask118<>+0(SB), Z16
+	VMOVUPS          weaveHighmask119<>+0(SB), Z17
+	VMOVAPS          Z0, Z18
+	VPERMT2PS        Z1, Z16, Z18
+	VPERMT2PS        Z1, Z17, Z0
+	VMOVAPS          Z2, Z1
+	VPERMT2PS        Z3, Z16, Z1
+	VPERMT2PS        Z3, Z17, Z2
+	VMOVAPS          Z4, Z3
+	VPERMT2PS        Z5, Z16, Z3
+	VPERMT2PS        Z5, Z17, Z4
+	VMOVAPS          Z6, Z5
+	VPERMT2PS        Z7, Z16, Z5
+	VPERMT2PS        Z7, Z17, Z6
+	VMOVAPS          Z8, Z7
+	VPERMT2PS        Z9, Z16, Z7
+	VPERMT2PS        Z9, Z17, Z8
+	VMOVAPS          Z10, Z9
+	VPERMT2PS        Z11, Z16, Z9
+	VPERMT2PS        Z11, Z17, Z10
+	VMOVAPS          Z12, Z11
+	VPERMT2PS        Z13, Z16, Z11
+	VPERMT2PS        Z13, Z17, Z12
+	VMOVAPS          Z14, Z13
+	VPERMT2PS        Z15, Z16, Z13
+	VPERMT2PS        Z15, Z17, Z14
+	CMPQ             R9, $0x01
+	JE               last
+	VMOVUPS          Z18, (R10)
+	VMOVUPS          Z0, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z1, (R10)
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z3, (R10)
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z5, (R10)
+	VMOVUPS          Z6, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z7, (R10)
+	VMOVUPS          Z8, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z9, (R10)
+	VMOVUPS          Z10, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z11, (R10)
+	VMOVUPS          Z12, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z13, (R10)
+	VMOVUPS          Z14, 64(R10)
+	ADDQ             $0x00000040, DI
+	ADDQ             $0x00000080, R8
+	DECQ             R9
+	JMP              tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z18, K1, (R10)
+	VMOVUPS Z0, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z1, K1, (R10)
+	VMOVUPS Z2, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, K1, (R10)
+	VMOVUPS Z4, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, K1, (R10)
+	VMOVUPS Z6, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, K1, (R10)
+	VMOVUPS Z8, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z9, K1, (R10)
+	VMOVUPS Z10, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, K1, (R10)
+	VMOVUPS Z12, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z13, K1, (R10)
+	VMOVUPS Z14, K2, 64(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask118<>+0(SB)/4, $0x00000000
+DATA weaveLowmask118<>+4(SB)/4, $0x00000010
+DATA weaveLowmask118<>+8(SB)/4, $0x00000001
+DATA weaveLowmask118<>+12(SB)/4, $0x00000011
+DATA weaveLowmask118<>+16(SB)/4, $0x00000002
+DATA weaveLowmask118<>+20(SB)/4, $0x00000012
+DATA weaveLowmask118<>+24(SB)/4, $0x00000003
+DATA weaveLowmask118<>+28(SB)/4, $0x00000013
+DATA weaveLowmask118<>+32(SB)/4, $0x00000004
+DATA weaveLowmask118<>+36(SB)/4, $0x00000014
+DATA weaveLowmask118<>+40(SB)/4, $0x00000005
+DATA weaveLowmask118<>+44(SB)/4, $0x00000015
+DATA weaveLowmask118<>+48(SB)/4, $0x00000006
+DATA weaveLowmask118<>+52(SB)/4, $0x00000016
+DATA weaveLowmask118<>+56(SB)/4, $0x00000007
+DATA weaveLowmask118<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask118<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask119<>+0(SB)/4, $0x00000008
+DATA weaveHighmask119<>+4(SB)/4, $0x00000018
+DATA weaveHighmask119<>+8(SB)/4, $0x00000009
+DATA weaveHighmask119<>+12(SB)/4, $0x00000019
+DATA weaveHighmask119<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask119<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask119<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask119<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask119<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask119<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask119<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask119<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask119<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask119<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask119<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask119<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask119<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_9x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_9x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 4(R10), Z3
+	VBROADCASTSS 8(R10), Z4
+	VBROADCASTSS 8(R10), Z5
+	VBROADCASTSS 12(R10), Z6
+	VBROADCASTSS 12(R10), Z7
+	VBROADCASTSS 16(R10), Z8
+	VBROADCASTSS 16(R10), Z9
+	VBROADCASTSS 20(R10), Z10
+	VBROADCASTSS 20(R10), Z11
+	VBROADCASTSS 24(R10), Z12
+	VBROADCASTSS 24(R10), Z13
+	VBROADCASTSS 28(R10), Z14
+	VBROADCASTSS 28(R10), Z15
+	VBROADCASTSS 32(R10), Z16
+	VBROADCASTSS 32(R10), Z17
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ             (R11), R10
+	ADDQ             DI, R10
+	VMOVUPS          (R10), Z18
+	VFMADD231PS.BCST (R13), Z18, Z0
+	VFMADD231PS.BCST 4(R13), Z18, Z1
+	VFMADD231PS.BCST 8(R13), Z18, Z2
+	VFMADD231PS.BCST 12(R13), Z18, Z3
+	VFMADD231PS.BCST 16(R13), Z18, Z4
+	VFMADD231PS.BCST 20(R13), Z18, Z5
+	VFMADD231PS.BCST 24(R13), Z18, Z6
+	VFMADD231PS.BCST 28(R13), Z18, Z7
+	VFMADD231PS.BCST 32(R13), Z18, Z8
+	VFMADD231PS.BCST 36(R13), Z18, Z9
+	VFMADD231PS.BCST 40(R13), Z18, Z10
+	VFMADD231PS.BCST 44(R13), Z18, Z11
+	VFMADD231PS.BCST 48(R13), Z18, Z12
+	VFMADD231PS.BCST 52(R13), Z18, Z13
+	VFMADD231PS.BCST 56(R13), Z18, Z14
+	VFMADD231PS.BCST 60(R13), Z18, Z15
+	VFMADD231PS.BCST 64(R13), Z18, Z16
+	VFMADD231PS.BCST 68(R13), Z18, Z17
+	ADDQ             $0x48, R13
+	ADDQ             $0x08, R11
+	DECQ             R12
+	JNZ              step
+	VBROADCASTSS     96(AX), Z18
+	VMAXPS           Z0, Z18, Z0
+	VMAXPS           Z1, Z18, Z1
+	VMAXPS           Z2, Z18, Z2
+	VMAXPS           Z3, Z18, Z3
+	VMAXPS           Z4, Z18, Z4
+	VMAXPS           Z5, Z18, Z5
+	VMAXPS           Z6, Z18, Z6
+	VMAXPS           Z7, Z18, Z7
+	VMAXPS           Z8, Z18, Z8
+	VMAXPS           Z9, Z18, Z9
+	VMAXPS           Z10, Z18, Z10
+	VMAXPS           Z11, Z18, Z11
+	VMAXPS           Z12, Z18, Z12
+	VMAXPS           Z13, Z18, Z13
+	VMAXPS           Z14, Z18, Z14
+	VMAXPS           Z15, Z18, Z15
+	VMAXPS           Z16, Z18, Z16
+	VMAXPS           Z17, Z18, Z17
+	VBROADCASTSS     100(AX), Z18
+	VMINPS           Z0, Z18, Z0
+	VMINPS           Z1, Z18, Z1
+	VMINPS           Z2, Z18, Z2
+	VMINPS           Z3, Z18, Z3
+	VMINPS           Z4, Z18, Z4
+	VMINPS           Z5, Z18, Z5
+	VMINPS           Z6, Z18, Z6
+	VMINPS           Z7, Z18, Z7
+	VMINPS           Z8, Z18, Z8
+	VMINPS           Z9, Z18, Z9
+	VMINPS           Z10, Z18, Z10
+	VMINPS           Z11, Z18, Z11
+	VMINPS           Z12, Z18, Z12
+	VMINPS           Z13, Z18, Z13
+	VMINPS           Z14, Z18, Z14
+	VMINPS           Z15, Z18, Z15
+	VMINPS           Z16, Z18, Z16
+	VMINPS           Z17, Z18, Z17
+	MOVQ             R8, R10
+	VMOVUPS          weaveLowmask120<>+0(SB), Z18
+	VMOVUPS          weaveHighmask121<>+0(SB), Z19
+	VMOVAPS          Z0, Z20
+	VPERMT2PS        Z1, Z18, Z20
+	VPERMT2PS        Z1, Z19, Z0
+	VMOVAPS          Z2, Z1
+	VPERMT2PS        Z3, Z18, Z1
+	VPERMT2PS        Z3, Z19, Z2
+	VMOVAPS          Z4, Z3
+	VPERMT2PS        Z5, Z18, Z3
+	VPERMT2PS        Z5, Z19, Z4
+	VMOVAPS          Z6, Z5
+	VPERMT2PS        Z7, Z18, Z5
+	VPERMT2PS        Z7, Z19, Z6
+	VMOVAPS          Z8, Z7
+	VPERMT2PS        Z9, Z18, Z7
+	VPERMT2PS        Z9, Z19, Z8
+	VMOVAPS          Z10, Z9
+	VPERMT2PS        Z11, Z18, Z9
+	VPERMT2PS        Z11, Z19, Z10
+	VMOVAPS          Z12, Z11
+	VPERMT2PS        Z13, Z18, Z11
+	VPERMT2PS        Z13, Z19, Z12
+	VMOVAPS          Z14, Z13
+	VPERMT2PS        Z15, Z18, Z13
+	VPERMT2PS        Z15, Z19, Z14
+	VMOVAPS          Z16, Z15
+	VPERMT2PS        Z17, Z18, Z15
+	VPERMT2PS        Z17, Z19, Z16
+	CMPQ             R9, $0x01
+	JE               last
+	VMOVUPS          Z20, (R10)
+	VMOVUPS          Z0, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z1, (R10)
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z3, (R10)
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z5, (R10)
+	VMOVUPS          Z6, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z7, (R10)
+	VMOVUPS          Z8, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z9, (R10)
+	VMOVUPS          Z10, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z11, (R10)
+	VMOVUPS          Z12, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z13, (R10)
+	VMOVUPS          Z14, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z15, (R10)
+	VMOVUPS          Z16, 64(R10)
+	ADDQ             $0x00000040, DI
+	ADDQ             $0x00000080, R8
+	DECQ             R9
+	JMP              tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z20, K1, (R10)
+	VMOVUPS Z0, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z1, K1, (R10)
+	VMOVUPS Z2, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, K1, (R10)
+	VMOVUPS Z4, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, K1, (R10)
+	VMOVUPS Z6, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, K1, (R10)
+	VMOVUPS Z8, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z9, K1, (R10)
+	VMOVUPS Z10, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, K1, (R10)
+	VMOVUPS Z12, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z13, K1, (R10)
+	VMOVUPS Z14, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z15, K1, (R10)
+	VMOVUPS Z16, K2, 64(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask120<>+0(SB)/4, $0x00000000
+DATA weaveLowmask120<>+4(SB)/4, $0x00000010
+DATA weaveLowmask120<>+8(SB)/4, $0x00000001
+DATA weaveLowmask120<>+12(SB)/4, $0x00000011
+DATA weaveLowmask120<>+16(SB)/4, $0x00000002
+DATA weaveLowmask120<>+20(SB)/4, $0x00000012
+DATA weaveLowmask120<>+24(SB)/4, $0x00000003
+DATA weaveLowmask120<>+28(SB)/4, $0x00000013
+DATA weaveLowmask120<>+32(SB)/4, $0x00000004
+DATA weaveLowmask120<>+36(SB)/4, $0x00000014
+DATA weaveLowmask120<>+40(SB)/4, $0x00000005
+DATA weaveLowmask120<>+44(SB)/4, $0x00000015
+DATA weaveLowmask120<>+48(SB)/4, $0x00000006
+DATA weaveLowmask120<>+52(SB)/4, $0x00000016
+DATA weaveLowmask120<>+56(SB)/4, $0x00000007
+DATA weaveLowmask120<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask120<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask121<>+0(SB)/4, $0x00000008
+DATA weaveHighmask121<>+4(SB)/4, $0x00000018
+DATA weaveHighmask121<>+8(SB)/4, $0x00000009
+DATA weaveHighmask121<>+12(SB)/4, $0x00000019
+DATA weaveHighmask121<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask121<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask121<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask121<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask121<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask121<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask121<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask121<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask121<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask121<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask121<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask121<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask121<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_10x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_10x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 4(R10), Z3
+	VBROADCASTSS 8(R10), Z4
+	VBROADCASTSS 8(R10), Z5
+	VBROADCASTSS 12(R10), Z6
+	VBROADCASTSS 12(R10), Z7
+	VBROADCASTSS 16(R10), Z8
+	VBROADCASTSS 16(R10), Z9
+	VBROADCASTSS 20(R10), Z10
+	VBROADCASTSS 20(R10), Z11
+	VBROADCASTSS 24(R10), Z12
+	VBROADCASTSS 24(R10), Z13
+	VBROADCASTSS 28(R10), Z14
+	VBROADCASTSS 28(R10), Z15
+	VBROADCASTSS 32(R10), Z16
+	VBROADCASTSS 32(R10), Z17
+	VBROADCASTSS 36(R10), Z18
+	VBROADCASTSS 36(R10), Z19
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ             (R11), R10
+	ADDQ             DI, R10
+	VMOVUPS          (R10), Z20
+	VFMADD231PS.BCST (R13), Z20, Z0
+	VFMADD231PS.BCST 4(R13), Z20, Z1
+	VFMADD231PS.BCST 8(R13), Z20, Z2
+	VFMADD231PS.BCST 12(R13), Z20, Z3
+	VFMADD231PS.BCST 16(R13), Z20, Z4
+	VFMADD231PS.BCST 20(R13), Z20, Z5
+	VFMADD231PS.BCST 24(R13), Z20, Z6
+	VFMADD231PS.BCST 28(R13), Z20, Z7
+	VFMADD231PS.BCST 32(R13), Z20, Z8
+	VFMADD231PS.BCST 36(R13), Z20, Z9
+	VFMADD231PS.BCST 40(R13), Z20, Z10
+	VFMADD231PS.BCST 44(R13), Z20, Z11
+	VFMADD231PS.BCST 48(R13), Z20, Z12
+	VFMADD231PS.BCST 52(R13), Z20, Z13
+	VFMADD231PS.BCST 56(R13), Z20, Z14
+	VFMADD231PS.BCST 60(R13), Z20, Z15
+	VFMADD231PS.BCST 64(R13), Z20, Z16
+	VFMADD231PS.BCST 68(R13), Z20, Z17
+	VFMADD231PS.BCST 72(R13), Z20, Z18
+	VFMADD231PS.BCST 76(R13), Z20, Z19
+	ADDQ             $0x50, R13
+	ADDQ             $0x08, R11
+	DECQ             R12
+	JNZ              step
+	VBROADCASTSS     96(AX), Z20
+	VMAXPS           Z0, Z20, Z0
+	VMAXPS           Z1, Z20, Z1
+	VMAXPS           Z2, Z20, Z2
+	VMAXPS           Z3, Z20, Z3
+	VMAXPS           Z4, Z20, Z4
+	VMAXPS           Z5, Z20, Z5
+	VMAXPS           Z6, Z20, Z6
+	VMAXPS           Z7, Z20, Z7
+	VMAXPS           Z8, Z20, Z8
+	VMAXPS           Z9, Z20, Z9
+	VMAXPS           Z10, Z20, Z10
+	VMAXPS           Z11, Z20, Z11
+	VMAXPS           Z12, Z20, Z12
+	VMAXPS           Z13, Z20, Z13
+	VMAXPS           Z14, Z20, Z14
+	VMAXPS           Z15, Z20, Z15
+	VMAXPS           Z16, Z20, Z16
+	VMAXPS           Z17, Z20, Z17
+	VMAXPS           Z18, Z20, Z18
+	VMAXPS           Z19, Z20, Z19
+	VBROADCASTSS     100(AX), Z20
+	VMINPS           Z0, Z20, Z0
+	VMINPS           Z1, Z20, Z1
+	VMINPS           Z2, Z20, Z2
+	VMINPS           Z3, Z20, Z3
+	VMINPS           Z4, Z20, Z4
+	VMINPS           Z5, Z20, Z5
+	VMINPS           Z6, Z20, Z6
+	VMINPS           Z7, Z20, Z7
+	VMINPS           Z8, Z20, Z8
+	VMINPS           Z9, Z20, Z9
+	VMINPS           Z10, Z20, Z10
+	VMINPS           Z11, Z20, Z11
+	VMINPS           Z12, Z20, Z12
+	VMINPS           Z13, Z20, Z13
+	VMINPS           Z14, Z20, Z14
+	VMINPS           Z15, Z20, Z15
+	VMINPS           Z16, Z20, Z16
+	VMINPS           Z17, Z20, Z17
+	VMINPS           Z18, Z20, Z18
+	VMINPS           Z19, Z20, Z19
+	MOVQ             R8, R10
+	VMOVUPS          weaveLowmask122<>+0(SB), Z20
+	VMOVUPS          weaveHighmask123<>+0(SB), Z21
+	VMOVAPS          Z0, Z22
+	VPERMT2PS        Z1, Z20, Z22
+	VPERMT2PS        Z1, Z21, Z0
+	VMOVAPS          Z2, Z1
+	VPERMT2PS        Z3, Z20, Z1
+	VPERMT2PS        Z3, Z21, Z2
+	VMOVAPS          Z4, Z3
+	VPERMT2PS        Z5, Z20, Z3
+	VPERMT2PS        Z5, Z21, Z4
+	VMOVAPS          Z6, Z5
+	VPERMT2PS        Z7, Z20, Z5
+	VPERMT2PS        Z7, Z21, Z6
+	VMOVAPS          Z8, Z7
+	VPERMT2PS        Z9, Z20, Z7
+	VPERMT2PS        Z9, Z21, Z8
+	VMOVAPS          Z10, Z9
+	VPERMT2PS        Z11, Z20, Z9
+	VPERMT2PS        Z11, Z21, Z10
+	VMOVAPS          Z12, Z11
+	VPERMT2PS        Z13, Z20, Z11
+	VPERMT2PS        Z13, Z21, Z12
+	VMOVAPS          Z14, Z13
+	VPERMT2PS        Z15, Z20, Z13
+	VPERMT2PS        Z15, Z21, Z14
+	VMOVAPS          Z16, Z15
+	VPERMT2PS        Z17, Z20, Z15
+	VPERMT2PS        Z17, Z21, Z16
+	VMOVAPS          Z18, Z17
+	VPERMT2PS        Z19, Z20, Z17
+	VPERMT2PS        Z19, Z21, Z18
+	CMPQ             R9, $0x01
+	JE               last
+	VMOVUPS          Z22, (R10)
+	VMOVUPS          Z0, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z1, (R10)
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z3, (R10)
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z5, (R10)
+	VMOVUPS          Z6, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z7, (R10)
+	VMOVUPS          Z8, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z9, (R10)
+	VMOVUPS          Z10, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z11, (R10)
+	VMOVUPS          Z12, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z13, (R10)
+	VMOVUPS          Z14, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z15, (R10)
+	VMOVUPS          Z16, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z17, (R10)
+	VMOVUPS          Z18, 64(R10)
+	ADDQ             $0x00000040, DI
+	ADDQ             $0x00000080, R8
+	DECQ             R9
+	JMP              tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z22, K1, (R10)
+	VMOVUPS Z0, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z1, K1, (R10)
+	VMOVUPS Z2, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, K1, (R10)
+	VMOVUPS Z4, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, K1, (R10)
+	VMOVUPS Z6, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, K1, (R10)
+	VMOVUPS Z8, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z9, K1, (R10)
+	VMOVUPS Z10, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, K1, (R10)
+	VMOVUPS Z12, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z13, K1, (R10)
+	VMOVUPS Z14, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z15, K1, (R10)
+	VMOVUPS Z16, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z17, K1, (R10)
+	VMOVUPS Z18, K2, 64(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask122<>+0(SB)/4, $0x00000000
+DATA weaveLowmask122<>+4(SB)/4, $0x00000010
+DATA weaveLowmask122<>+8(SB)/4, $0x00000001
+DATA weaveLowmask122<>+12(SB)/4, $0x00000011
+DATA weaveLowmask122<>+16(SB)/4, $0x00000002
+DATA weaveLowmask122<>+20(SB)/4, $0x00000012
+DATA weaveLowmask122<>+24(SB)/4, $0x00000003
+DATA weaveLowmask122<>+28(SB)/4, $0x00000013
+DATA weaveLowmask122<>+32(SB)/4, $0x00000004
+DATA weaveLowmask122<>+36(SB)/4, $0x00000014
+DATA weaveLowmask122<>+40(SB)/4, $0x00000005
+DATA weaveLowmask122<>+44(SB)/4, $0x00000015
+DATA weaveLowmask122<>+48(SB)/4, $0x00000006
+DATA weaveLowmask122<>+52(SB)/4, $0x00000016
+DATA weaveLowmask122<>+56(SB)/4, $0x00000007
+DATA weaveLowmask122<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask122<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask123<>+0(SB)/4, $0x00000008
+DATA weaveHighmask123<>+4(SB)/4, $0x00000018
+DATA weaveHighmask123<>+8(SB)/4, $0x00000009
+DATA weaveHighmask123<>+12(SB)/4, $0x00000019
+DATA weaveHighmask123<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask123<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask123<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask123<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask123<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask123<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask123<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask123<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask123<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask123<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask123<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask123<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask123<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_11x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_11x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 4(R10), Z3
+	VBROADCASTSS 8(R10), Z4
+	VBROADCASTSS 8(R10), Z5
+	VBROADCASTSS 12(R10), Z6
+	VBROADCASTSS 12(R10), Z7
+	VBROADCASTSS 16(R10), Z8
+	VBROADCASTSS 16(R10), Z9
+	VBROADCASTSS 20(R10), Z10
+	VBROADCASTSS 20(R10), Z11
+	VBROADCASTSS 24(R10), Z12
+	VBROADCASTSS 24(R10), Z13
+	VBROADCASTSS 28(R10), Z14
+	VBROADCASTSS 28(R10), Z15
+	VBROADCASTSS 32(R10), Z16
+	VBROADCASTSS 32(R10), Z17
+	VBROADCASTSS 36(R10), Z18
+	VBROADCASTSS 36(R10), Z19
+	VBROADCASTSS 40(R10), Z20
+	VBROADCASTSS 40(R10), Z21
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ             (R11), R10
+	ADDQ             DI, R10
+	VMOVUPS          (R10), Z22
+	VFMADD231PS.BCST (R13), Z22, Z0
+	VFMADD231PS.BCST 4(R13), Z22, Z1
+	VFMADD231PS.BCST 8(R13), Z22, Z2
+	VFMADD231PS.BCST 12(R13), Z22, Z3
+	VFMADD231PS.BCST 16(R13), Z22, Z4
+	VFMADD231PS.BCST 20(R13), Z22, Z5
+	VFMADD231PS.BCST 24(R13), Z22, Z6
+	VFMADD231PS.BCST 28(R13), Z22, Z7
+	VFMADD231PS.BCST 32(R13), Z22, Z8
+	VFMADD231PS.BCST 36(R13), Z22, Z9
+	VFMADD231PS.BCST 40(R13), Z22, Z10
+	VFMADD231PS.BCST 44(R13), Z22, Z11
+	VFMADD231PS.BCST 48(R13), Z22, Z12
+	VFMADD231PS.BCST 52(R13), Z22, Z13
+	VFMADD231PS.BCST 56(R13), Z22, Z14
+	VFMADD231PS.BCST 60(R13), Z22, Z15
+	VFMADD231PS.BCST 64(R13), Z22, Z16
+	VFMADD231PS.BCST 68(R13), Z22, Z17
+	VFMADD231PS.BCST 72(R13), Z22, Z18
+	VFMADD231PS.BCST 76(R13), Z22, Z19
+	VFMADD231PS.BCST 80(R13), Z22, Z20
+	VFMADD231PS.BCST 84(R13), Z22, Z21
+	ADDQ             $0x58, R13
+	ADDQ             $0x08, R11
+	DECQ             R12
+	JNZ              step
+	VBROADCASTSS     96(AX), Z22
+	VMAXPS           Z0, Z22, Z0
+	VMAXPS           Z1, Z22, Z1
+	VMAXPS           Z2, Z22, Z2
+	VMAXPS           Z3, Z22, Z3
+	VMAXPS           Z4, Z22, Z4
+	VMAXPS           Z5, Z22, Z5
+	VMAXPS           Z6, Z22, Z6
+	VMAXPS           Z7, Z22, Z7
+	VMAXPS           Z8, Z22, Z8
+	VMAXPS           Z9, Z22, Z9
+	VMAXPS           Z10, Z22, Z10
+	VMAXPS           Z11, Z22, Z11
+	VMAXPS           Z12, Z22, Z12
+	VMAXPS           Z13, Z22, Z13
+	VMAXPS           Z14, Z22, Z14
+	VMAXPS           Z15, Z22, Z15
+	VMAXPS           Z16, Z22, Z16
+	VMAXPS           Z17, Z22, Z17
+	VMAXPS           Z18, Z22, Z18
+	VMAXPS           Z19, Z22, Z19
+	VMAXPS           Z20, Z22, Z20
+	VMAXPS           Z21, Z22, Z21
+	VBROADCASTSS     100(AX), Z22
+	VMINPS           Z0, Z22, Z0
+	VMINPS           Z1, Z22, Z1
+	VMINPS           Z2, Z22, Z2
+	VMINPS           Z3, Z22, Z3
+	VMINPS           Z4, Z22, Z4
+	VMINPS           Z5, Z22, Z5
+	VMINPS           Z6, Z22, Z6
+	VMINPS           Z7, Z22, Z7
+	VMINPS           Z8, Z22, Z8
+	VMINPS           Z9, Z22, Z9
+	VMINPS           Z10, Z22, Z10
+	VMINPS           Z11, Z22, Z11
+	VMINPS           Z12, Z22, Z12
+	VMINPS           Z13, Z22, Z13
+	VMINPS           Z14, Z22, Z14
+	VMINPS           Z15, Z22, Z15
+	VMINPS           Z16, Z22, Z16
+	VMINPS           Z17, Z22, Z17
+	VMINPS           Z18, Z22, Z18
+	VMINPS           Z19, Z22, Z19
+	VMINPS           Z20, Z22, Z20
+	VMINPS           Z21, Z22, Z21
+	MOVQ             R8, R10
+	VMOVUPS          weaveLowmask124<>+0(SB), Z22
+	VMOVUPS          weaveHighmask125<>+0(SB), Z23
+	VMOVAPS          Z0, Z24
+	VPERMT2PS        Z1, Z22, Z24
+	VPERMT2PS        Z1, Z23, Z0
+	VMOVAPS          Z2, Z1
+	VPERMT2PS        Z3, Z22, Z1
+	VPERMT2PS        Z3, Z23, Z2
+	VMOVAPS          Z4, Z3
+	VPERMT2PS        Z5, Z22, Z3
+	VPERMT2PS        Z5, Z23, Z4
+	VMOVAPS          Z6, Z5
+	VPERMT2PS        Z7, Z22, Z5
+	VPERMT2PS        Z7, Z23, Z6
+	VMOVAPS          Z8, Z7
+	VPERMT2PS        Z9, Z22, Z7
+	VPERMT2PS        Z9, Z23, Z8
+	VMOVAPS          Z10, Z9
+	VPERMT2PS        Z11, Z22, Z9
+	VPERMT2PS        Z11, Z23, Z10
+	VMOVAPS          Z12, Z11
+	VPERMT2PS        Z13, Z22, Z11
+	VPERMT2PS        Z13, Z23, Z12
+	VMOVAPS          Z14, Z13
+	VPERMT2PS        Z15, Z22, Z13
+	VPERMT2PS        Z15, Z23, Z14
+	VMOVAPS          Z16, Z15
+	VPERMT2PS        Z17, Z22, Z15
+	VPERMT2PS        Z17, Z23, Z16
+	VMOVAPS          Z18, Z17
+	VPERMT2PS        Z19, Z22, Z17
+	VPERMT2PS        Z19, Z23, Z18
+	VMOVAPS          Z20, Z19
+	VPERMT2PS        Z21, Z22, Z19
+	VPERMT2PS        Z21, Z23, Z20
+	CMPQ             R9, $0x01
+	JE               last
+	VMOVUPS          Z24, (R10)
+	VMOVUPS          Z0, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z1, (R10)
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z3, (R10)
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z5, (R10)
+	VMOVUPS          Z6, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z7, (R10)
+	VMOVUPS          Z8, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z9, (R10)
+	VMOVUPS          Z10, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z11, (R10)
+	VMOVUPS          Z12, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z13, (R10)
+	VMOVUPS          Z14, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z15, (R10)
+	VMOVUPS          Z16, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z17, (R10)
+	VMOVUPS          Z18, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z19, (R10)
+	VMOVUPS          Z20, 64(R10)
+	ADDQ             $0x00000040, DI
+	ADDQ             $0x00000080, R8
+	DECQ             R9
+	JMP              tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z24, K1, (R10)
+	VMOVUPS Z0, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z1, K1, (R10)
+	VMOVUPS Z2, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, K1, (R10)
+	VMOVUPS Z4, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, K1, (R10)
+	VMOVUPS Z6, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, K1, (R10)
+	VMOVUPS Z8, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z9, K1, (R10)
+	VMOVUPS Z10, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, K1, (R10)
+	VMOVUPS Z12, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z13, K1, (R10)
+	VMOVUPS Z14, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z15, K1, (R10)
+	VMOVUPS Z16, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z17, K1, (R10)
+	VMOVUPS Z18, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z19, K1, (R10)
+	VMOVUPS Z20, K2, 64(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask124<>+0(SB)/4, $0x00000000
+DATA weaveLowmask124<>+4(SB)/4, $0x00000010
+DATA weaveLowmask124<>+8(SB)/4, $0x00000001
+DATA weaveLowmask124<>+12(SB)/4, $0x00000011
+DATA weaveLowmask124<>+16(SB)/4, $0x00000002
+DATA weaveLowmask124<>+20(SB)/4, $0x00000012
+DATA weaveLowmask124<>+24(SB)/4, $0x00000003
+DATA weaveLowmask124<>+28(SB)/4, $0x00000013
+DATA weaveLowmask124<>+32(SB)/4, $0x00000004
+DATA weaveLowmask124<>+36(SB)/4, $0x00000014
+DATA weaveLowmask124<>+40(SB)/4, $0x00000005
+DATA weaveLowmask124<>+44(SB)/4, $0x00000015
+DATA weaveLowmask124<>+48(SB)/4, $0x00000006
+DATA weaveLowmask124<>+52(SB)/4, $0x00000016
+DATA weaveLowmask124<>+56(SB)/4, $0x00000007
+DATA weaveLowmask124<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask124<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask125<>+0(SB)/4, $0x00000008
+DATA weaveHighmask125<>+4(SB)/4, $0x00000018
+DATA weaveHighmask125<>+8(SB)/4, $0x00000009
+DATA weaveHighmask125<>+12(SB)/4, $0x00000019
+DATA weaveHighmask125<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask125<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask125<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask125<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask125<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask125<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask125<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask125<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask125<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask125<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask125<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask125<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask125<>(SB), RODATA|NOPTR, $64
+
+// func pairTileAVX512_12x1(p *float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairTileAVX512_12x1(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 32(AX), DX
+	MOVQ 64(AX), BX
+	MOVQ 40(AX), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ 56(AX), R9
+
+tile:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 4(R10), Z3
+	VBROADCASTSS 8(R10), Z4
+	VBROADCASTSS 8(R10), Z5
+	VBROADCASTSS 12(R10), Z6
+	VBROADCASTSS 12(R10), Z7
+	VBROADCASTSS 16(R10), Z8
+	VBROADCASTSS 16(R10), Z9
+	VBROADCASTSS 20(R10), Z10
+	VBROADCASTSS 20(R10), Z11
+	VBROADCASTSS 24(R10), Z12
+	VBROADCASTSS 24(R10), Z13
+	VBROADCASTSS 28(R10), Z14
+	VBROADCASTSS 28(R10), Z15
+	VBROADCASTSS 32(R10), Z16
+	VBROADCASTSS 32(R10), Z17
+	VBROADCASTSS 36(R10), Z18
+	VBROADCASTSS 36(R10), Z19
+	VBROADCASTSS 40(R10), Z20
+	VBROADCASTSS 40(R10), Z21
+	VBROADCASTSS 44(R10), Z22
+	VBROADCASTSS 44(R10), Z23
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ             (R11), R10
+	ADDQ             DI, R10
+	VMOVUPS          (R10), Z24
+	VFMADD231PS.BCST (R13), Z24, Z0
+	VFMADD231PS.BCST 4(R13), Z24, Z1
+	VFMADD231PS.BCST 8(R13), Z24, Z2
+	VFMADD231PS.BCST 12(R13), Z24, Z3
+	VFMADD231PS.BCST 16(R13), Z24, Z4
+	VFMADD231PS.BCST 20(R13), Z24, Z5
+	VFMADD231PS.BCST 24(R13), Z24, Z6
+	VFMADD231PS.BCST 28(R13), Z24, Z7
+	VFMADD231PS.BCST 32(R13), Z24, Z8
+	VFMADD231PS.BCST 36(R13), Z24, Z9
+	VFMADD231PS.BCST 40(R13), Z24, Z10
+	VFMADD231PS.BCST 44(R13), Z24, Z11
+	VFMADD231PS.BCST 48(R13), Z24, Z12
+	VFMADD231PS.BCST 52(R13), Z24, Z13
+	VFMADD231PS.BCST 56(R13), Z24, Z14
+	VFMADD231PS.BCST 60(R13), Z24, Z15
+	VFMADD231PS.BCST 64(R13), Z24, Z16
+	VFMADD231PS.BCST 68(R13), Z24, Z17
+	VFMADD231PS.BCST 72(R13), Z24, Z18
+	VFMADD231PS.BCST 76(R13), Z24, Z19
+	VFMADD231PS.BCST 80(R13), Z24, Z20
+	VFMADD231PS.BCST 84(R13), Z24, Z21
+	VFMADD231PS.BCST 88(R13), Z24, Z22
+	VFMADD231PS.BCST 92(R13), Z24, Z23
+	ADDQ             $0x60, R13
+	ADDQ             $0x08, R11
+	DECQ             R12
+	JNZ              step
+	VBROADCASTSS     96(AX), Z24
+	VMAXPS           Z0, Z24, Z0
+	VMAXPS           Z1, Z24, Z1
+	VMAXPS           Z2, Z24, Z2
+	VMAXPS           Z3, Z24, Z3
+	VMAXPS           Z4, Z24, Z4
+	VMAXPS           Z5, Z24, Z5
+	VMAXPS           Z6, Z24, Z6
+	VMAXPS           Z7, Z24, Z7
+	VMAXPS           Z8, Z24, Z8
+	VMAXPS           Z9, Z24, Z9
+	VMAXPS           Z10, Z24, Z10
+	VMAXPS           Z11, Z24, Z11
+	VMAXPS           Z12, Z24, Z12
+	VMAXPS           Z13, Z24, Z13
+	VMAXPS           Z14, Z24, Z14
+	VMAXPS           Z15, Z24, Z15
+	VMAXPS           Z16, Z24, Z16
+	VMAXPS           Z17, Z24, Z17
+	VMAXPS           Z18, Z24, Z18
+	VMAXPS           Z19, Z24, Z19
+	VMAXPS           Z20, Z24, Z20
+	VMAXPS           Z21, Z24, Z21
+	VMAXPS           Z22, Z24, Z22
+	VMAXPS           Z23, Z24, Z23
+	VBROADCASTSS     100(AX), Z24
+	VMINPS           Z0, Z24, Z0
+	VMINPS           Z1, Z24, Z1
+	VMINPS           Z2, Z24, Z2
+	VMINPS           Z3, Z24, Z3
+	VMINPS           Z4, Z24, Z4
+	VMINPS           Z5, Z24, Z5
+	VMINPS           Z6, Z24, Z6
+	VMINPS           Z7, Z24, Z7
+	VMINPS           Z8, Z24, Z8
+	VMINPS           Z9, Z24, Z9
+	VMINPS           Z10, Z24, Z10
+	VMINPS           Z11, Z24, Z11
+	VMINPS           Z12, Z24, Z12
+	VMINPS           Z13, Z24, Z13
+	VMINPS           Z14, Z24, Z14
+	VMINPS           Z15, Z24, Z15
+	VMINPS           Z16, Z24, Z16
+	VMINPS           Z17, Z24, Z17
+	VMINPS           Z18, Z24, Z18
+	VMINPS           Z19, Z24, Z19
+	VMINPS           Z20, Z24, Z20
+	VMINPS           Z21, Z24, Z21
+	VMINPS           Z22, Z24, Z22
+	VMINPS           Z23, Z24, Z23
+	MOVQ             R8, R10
+	VMOVUPS          weaveLowmask126<>+0(SB), Z24
+	VMOVUPS          weaveHighmask127<>+0(SB), Z25
+	VMOVAPS          Z0, Z26
+	VPERMT2PS        Z1, Z24, Z26
+	VPERMT2PS        Z1, Z25, Z0
+	VMOVAPS          Z2, Z1
+	VPERMT2PS        Z3, Z24, Z1
+	VPERMT2PS        Z3, Z25, Z2
+	VMOVAPS          Z4, Z3
+	VPERMT2PS        Z5, Z24, Z3
+	VPERMT2PS        Z5, Z25, Z4
+	VMOVAPS          Z6, Z5
+	VPERMT2PS        Z7, Z24, Z5
+	VPERMT2PS        Z7, Z25, Z6
+	VMOVAPS          Z8, Z7
+	VPERMT2PS        Z9, Z24, Z7
+	VPERMT2PS        Z9, Z25, Z8
+	VMOVAPS          Z10, Z9
+	VPERMT2PS        Z11, Z24, Z9
+	VPERMT2PS        Z11, Z25, Z10
+	VMOVAPS          Z12, Z11
+	VPERMT2PS        Z13, Z24, Z11
+	VPERMT2PS        Z13, Z25, Z12
+	VMOVAPS          Z14, Z13
+	VPERMT2PS        Z15, Z24, Z13
+	VPERMT2PS        Z15, Z25, Z14
+	VMOVAPS          Z16, Z15
+	VPERMT2PS        Z17, Z24, Z15
+	VPERMT2PS        Z17, Z25, Z16
+	VMOVAPS          Z18, Z17
+	VPERMT2PS        Z19, Z24, Z17
+	VPERMT2PS        Z19, Z25, Z18
+	VMOVAPS          Z20, Z19
+	VPERMT2PS        Z21, Z24, Z19
+	VPERMT2PS        Z21, Z25, Z20
+	VMOVAPS          Z22, Z21
+	VPERMT2PS        Z23, Z24, Z21
+	VPERMT2PS        Z23, Z25, Z22
+	CMPQ             R9, $0x01
+	JE               last
+	VMOVUPS          Z26, (R10)
+	VMOVUPS          Z0, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z1, (R10)
+	VMOVUPS          Z2, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z3, (R10)
+	VMOVUPS          Z4, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z5, (R10)
+	VMOVUPS          Z6, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z7, (R10)
+	VMOVUPS          Z8, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z9, (R10)
+	VMOVUPS          Z10, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z11, (R10)
+	VMOVUPS          Z12, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z13, (R10)
+	VMOVUPS          Z14, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z15, (R10)
+	VMOVUPS          Z16, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z17, (R10)
+	VMOVUPS          Z18, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z19, (R10)
+	VMOVUPS          Z20, 64(R10)
+	ADDQ             SI, R10
+	VMOVUPS          Z21, (R10)
+	VMOVUPS          Z22, 64(R10)
+	ADDQ             $0x00000040, DI
+	ADDQ             $0x00000080, R8
+	DECQ             R9
+	JMP              tile
+
+last:
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    $0x00000010, R8
+	CMPQ    DI, R8
+	CMOVQGT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K1
+	MOVQ    88(AX), DI
+	ADDQ    DI, DI
+	XORQ    R8, R8
+	SUBQ    $0x10, DI
+	CMOVQLT R8, DI
+	MOVL    $0x0000ffff, R8
+	BZHIL   DI, R8, R8
+	KMOVW   R8, K2
+	VMOVUPS Z26, K1, (R10)
+	VMOVUPS Z0, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z1, K1, (R10)
+	VMOVUPS Z2, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z3, K1, (R10)
+	VMOVUPS Z4, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z5, K1, (R10)
+	VMOVUPS Z6, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z7, K1, (R10)
+	VMOVUPS Z8, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z9, K1, (R10)
+	VMOVUPS Z10, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z11, K1, (R10)
+	VMOVUPS Z12, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z13, K1, (R10)
+	VMOVUPS Z14, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z15, K1, (R10)
+	VMOVUPS Z16, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z17, K1, (R10)
+	VMOVUPS Z18, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z19, K1, (R10)
+	VMOVUPS Z20, K2, 64(R10)
+	ADDQ    SI, R10
+	VMOVUPS Z21, K1, (R10)
+	VMOVUPS Z22, K2, 64(R10)
+	ADDQ    72(AX), CX
+	ADDQ    80(AX), DX
+	DECQ    BX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+DATA weaveLowmask126<>+0(SB)/4, $0x00000000
+DATA weaveLowmask126<>+4(SB)/4, $0x00000010
+DATA weaveLowmask126<>+8(SB)/4, $0x00000001
+DATA weaveLowmask126<>+12(SB)/4, $0x00000011
+DATA weaveLowmask126<>+16(SB)/4, $0x00000002
+DATA weaveLowmask126<>+20(SB)/4, $0x00000012
+DATA weaveLowmask126<>+24(SB)/4, $0x00000003
+DATA weaveLowmask126<>+28(SB)/4, $0x00000013
+DATA weaveLowmask126<>+32(SB)/4, $0x00000004
+DATA weaveLowmask126<>+36(SB)/4, $0x00000014
+DATA weaveLowmask126<>+40(SB)/4, $0x00000005
+DATA weaveLowmask126<>+44(SB)/4, $0x00000015
+DATA weaveLowmask126<>+48(SB)/4, $0x00000006
+DATA weaveLowmask126<>+52(SB)/4, $0x00000016
+DATA weaveLowmask126<>+56(SB)/4, $0x00000007
+DATA weaveLowmask126<>+60(SB)/4, $0x00000017
+GLOBL weaveLowmask126<>(SB), RODATA|NOPTR, $64
+
+DATA weaveHighmask127<>+0(SB)/4, $0x00000008
+DATA weaveHighmask127<>+4(SB)/4, $0x00000018
+DATA weaveHighmask127<>+8(SB)/4, $0x00000009
+DATA weaveHighmask127<>+12(SB)/4, $0x00000019
+DATA weaveHighmask127<>+16(SB)/4, $0x0000000a
+DATA weaveHighmask127<>+20(SB)/4, $0x0000001a
+DATA weaveHighmask127<>+24(SB)/4, $0x0000000b
+DATA weaveHighmask127<>+28(SB)/4, $0x0000001b
+DATA weaveHighmask127<>+32(SB)/4, $0x0000000c
+DATA weaveHighmask127<>+36(SB)/4, $0x0000001c
+DATA weaveHighmask127<>+40(SB)/4, $0x0000000d
+DATA weaveHighmask127<>+44(SB)/4, $0x0000001d
+DATA weaveHighmask127<>+48(SB)/4, $0x0000000e
+DATA weaveHighmask127<>+52(SB)/4, $0x0000001e
+DATA weaveHighmask127<>+56(SB)/4, $0x0000000f
+DATA weaveHighmask127<>+60(SB)/4, $0x0000001f
+GLOBL weaveHighmask127<>(SB), RODATA|NOPTR, $64
 
 // func winoMulAVX512_1x1(p *float32)
 // Requires: AVX, AVX512F, MMX+
@@ -30874,6 +37249,2365 @@ done1:
 	JNZ     point
 	VZEROUPPER
 	RET
+
+// func columnAVX512_1(p *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·columnAVX512_1(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), AX
+	MOVQ  (AX), CX
+	MOVQ  32(AX), DX
+	MOVQ  56(AX), BX
+	MOVQ  72(AX), SI
+	MOVQ  80(AX), DI
+	MOVQ  88(AX), R9
+	MOVL  $0x0000ffff, R8
+	BZHIL R9, R8, R8
+	KMOVW R8, K1
+
+group:
+	MOVQ         48(AX), R8
+	VBROADCASTSS (R8), Z0
+	MOVQ         8(AX), R9
+	MOVQ         16(AX), R10
+	MOVQ         24(AX), R11
+
+step:
+	MOVQ         (R9), R8
+	ADDQ         CX, R8
+	VBROADCASTSS (R11), Z1
+	VFMADD231PS  (R8), Z1, Z0
+	ADDQ         $0x04, R11
+	ADDQ         $0x08, R9
+	DECQ         R10
+	JNZ          step
+	VBROADCASTSS 96(AX), Z1
+	VMAXPS       Z0, Z1, Z0
+	VBROADCASTSS 100(AX), Z1
+	VMINPS       Z0, Z1, Z0
+	VMOVUPS      Z0, K1, (DX)
+	ADDQ         DI, DX
+	ADDQ         SI, CX
+	DECQ         BX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func columnAVX512_2(p *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·columnAVX512_2(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), AX
+	MOVQ  (AX), CX
+	MOVQ  32(AX), DX
+	MOVQ  56(AX), BX
+	MOVQ  72(AX), SI
+	MOVQ  80(AX), DI
+	MOVQ  88(AX), R9
+	MOVL  $0x0000ffff, R8
+	BZHIL R9, R8, R8
+	KMOVW R8, K1
+
+group:
+	MOVQ         48(AX), R8
+	VBROADCASTSS (R8), Z0
+	VMOVAPS      Z0, Z1
+	MOVQ         8(AX), R9
+	MOVQ         16(AX), R10
+	MOVQ         24(AX), R11
+
+step:
+	MOVQ         (R9), R8
+	ADDQ         CX, R8
+	VBROADCASTSS (R11), Z2
+	VFMADD231PS  (R8), Z2, Z0
+	VFMADD231PS  (R8)(SI*1), Z2, Z1
+	ADDQ         $0x04, R11
+	ADDQ         $0x08, R9
+	DECQ         R10
+	JNZ          step
+	VBROADCASTSS 96(AX), Z2
+	VMAXPS       Z0, Z2, Z0
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS 100(AX), Z2
+	VMINPS       Z0, Z2, Z0
+	VMINPS       Z1, Z2, Z1
+	VMOVUPS      Z0, K1, (DX)
+	ADDQ         DI, DX
+	VMOVUPS      Z1, K1, (DX)
+	ADDQ         DI, DX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	DECQ         BX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func columnAVX512_3(p *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·columnAVX512_3(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), AX
+	MOVQ  (AX), CX
+	MOVQ  32(AX), DX
+	MOVQ  56(AX), BX
+	MOVQ  72(AX), SI
+	MOVQ  80(AX), DI
+	MOVQ  88(AX), R9
+	MOVL  $0x0000ffff, R8
+	BZHIL R9, R8, R8
+	KMOVW R8, K1
+
+group:
+	MOVQ         48(AX), R8
+	VBROADCASTSS (R8), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	MOVQ         8(AX), R9
+	MOVQ         16(AX), R10
+	MOVQ         24(AX), R11
+
+step:
+	MOVQ         (R9), R8
+	ADDQ         CX, R8
+	VBROADCASTSS (R11), Z3
+	VFMADD231PS  (R8), Z3, Z0
+	VFMADD231PS  (R8)(SI*1), Z3, Z1
+	VFMADD231PS  (R8)(SI*2), Z3, Z2
+	ADDQ         $0x04, R11
+	ADDQ         $0x08, R9
+	DECQ         R10
+	JNZ          step
+	VBROADCASTSS 96(AX), Z3
+	VMAXPS       Z0, Z3, Z0
+	VMAXPS       Z1, Z3, Z1
+	VMAXPS       Z2, Z3, Z2
+	VBROADCASTSS 100(AX), Z3
+	VMINPS       Z0, Z3, Z0
+	VMINPS       Z1, Z3, Z1
+	VMINPS       Z2, Z3, Z2
+	VMOVUPS      Z0, K1, (DX)
+	ADDQ         DI, DX
+	VMOVUPS      Z1, K1, (DX)
+	ADDQ         DI, DX
+	VMOVUPS      Z2, K1, (DX)
+	ADDQ         DI, DX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	DECQ         BX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func columnAVX512_4(p *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·columnAVX512_4(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), AX
+	MOVQ  (AX), CX
+	MOVQ  32(AX), DX
+	MOVQ  56(AX), BX
+	MOVQ  72(AX), SI
+	MOVQ  SI, DI
+	ADDQ  SI, DI
+	ADDQ  SI, DI
+	MOVQ  80(AX), R8
+	MOVQ  88(AX), R10
+	MOVL  $0x0000ffff, R9
+	BZHIL R10, R9, R9
+	KMOVW R9, K1
+
+group:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
+
+step:
+	MOVQ         (R10), R9
+	ADDQ         CX, R9
+	VBROADCASTSS (R12), Z4
+	VFMADD231PS  (R9), Z4, Z0
+	VFMADD231PS  (R9)(SI*1), Z4, Z1
+	VFMADD231PS  (R9)(SI*2), Z4, Z2
+	VFMADD231PS  (R9)(DI*1), Z4, Z3
+	ADDQ         $0x04, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSS 96(AX), Z4
+	VMAXPS       Z0, Z4, Z0
+	VMAXPS       Z1, Z4, Z1
+	VMAXPS       Z2, Z4, Z2
+	VMAXPS       Z3, Z4, Z3
+	VBROADCASTSS 100(AX), Z4
+	VMINPS       Z0, Z4, Z0
+	VMINPS       Z1, Z4, Z1
+	VMINPS       Z2, Z4, Z2
+	VMINPS       Z3, Z4, Z3
+	VMOVUPS      Z0, K1, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Z1, K1, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Z2, K1, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Z3, K1, (DX)
+	ADDQ         R8, DX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	DECQ         BX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func columnAVX512_5(p *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·columnAVX512_5(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), AX
+	MOVQ  (AX), CX
+	MOVQ  32(AX), DX
+	MOVQ  56(AX), BX
+	MOVQ  72(AX), SI
+	MOVQ  SI, DI
+	ADDQ  SI, DI
+	ADDQ  SI, DI
+	MOVQ  80(AX), R8
+	MOVQ  88(AX), R10
+	MOVL  $0x0000ffff, R9
+	BZHIL R10, R9, R9
+	KMOVW R9, K1
+
+group:
+	MOVQ         48(AX), R9
+	VBROADCASTSS (R9), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	MOVQ         8(AX), R10
+	MOVQ         16(AX), R11
+	MOVQ         24(AX), R12
+
+step:
+	MOVQ         (R10), R9
+	ADDQ         CX, R9
+	VBROADCASTSS (R12), Z5
+	VFMADD231PS  (R9), Z5, Z0
+	VFMADD231PS  (R9)(SI*1), Z5, Z1
+	VFMADD231PS  (R9)(SI*2), Z5, Z2
+	VFMADD231PS  (R9)(DI*1), Z5, Z3
+	VFMADD231PS  (R9)(SI*4), Z5, Z4
+	ADDQ         $0x04, R12
+	ADDQ         $0x08, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSS 96(AX), Z5
+	VMAXPS       Z0, Z5, Z0
+	VMAXPS       Z1, Z5, Z1
+	VMAXPS       Z2, Z5, Z2
+	VMAXPS       Z3, Z5, Z3
+	VMAXPS       Z4, Z5, Z4
+	VBROADCASTSS 100(AX), Z5
+	VMINPS       Z0, Z5, Z0
+	VMINPS       Z1, Z5, Z1
+	VMINPS       Z2, Z5, Z2
+	VMINPS       Z3, Z5, Z3
+	VMINPS       Z4, Z5, Z4
+	VMOVUPS      Z0, K1, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Z1, K1, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Z2, K1, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Z3, K1, (DX)
+	ADDQ         R8, DX
+	VMOVUPS      Z4, K1, (DX)
+	ADDQ         R8, DX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	DECQ         BX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func columnAVX512_6(p *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·columnAVX512_6(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), AX
+	MOVQ  (AX), CX
+	MOVQ  32(AX), DX
+	MOVQ  56(AX), BX
+	MOVQ  72(AX), SI
+	MOVQ  SI, DI
+	ADDQ  SI, DI
+	ADDQ  SI, DI
+	MOVQ  SI, R8
+	ADDQ  SI, R8
+	ADDQ  SI, R8
+	ADDQ  SI, R8
+	ADDQ  SI, R8
+	MOVQ  80(AX), R9
+	MOVQ  88(AX), R11
+	MOVL  $0x0000ffff, R10
+	BZHIL R11, R10, R10
+	KMOVW R10, K1
+
+group:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	VMOVAPS      Z0, Z5
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         CX, R10
+	VBROADCASTSS (R13), Z6
+	VFMADD231PS  (R10), Z6, Z0
+	VFMADD231PS  (R10)(SI*1), Z6, Z1
+	VFMADD231PS  (R10)(SI*2), Z6, Z2
+	VFMADD231PS  (R10)(DI*1), Z6, Z3
+	VFMADD231PS  (R10)(SI*4), Z6, Z4
+	VFMADD231PS  (R10)(R8*1), Z6, Z5
+	ADDQ         $0x04, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z6
+	VMAXPS       Z0, Z6, Z0
+	VMAXPS       Z1, Z6, Z1
+	VMAXPS       Z2, Z6, Z2
+	VMAXPS       Z3, Z6, Z3
+	VMAXPS       Z4, Z6, Z4
+	VMAXPS       Z5, Z6, Z5
+	VBROADCASTSS 100(AX), Z6
+	VMINPS       Z0, Z6, Z0
+	VMINPS       Z1, Z6, Z1
+	VMINPS       Z2, Z6, Z2
+	VMINPS       Z3, Z6, Z3
+	VMINPS       Z4, Z6, Z4
+	VMINPS       Z5, Z6, Z5
+	VMOVUPS      Z0, K1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Z1, K1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Z2, K1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Z3, K1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Z4, K1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Z5, K1, (DX)
+	ADDQ         R9, DX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	DECQ         BX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func columnAVX512_7(p *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·columnAVX512_7(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), AX
+	MOVQ  (AX), CX
+	MOVQ  32(AX), DX
+	MOVQ  56(AX), BX
+	MOVQ  72(AX), SI
+	MOVQ  SI, DI
+	ADDQ  SI, DI
+	ADDQ  SI, DI
+	MOVQ  SI, R8
+	ADDQ  SI, R8
+	ADDQ  SI, R8
+	ADDQ  SI, R8
+	ADDQ  SI, R8
+	MOVQ  80(AX), R9
+	MOVQ  88(AX), R11
+	MOVL  $0x0000ffff, R10
+	BZHIL R11, R10, R10
+	KMOVW R10, K1
+
+group:
+	MOVQ         48(AX), R10
+	VBROADCASTSS (R10), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	VMOVAPS      Z0, Z5
+	VMOVAPS      Z0, Z6
+	MOVQ         8(AX), R11
+	MOVQ         16(AX), R12
+	MOVQ         24(AX), R13
+
+step:
+	MOVQ         (R11), R10
+	ADDQ         CX, R10
+	VBROADCASTSS (R13), Z7
+	VFMADD231PS  (R10), Z7, Z0
+	VFMADD231PS  (R10)(SI*1), Z7, Z1
+	VFMADD231PS  (R10)(SI*2), Z7, Z2
+	VFMADD231PS  (R10)(DI*1), Z7, Z3
+	VFMADD231PS  (R10)(SI*4), Z7, Z4
+	VFMADD231PS  (R10)(R8*1), Z7, Z5
+	VFMADD231PS  (R10)(DI*2), Z7, Z6
+	ADDQ         $0x04, R13
+	ADDQ         $0x08, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS 96(AX), Z7
+	VMAXPS       Z0, Z7, Z0
+	VMAXPS       Z1, Z7, Z1
+	VMAXPS       Z2, Z7, Z2
+	VMAXPS       Z3, Z7, Z3
+	VMAXPS       Z4, Z7, Z4
+	VMAXPS       Z5, Z7, Z5
+	VMAXPS       Z6, Z7, Z6
+	VBROADCASTSS 100(AX), Z7
+	VMINPS       Z0, Z7, Z0
+	VMINPS       Z1, Z7, Z1
+	VMINPS       Z2, Z7, Z2
+	VMINPS       Z3, Z7, Z3
+	VMINPS       Z4, Z7, Z4
+	VMINPS       Z5, Z7, Z5
+	VMINPS       Z6, Z7, Z6
+	VMOVUPS      Z0, K1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Z1, K1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Z2, K1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Z3, K1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Z4, K1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Z5, K1, (DX)
+	ADDQ         R9, DX
+	VMOVUPS      Z6, K1, (DX)
+	ADDQ         R9, DX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	DECQ         BX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func columnAVX512_8(p *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·columnAVX512_8(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), AX
+	MOVQ  (AX), CX
+	MOVQ  32(AX), DX
+	MOVQ  56(AX), BX
+	MOVQ  72(AX), SI
+	MOVQ  SI, DI
+	ADDQ  SI, DI
+	ADDQ  SI, DI
+	MOVQ  SI, R8
+	ADDQ  SI, R8
+	ADDQ  SI, R8
+	ADDQ  SI, R8
+	ADDQ  SI, R8
+	MOVQ  SI, R9
+	ADDQ  SI, R9
+	ADDQ  SI, R9
+	ADDQ  SI, R9
+	ADDQ  SI, R9
+	ADDQ  SI, R9
+	ADDQ  SI, R9
+	MOVQ  80(AX), R10
+	MOVQ  88(AX), R12
+	MOVL  $0x0000ffff, R11
+	BZHIL R12, R11, R11
+	KMOVW R11, K1
+
+group:
+	MOVQ         48(AX), R11
+	VBROADCASTSS (R11), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	VMOVAPS      Z0, Z5
+	VMOVAPS      Z0, Z6
+	VMOVAPS      Z0, Z7
+	MOVQ         8(AX), R12
+	MOVQ         16(AX), R13
+	MOVQ         24(AX), R14
+
+step:
+	MOVQ         (R12), R11
+	ADDQ         CX, R11
+	VBROADCASTSS (R14), Z8
+	VFMADD231PS  (R11), Z8, Z0
+	VFMADD231PS  (R11)(SI*1), Z8, Z1
+	VFMADD231PS  (R11)(SI*2), Z8, Z2
+	VFMADD231PS  (R11)(DI*1), Z8, Z3
+	VFMADD231PS  (R11)(SI*4), Z8, Z4
+	VFMADD231PS  (R11)(R8*1), Z8, Z5
+	VFMADD231PS  (R11)(DI*2), Z8, Z6
+	VFMADD231PS  (R11)(R9*1), Z8, Z7
+	ADDQ         $0x04, R14
+	ADDQ         $0x08, R12
+	DECQ         R13
+	JNZ          step
+	VBROADCASTSS 96(AX), Z8
+	VMAXPS       Z0, Z8, Z0
+	VMAXPS       Z1, Z8, Z1
+	VMAXPS       Z2, Z8, Z2
+	VMAXPS       Z3, Z8, Z3
+	VMAXPS       Z4, Z8, Z4
+	VMAXPS       Z5, Z8, Z5
+	VMAXPS       Z6, Z8, Z6
+	VMAXPS       Z7, Z8, Z7
+	VBROADCASTSS 100(AX), Z8
+	VMINPS       Z0, Z8, Z0
+	VMINPS       Z1, Z8, Z1
+	VMINPS       Z2, Z8, Z2
+	VMINPS       Z3, Z8, Z3
+	VMINPS       Z4, Z8, Z4
+	VMINPS       Z5, Z8, Z5
+	VMINPS       Z6, Z8, Z6
+	VMINPS       Z7, Z8, Z7
+	VMOVUPS      Z0, K1, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Z1, K1, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Z2, K1, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Z3, K1, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Z4, K1, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Z5, K1, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Z6, K1, (DX)
+	ADDQ         R10, DX
+	VMOVUPS      Z7, K1, (DX)
+	ADDQ         R10, DX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	ADDQ         SI, CX
+	DECQ         BX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func winoInWideAVX512(p *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·winoInWideAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	VBROADCASTSS winoInWideAVX512_4<>+0(SB), Z0
+	VBROADCASTSS winoInWideAVX512_2<>+0(SB), Z1
+	MOVQ         (AX), CX
+	MOVQ         40(AX), DX
+	MOVQ         16(AX), BX
+	ADDQ         (BX), CX
+	LEAQ         (DX)(DX*2), SI
+	LEAQ         (DX)(DX*4), DI
+	MOVQ         8(AX), R8
+	MOVQ         64(AX), R9
+	LEAQ         (R9)(R9*2), R10
+	LEAQ         (R9)(R9*4), R11
+	MOVQ         32(AX), R12
+	KMOVW        224(BX), K1
+	KMOVW        228(BX), K2
+	KMOVW        232(BX), K3
+	KMOVW        236(BX), K4
+	KMOVW        240(BX), K5
+	VMOVUPS      winoNext0<>+0(SB), Z2
+	VMOVUPS      winoNext1<>+0(SB), Z3
+	MOVQ         48(AX), R13
+	ADDQ         R13, R13
+
+channel:
+	LEAQ         (CX)(R13*1), BX
+	ADDQ         DX, BX
+	ADDQ         DX, BX
+	PREFETCHT0   4(BX)
+	PREFETCHT0   68(BX)
+	PREFETCHT0   132(BX)
+	PREFETCHT0   196(BX)
+	ADDQ         DX, BX
+	PREFETCHT0   4(BX)
+	PREFETCHT0   68(BX)
+	PREFETCHT0   132(BX)
+	PREFETCHT0   196(BX)
+	ADDQ         DX, BX
+	PREFETCHT0   4(BX)
+	PREFETCHT0   68(BX)
+	PREFETCHT0   132(BX)
+	PREFETCHT0   196(BX)
+	ADDQ         DX, BX
+	PREFETCHT0   4(BX)
+	PREFETCHT0   68(BX)
+	PREFETCHT0   132(BX)
+	PREFETCHT0   196(BX)
+	VMOVUPS.Z    (CX)(DX*4), K1, Z4
+	VMOVUPS.Z    (CX)(DX*2), K1, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    (CX)(SI*1), K1, Z5
+	VMOVUPS.Z    (CX)(DX*1), K1, Z6
+	VSUBPS       Z6, Z5, Z5
+	VMOVUPS.Z    (CX), K1, Z6
+	VMOVUPS.Z    (CX)(DX*2), K1, Z7
+	VSUBPS       Z7, Z6, Z6
+	VMOVUPS.Z    (CX)(DI*1), K1, Z7
+	VMOVUPS.Z    (CX)(SI*1), K1, Z8
+	VSUBPS       Z8, Z7, Z7
+	VFMADD132PS  Z0, Z4, Z6
+	VFNMADD231PS Z0, Z5, Z7
+	VMOVUPS.Z    64(CX)(DX*4), K2, Z4
+	VMOVUPS.Z    64(CX)(DX*2), K2, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    64(CX)(SI*1), K2, Z5
+	VMOVUPS.Z    64(CX)(DX*1), K2, Z8
+	VSUBPS       Z8, Z5, Z5
+	VMOVUPS.Z    64(CX), K2, Z8
+	VMOVUPS.Z    64(CX)(DX*2), K2, Z9
+	VSUBPS       Z9, Z8, Z8
+	VMOVUPS.Z    64(CX)(DI*1), K2, Z9
+	VMOVUPS.Z    64(CX)(SI*1), K2, Z10
+	VSUBPS       Z10, Z9, Z9
+	VFMADD132PS  Z0, Z4, Z8
+	VFNMADD231PS Z0, Z5, Z9
+	VMOVUPS.Z    128(CX)(DX*4), K3, Z4
+	VMOVUPS.Z    128(CX)(DX*2), K3, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    128(CX)(SI*1), K3, Z5
+	VMOVUPS.Z    128(CX)(DX*1), K3, Z10
+	VSUBPS       Z10, Z5, Z5
+	VMOVUPS.Z    128(CX), K3, Z10
+	VMOVUPS.Z    128(CX)(DX*2), K3, Z11
+	VSUBPS       Z11, Z10, Z10
+	VMOVUPS.Z    128(CX)(DI*1), K3, Z11
+	VMOVUPS.Z    128(CX)(SI*1), K3, Z12
+	VSUBPS       Z12, Z11, Z11
+	VFMADD132PS  Z0, Z4, Z10
+	VFNMADD231PS Z0, Z5, Z11
+	VMOVUPS.Z    192(CX)(DX*4), K4, Z4
+	VMOVUPS.Z    192(CX)(DX*2), K4, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    192(CX)(SI*1), K4, Z5
+	VMOVUPS.Z    192(CX)(DX*1), K4, Z12
+	VSUBPS       Z12, Z5, Z5
+	VMOVUPS.Z    192(CX), K4, Z12
+	VMOVUPS.Z    192(CX)(DX*2), K4, Z13
+	VSUBPS       Z13, Z12, Z12
+	VMOVUPS.Z    192(CX)(DI*1), K4, Z13
+	VMOVUPS.Z    192(CX)(SI*1), K4, Z14
+	VSUBPS       Z14, Z13, Z13
+	VFMADD132PS  Z0, Z4, Z12
+	VFNMADD231PS Z0, Z5, Z13
+	VMOVUPS.Z    256(CX)(DX*4), K5, Z4
+	VMOVUPS.Z    256(CX)(DX*2), K5, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    256(CX)(SI*1), K5, Z5
+	VMOVUPS.Z    256(CX)(DX*1), K5, Z14
+	VSUBPS       Z14, Z5, Z5
+	VMOVUPS.Z    256(CX), K5, Z14
+	VMOVUPS.Z    256(CX)(DX*2), K5, Z15
+	VSUBPS       Z15, Z14, Z14
+	VMOVUPS.Z    256(CX)(DI*1), K5, Z15
+	VMOVUPS.Z    256(CX)(SI*1), K5, Z16
+	VSUBPS       Z16, Z15, Z15
+	VFMADD132PS  Z0, Z4, Z14
+	VFNMADD231PS Z0, Z5, Z15
+	VUNPCKLPS    Z8, Z6, Z4
+	VUNPCKLPS    Z12, Z10, Z5
+	VUNPCKHPS    Z8, Z6, Z6
+	VUNPCKHPS    Z12, Z10, Z8
+	VUNPCKLPD    Z5, Z4, Z10
+	VUNPCKHPD    Z5, Z4, Z4
+	VUNPCKLPD    Z8, Z6, Z5
+	VUNPCKHPD    Z8, Z6, Z6
+	VMOVAPS      Z10, Z8
+	VPERMT2PS    Z14, Z2, Z8
+	VMOVAPS      Z4, Z12
+	VPERMT2PS    Z14, Z3, Z12
+	MOVQ         R8, BX
+	VSUBPS       Z5, Z8, Z14
+	VSUBPS       Z4, Z6, Z16
+	VFNMADD231PS Z0, Z5, Z8
+	VSUBPS       Z5, Z10, Z10
+	VFMADD132PS  Z0, Z14, Z10
+	VMOVUPS      Z10, (BX)
+	VSUBPS       Z6, Z12, Z12
+	VFNMADD231PS Z0, Z4, Z6
+	VFNMADD231PS Z0, Z16, Z12
+	VMOVUPS      Z12, (BX)(R11*1)
+	VADDPS       Z6, Z8, Z4
+	VMOVUPS      Z4, (BX)(R9*1)
+	VSUBPS       Z6, Z8, Z8
+	VMOVUPS      Z8, (BX)(R9*2)
+	VMOVAPS      Z14, Z4
+	VFMADD231PS  Z1, Z16, Z4
+	VMOVUPS      Z4, (BX)(R10*1)
+	VFNMADD231PS Z1, Z16, Z14
+	VMOVUPS      Z14, (BX)(R9*4)
+	VUNPCKLPS    Z9, Z7, Z4
+	VUNPCKLPS    Z13, Z11, Z5
+	VUNPCKHPS    Z9, Z7, Z6
+	VUNPCKHPS    Z13, Z11, Z7
+	VUNPCKLPD    Z5, Z4, Z8
+	VUNPCKHPD    Z5, Z4, Z4
+	VUNPCKLPD    Z7, Z6, Z5
+	VUNPCKHPD    Z7, Z6, Z6
+	VMOVAPS      Z8, Z7
+	VPERMT2PS    Z15, Z2, Z7
+	VMOVAPS      Z4, Z9
+	VPERMT2PS    Z15, Z3, Z9
+	LEAQ         (R8)(R10*8), BX
+	LEAQ         (BX)(R10*2), BX
+	VSUBPS       Z5, Z7, Z10
+	VSUBPS       Z4, Z6, Z11
+	VFNMADD231PS Z0, Z5, Z7
+	VSUBPS       Z5, Z8, Z8
+	VFMADD132PS  Z0, Z10, Z8
+	VMOVUPS      Z8, (BX)
+	VSUBPS       Z6, Z9, Z9
+	VFNMADD231PS Z0, Z4, Z6
+	VFNMADD231PS Z0, Z11, Z9
+	VMOVUPS      Z9, (BX)(R11*1)
+	VADDPS       Z6, Z7, Z4
+	VMOVUPS      Z4, (BX)(R9*1)
+	VSUBPS       Z6, Z7, Z7
+	VMOVUPS      Z7, (BX)(R9*2)
+	VMOVAPS      Z10, Z4
+	VFMADD231PS  Z1, Z11, Z4
+	VMOVUPS      Z4, (BX)(R10*1)
+	VFNMADD231PS Z1, Z11, Z10
+	VMOVUPS      Z10, (BX)(R9*4)
+	VMOVUPS.Z    (CX)(DX*4), K1, Z4
+	VMOVUPS.Z    (CX)(SI*1), K1, Z5
+	VMOVUPS.Z    (CX)(DX*2), K1, Z6
+	VFNMADD231PS Z0, Z6, Z4
+	VMOVUPS.Z    (CX)(DX*1), K1, Z6
+	VFNMADD231PS Z0, Z6, Z5
+	VADDPS       Z5, Z4, Z6
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    64(CX)(DX*4), K2, Z5
+	VMOVUPS.Z    64(CX)(SI*1), K2, Z7
+	VMOVUPS.Z    64(CX)(DX*2), K2, Z8
+	VFNMADD231PS Z0, Z8, Z5
+	VMOVUPS.Z    64(CX)(DX*1), K2, Z8
+	VFNMADD231PS Z0, Z8, Z7
+	VADDPS       Z7, Z5, Z8
+	VSUBPS       Z7, Z5, Z5
+	VMOVUPS.Z    128(CX)(DX*4), K3, Z7
+	VMOVUPS.Z    128(CX)(SI*1), K3, Z9
+	VMOVUPS.Z    128(CX)(DX*2), K3, Z10
+	VFNMADD231PS Z0, Z10, Z7
+	VMOVUPS.Z    128(CX)(DX*1), K3, Z10
+	VFNMADD231PS Z0, Z10, Z9
+	VADDPS       Z9, Z7, Z10
+	VSUBPS       Z9, Z7, Z7
+	VMOVUPS.Z    192(CX)(DX*4), K4, Z9
+	VMOVUPS.Z    192(CX)(SI*1), K4, Z11
+	VMOVUPS.Z    192(CX)(DX*2), K4, Z12
+	VFNMADD231PS Z0, Z12, Z9
+	VMOVUPS.Z    192(CX)(DX*1), K4, Z12
+	VFNMADD231PS Z0, Z12, Z11
+	VADDPS       Z11, Z9, Z12
+	VSUBPS       Z11, Z9, Z9
+	VMOVUPS.Z    256(CX)(DX*4), K5, Z11
+	VMOVUPS.Z    256(CX)(SI*1), K5, Z13
+	VMOVUPS.Z    256(CX)(DX*2), K5, Z14
+	VFNMADD231PS Z0, Z14, Z11
+	VMOVUPS.Z    256(CX)(DX*1), K5, Z14
+	VFNMADD231PS Z0, Z14, Z13
+	VADDPS       Z13, Z11, Z14
+	VSUBPS       Z13, Z11, Z11
+	VUNPCKLPS    Z8, Z6, Z13
+	VUNPCKLPS    Z12, Z10, Z15
+	VUNPCKHPS    Z8, Z6, Z6
+	VUNPCKHPS    Z12, Z10, Z8
+	VUNPCKLPD    Z15, Z13, Z10
+	VUNPCKHPD    Z15, Z13, Z12
+	VUNPCKLPD    Z8, Z6, Z13
+	VUNPCKHPD    Z8, Z6, Z6
+	VMOVAPS      Z10, Z8
+	VPERMT2PS    Z14, Z2, Z8
+	VMOVAPS      Z12, Z15
+	VPERMT2PS    Z14, Z3, Z15
+	LEAQ         (R8)(R10*2), BX
+	VSUBPS       Z13, Z8, Z14
+	VSUBPS       Z12, Z6, Z16
+	VFNMADD231PS Z0, Z13, Z8
+	VSUBPS       Z13, Z10, Z10
+	VFMADD132PS  Z0, Z14, Z10
+	VMOVUPS      Z10, (BX)
+	VSUBPS       Z6, Z15, Z15
+	VFNMADD231PS Z0, Z12, Z6
+	VFNMADD231PS Z0, Z16, Z15
+	VMOVUPS      Z15, (BX)(R11*1)
+	VADDPS       Z6, Z8, Z10
+	VMOVUPS      Z10, (BX)(R9*1)
+	VSUBPS       Z6, Z8, Z8
+	VMOVUPS      Z8, (BX)(R9*2)
+	VMOVAPS      Z14, Z6
+	VFMADD231PS  Z1, Z16, Z6
+	VMOVUPS      Z6, (BX)(R10*1)
+	VFNMADD231PS Z1, Z16, Z14
+	VMOVUPS      Z14, (BX)(R9*4)
+	VUNPCKLPS    Z5, Z4, Z6
+	VUNPCKLPS    Z9, Z7, Z8
+	VUNPCKHPS    Z5, Z4, Z4
+	VUNPCKHPS    Z9, Z7, Z5
+	VUNPCKLPD    Z8, Z6, Z7
+	VUNPCKHPD    Z8, Z6, Z6
+	VUNPCKLPD    Z5, Z4, Z8
+	VUNPCKHPD    Z5, Z4, Z4
+	VMOVAPS      Z7, Z5
+	VPERMT2PS    Z11, Z2, Z5
+	VMOVAPS      Z6, Z9
+	VPERMT2PS    Z11, Z3, Z9
+	LEAQ         (R8)(R10*4), BX
+	VSUBPS       Z8, Z5, Z10
+	VSUBPS       Z6, Z4, Z11
+	VFNMADD231PS Z0, Z8, Z5
+	VSUBPS       Z8, Z7, Z7
+	VFMADD132PS  Z0, Z10, Z7
+	VMOVUPS      Z7, (BX)
+	VSUBPS       Z4, Z9, Z9
+	VFNMADD231PS Z0, Z6, Z4
+	VFNMADD231PS Z0, Z11, Z9
+	VMOVUPS      Z9, (BX)(R11*1)
+	VADDPS       Z4, Z5, Z6
+	VMOVUPS      Z6, (BX)(R9*1)
+	VSUBPS       Z4, Z5, Z5
+	VMOVUPS      Z5, (BX)(R9*2)
+	VMOVAPS      Z10, Z4
+	VFMADD231PS  Z1, Z11, Z4
+	VMOVUPS      Z4, (BX)(R10*1)
+	VFNMADD231PS Z1, Z11, Z10
+	VMOVUPS      Z10, (BX)(R9*4)
+	VMOVUPS.Z    (CX)(DX*4), K1, Z4
+	VMOVUPS.Z    (CX)(DX*2), K1, Z5
+	VSUBPS       Z5, Z4, Z4
+	VMOVUPS.Z    (CX)(SI*1), K1, Z5
+	VMOVUPS.Z    (CX)(DX*1), K1, Z6
+	VSUBPS       Z6, Z5, Z5
+	VMOVAPS      Z4, Z6
+	VFMADD231PS  Z1, Z5, Z6
+	VFNMADD231PS Z1, Z5, Z4
+	VMOVUPS.Z    64(CX)(DX*4), K2, Z5
+	VMOVUPS.Z    64(CX)(DX*2), K2, Z7
+	VSUBPS       Z7, Z5, Z5
+	VMOVUPS.Z    64(CX)(SI*1), K2, Z7
+	VMOVUPS.Z    64(CX)(DX*1), K2, Z8
+	VSUBPS       Z8, Z7, Z7
+	VMOVAPS      Z5, Z8
+	VFMADD231PS  Z1, Z7, Z8
+	VFNMADD231PS Z1, Z7, Z5
+	VMOVUPS.Z    128(CX)(DX*4), K3, Z7
+	VMOVUPS.Z    128(CX)(DX*2), K3, Z9
+	VSUBPS       Z9, Z7, Z7
+	VMOVUPS.Z    128(CX)(SI*1), K3, Z9
+	VMOVUPS.Z    128(CX)(DX*1), K3, Z10
+	VSUBPS       Z10, Z9, Z9
+	VMOVAPS      Z7, Z10
+	VFMADD231PS  Z1, Z9, Z10
+	VFNMADD231PS Z1, Z9, Z7
+	VMOVUPS.Z    192(CX)(DX*4), K4, Z9
+	VMOVUPS.Z    192(CX)(DX*2), K4, Z11
+	VSUBPS       Z11, Z9, Z9
+	VMOVUPS.Z    192(CX)(SI*1), K4, Z11
+	VMOVUPS.Z    192(CX)(DX*1), K4, Z12
+	VSUBPS       Z12, Z11, Z11
+	VMOVAPS      Z9, Z12
+	VFMADD231PS  Z1, Z11, Z12
+	VFNMADD231PS Z1, Z11, Z9
+	VMOVUPS.Z    256(CX)(DX*4), K5, Z11
+	VMOVUPS.Z    256(CX)(DX*2), K5, Z13
+	VSUBPS       Z13, Z11, Z11
+	VMOVUPS.Z    256(CX)(SI*1), K5, Z13
+	VMOVUPS.Z    256(CX)(DX*1), K5, Z14
+	VSUBPS       Z14, Z13, Z13
+	VMOVAPS      Z11, Z14
+	VFMADD231PS  Z1, Z13, Z14
+	VFNMADD231PS Z1, Z13, Z11
+	VUNPCKLPS    Z8, Z6, Z13
+	VUNPCKLPS    Z12, Z10, Z15
+	VUNPCKHPS    Z8, Z6, Z6
+	VUNPCKHPS    Z12, Z10, Z8
+	VUNPCKLPD    Z15, Z13, Z10
+	VUNPCKHPD    Z15, Z13, Z12
+	VUNPCKLPD    Z8, Z6, Z13
+	VUNPCKHPD    Z8, Z6, Z6
+	VMOVAPS      Z10, Z8
+	VPERMT2PS    Z14, Z2, Z8
+	VMOVAPS      Z12, Z15
+	VPERMT2PS    Z14, Z3, Z15
+	LEAQ         (R8)(R10*2), BX
+	LEAQ         (BX)(R10*4), BX
+	VSUBPS       Z13, Z8, Z14
+	VSUBPS       Z12, Z6, Z16
+	VFNMADD231PS Z0, Z13, Z8
+	VSUBPS       Z13, Z10, Z10
+	VFMADD132PS  Z0, Z14, Z10
+	VMOVUPS      Z10, (BX)
+	VSUBPS       Z6, Z15, Z15
+	VFNMADD231PS Z0, Z12, Z6
+	VFNMADD231PS Z0, Z16, Z15
+	VMOVUPS      Z15, (BX)(R11*1)
+	VADDPS       Z6, Z8, Z10
+	VMOVUPS      Z10, (BX)(R9*1)
+	VSUBPS       Z6, Z8, Z8
+	VMOVUPS      Z8, (BX)(R9*2)
+	VMOVAPS      Z14, Z6
+	VFMADD231PS  Z1, Z16, Z6
+	VMOVUPS      Z6, (BX)(R10*1)
+	VFNMADD231PS Z1, Z16, Z14
+	VMOVUPS      Z14, (BX)(R9*4)
+	VUNPCKLPS    Z5, Z4, Z6
+	VUNPCKLPS    Z9, Z7, Z8
+	VUNPCKHPS    Z5, Z4, Z4
+	VUNPCKHPS    Z9, Z7, Z5
+	VUNPCKLPD    Z8, Z6, Z7
+	VUNPCKHPD    Z8, Z6, Z6
+	VUNPCKLPD    Z5, Z4, Z8
+	VUNPCKHPD    Z5, Z4, Z4
+	VMOVAPS      Z7, Z5
+	VPERMT2PS    Z11, Z2, Z5
+	VMOVAPS      Z6, Z9
+	VPERMT2PS    Z11, Z3, Z9
+	LEAQ         (R8)(R10*8), BX
+	VSUBPS       Z8, Z5, Z10
+	VSUBPS       Z6, Z4, Z11
+	VFNMADD231PS Z0, Z8, Z5
+	VSUBPS       Z8, Z7, Z7
+	VFMADD132PS  Z0, Z10, Z7
+	VMOVUPS      Z7, (BX)
+	VSUBPS       Z4, Z9, Z9
+	VFNMADD231PS Z0, Z6, Z4
+	VFNMADD231PS Z0, Z11, Z9
+	VMOVUPS      Z9, (BX)(R11*1)
+	VADDPS       Z4, Z5, Z6
+	VMOVUPS      Z6, (BX)(R9*1)
+	VSUBPS       Z4, Z5, Z5
+	VMOVUPS      Z5, (BX)(R9*2)
+	VMOVAPS      Z10, Z4
+	VFMADD231PS  Z1, Z11, Z4
+	VMOVUPS      Z4, (BX)(R10*1)
+	VFNMADD231PS Z1, Z11, Z10
+	VMOVUPS      Z10, (BX)(R9*4)
+	ADDQ         48(AX), CX
+	ADDQ         56(AX), R8
+	DECQ         R12
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInWideAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoInWideAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoInWideAVX512_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInWideAVX512_2<>+0(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+4(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+8(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+12(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+16(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+20(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+24(SB)/4, $0x40000000
+DATA winoInWideAVX512_2<>+28(SB)/4, $0x40000000
+GLOBL winoInWideAVX512_2<>(SB), RODATA|NOPTR, $32
+
+DATA winoNext0<>+0(SB)/4, $0x00000004
+DATA winoNext0<>+4(SB)/4, $0x00000005
+DATA winoNext0<>+8(SB)/4, $0x00000006
+DATA winoNext0<>+12(SB)/4, $0x00000007
+DATA winoNext0<>+16(SB)/4, $0x00000008
+DATA winoNext0<>+20(SB)/4, $0x00000009
+DATA winoNext0<>+24(SB)/4, $0x0000000a
+DATA winoNext0<>+28(SB)/4, $0x0000000b
+DATA winoNext0<>+32(SB)/4, $0x0000000c
+DATA winoNext0<>+36(SB)/4, $0x0000000d
+DATA winoNext0<>+40(SB)/4, $0x0000000e
+DATA winoNext0<>+44(SB)/4, $0x0000000f
+DATA winoNext0<>+48(SB)/4, $0x00000001
+DATA winoNext0<>+52(SB)/4, $0x00000002
+DATA winoNext0<>+56(SB)/4, $0x00000003
+DATA winoNext0<>+60(SB)/4, $0x00000010
+GLOBL winoNext0<>(SB), RODATA|NOPTR, $64
+
+DATA winoNext1<>+0(SB)/4, $0x00000004
+DATA winoNext1<>+4(SB)/4, $0x00000005
+DATA winoNext1<>+8(SB)/4, $0x00000006
+DATA winoNext1<>+12(SB)/4, $0x00000007
+DATA winoNext1<>+16(SB)/4, $0x00000008
+DATA winoNext1<>+20(SB)/4, $0x00000009
+DATA winoNext1<>+24(SB)/4, $0x0000000a
+DATA winoNext1<>+28(SB)/4, $0x0000000b
+DATA winoNext1<>+32(SB)/4, $0x0000000c
+DATA winoNext1<>+36(SB)/4, $0x0000000d
+DATA winoNext1<>+40(SB)/4, $0x0000000e
+DATA winoNext1<>+44(SB)/4, $0x0000000f
+DATA winoNext1<>+48(SB)/4, $0x00000001
+DATA winoNext1<>+52(SB)/4, $0x00000002
+DATA winoNext1<>+56(SB)/4, $0x00000003
+DATA winoNext1<>+60(SB)/4, $0x00000011
+GLOBL winoNext1<>(SB), RODATA|NOPTR, $64
+
+// func winoInAVX512(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoInAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	VBROADCASTSS winoInAVX512_4<>+0(SB), Z0
+	VBROADCASTSS winoInAVX512_2<>+0(SB), Z1
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), BX
+	ADDQ (AX), BX
+	MOVQ 8(CX), SI
+	ADDQ (AX), SI
+	MOVQ 16(CX), DI
+	ADDQ (AX), DI
+	MOVQ 24(CX), R8
+	ADDQ (AX), R8
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R9
+	MOVQ $0x00000006, CX
+
+row:
+	VMOVUPS      (BX), Z2
+	VMOVUPS      (SI), Z3
+	VMOVUPS      (DI), Z4
+	VMOVUPS      (R8), Z5
+	VUNPCKLPS    Z3, Z2, Z6
+	VUNPCKLPS    Z5, Z4, Z7
+	VUNPCKHPS    Z3, Z2, Z2
+	VUNPCKHPS    Z5, Z4, Z3
+	VUNPCKLPD    Z7, Z6, Z4
+	VUNPCKHPD    Z7, Z6, Z5
+	VUNPCKLPD    Z3, Z2, Z6
+	VUNPCKHPD    Z3, Z2, Z2
+	VMOVUPS      16(BX), Z3
+	VMOVUPS      16(SI), Z7
+	VMOVUPS      16(DI), Z8
+	VMOVUPS      16(R8), Z9
+	VUNPCKLPS    Z7, Z3, Z3
+	VUNPCKLPS    Z9, Z8, Z7
+	VUNPCKLPD    Z7, Z3, Z8
+	VUNPCKHPD    Z7, Z3, Z3
+	VSUBPS       Z6, Z8, Z7
+	VSUBPS       Z5, Z2, Z9
+	VFNMADD231PS Z0, Z6, Z8
+	VSUBPS       Z6, Z4, Z4
+	VFMADD132PS  Z0, Z7, Z4
+	VMOVUPS      Z4, (DX)
+	VSUBPS       Z2, Z3, Z3
+	VFNMADD231PS Z0, Z5, Z2
+	VFNMADD231PS Z0, Z9, Z3
+	VMOVUPS      Z3, 320(DX)
+	VADDPS       Z2, Z8, Z3
+	VMOVUPS      Z3, 64(DX)
+	VSUBPS       Z2, Z8, Z8
+	VMOVUPS      Z8, 128(DX)
+	VMOVAPS      Z7, Z2
+	VFMADD231PS  Z1, Z9, Z2
+	VMOVUPS      Z2, 192(DX)
+	VFNMADD231PS Z1, Z9, Z7
+	VMOVUPS      Z7, 256(DX)
+	ADDQ         R9, BX
+	ADDQ         R9, SI
+	ADDQ         R9, DI
+	ADDQ         R9, R8
+	ADDQ         $0x00000180, DX
+	DECQ         CX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x06, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), R9
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000006, BX
+
+column:
+	VMOVUPS      (DX), Z2
+	VMOVUPS      384(DX), Z3
+	VMOVUPS      768(DX), Z4
+	VMOVUPS      1152(DX), Z5
+	VMOVUPS      1536(DX), Z6
+	VMOVUPS      1920(DX), Z7
+	VSUBPS       Z4, Z6, Z8
+	VSUBPS       Z3, Z5, Z9
+	VFNMADD231PS Z0, Z4, Z6
+	VSUBPS       Z4, Z2, Z2
+	VFMADD132PS  Z0, Z8, Z2
+	VMOVUPS      Z2, (CX)
+	VSUBPS       Z5, Z7, Z7
+	VFNMADD231PS Z0, Z3, Z5
+	VFNMADD231PS Z0, Z9, Z7
+	VMOVUPS      Z7, (CX)(R9*1)
+	VADDPS       Z5, Z6, Z2
+	VMOVUPS      Z2, (CX)(SI*1)
+	VSUBPS       Z5, Z6, Z6
+	VMOVUPS      Z6, (CX)(SI*2)
+	VMOVAPS      Z8, Z2
+	VFMADD231PS  Z1, Z9, Z2
+	VMOVUPS      Z2, (CX)(R8*1)
+	VFNMADD231PS Z1, Z9, Z8
+	VMOVUPS      Z8, (CX)(SI*4)
+	ADDQ         DI, CX
+	ADDQ         $0x00000040, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoInAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoInAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoInAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoInAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoInAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoInAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoInAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoInAVX512_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInAVX512_2<>+0(SB)/4, $0x40000000
+DATA winoInAVX512_2<>+4(SB)/4, $0x40000000
+DATA winoInAVX512_2<>+8(SB)/4, $0x40000000
+DATA winoInAVX512_2<>+12(SB)/4, $0x40000000
+DATA winoInAVX512_2<>+16(SB)/4, $0x40000000
+DATA winoInAVX512_2<>+20(SB)/4, $0x40000000
+DATA winoInAVX512_2<>+24(SB)/4, $0x40000000
+DATA winoInAVX512_2<>+28(SB)/4, $0x40000000
+GLOBL winoInAVX512_2<>(SB), RODATA|NOPTR, $32
+
+// func winoInUpAVX512(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoInUpAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	VBROADCASTSS winoInUpAVX512_4<>+0(SB), Z0
+	VBROADCASTSS winoInUpAVX512_5<>+0(SB), Z1
+	VMOVUPS      winoPairsmask128<>+0(SB), Z2
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), BX
+	ADDQ (AX), BX
+	MOVQ 8(CX), SI
+	ADDQ (AX), SI
+	MOVQ 16(CX), DI
+	ADDQ (AX), DI
+	MOVQ 24(CX), R8
+	ADDQ (AX), R8
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R9
+	MOVQ $0x00000004, CX
+
+row:
+	VMOVUPS      (BX), Z3
+	VPERMPD      Z3, Z2, Z3
+	VMOVUPS      (SI), Z4
+	VPERMPD      Z4, Z2, Z4
+	VMOVUPS      (DI), Z5
+	VPERMPD      Z5, Z2, Z5
+	VMOVUPS      (R8), Z6
+	VPERMPD      Z6, Z2, Z6
+	VUNPCKLPS    Z4, Z3, Z7
+	VUNPCKLPS    Z6, Z5, Z8
+	VUNPCKHPS    Z4, Z3, Z3
+	VUNPCKHPS    Z6, Z5, Z4
+	VUNPCKLPD    Z8, Z7, Z5
+	VUNPCKHPD    Z8, Z7, Z6
+	VUNPCKLPD    Z4, Z3, Z7
+	VUNPCKHPD    Z4, Z3, Z3
+	VFMADD132PS  Z0, Z7, Z5
+	VFNMADD231PS Z1, Z6, Z5
+	VMOVUPS      Z5, (DX)
+	VSUBPS       Z7, Z6, Z4
+	VMOVUPS      Z4, 128(DX)
+	VFNMADD231PS Z1, Z7, Z3
+	VFMADD231PS  Z0, Z6, Z3
+	VMOVUPS      Z3, 192(DX)
+	VFNMADD231PS Z0, Z6, Z7
+	VMOVUPS      Z7, 64(DX)
+	ADDQ         R9, BX
+	ADDQ         R9, SI
+	ADDQ         R9, DI
+	ADDQ         R9, R8
+	ADDQ         $0x00000100, DX
+	DECQ         CX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x04, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), DX
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000004, BX
+
+column:
+	VMOVUPS      (DX), Z3
+	VMOVUPS      256(DX), Z4
+	VMOVUPS      512(DX), Z5
+	VMOVUPS      768(DX), Z6
+	VFMADD132PS  Z0, Z5, Z3
+	VFNMADD231PS Z1, Z4, Z3
+	VMOVUPS      Z3, (CX)
+	VSUBPS       Z5, Z4, Z3
+	VMOVUPS      Z3, (CX)(SI*2)
+	VFNMADD231PS Z1, Z5, Z6
+	VFMADD231PS  Z0, Z4, Z6
+	VMOVUPS      Z6, (CX)(R8*1)
+	VFNMADD231PS Z0, Z4, Z5
+	VMOVUPS      Z5, (CX)(SI*1)
+	ADDQ         DI, CX
+	ADDQ         $0x00000040, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInUpAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoInUpAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoInUpAVX512_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInUpAVX512_5<>+0(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+4(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+8(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+12(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+16(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+20(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+24(SB)/4, $0x40a00000
+DATA winoInUpAVX512_5<>+28(SB)/4, $0x40a00000
+GLOBL winoInUpAVX512_5<>(SB), RODATA|NOPTR, $32
+
+DATA winoPairsmask128<>+0(SB)/8, $0x0000000000000000
+DATA winoPairsmask128<>+8(SB)/8, $0x0000000000000001
+DATA winoPairsmask128<>+16(SB)/8, $0x0000000000000001
+DATA winoPairsmask128<>+24(SB)/8, $0x0000000000000002
+DATA winoPairsmask128<>+32(SB)/8, $0x0000000000000002
+DATA winoPairsmask128<>+40(SB)/8, $0x0000000000000003
+DATA winoPairsmask128<>+48(SB)/8, $0x0000000000000003
+DATA winoPairsmask128<>+56(SB)/8, $0x0000000000000004
+GLOBL winoPairsmask128<>(SB), RODATA|NOPTR, $64
+
+// func winoOutAVX512(p *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·winoOutAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         8(AX), DX
+	MOVQ         24(AX), BX
+	MOVQ         32(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         40(AX), R8
+	MOVQ         64(AX), R9
+	LEAQ         (R9)(R9*2), R10
+	ADDQ         R10, R10
+	LEAQ         (R10)(R10*2), R11
+	LEAQ         (R10)(R10*4), R12
+	VBROADCASTSS winoOutAVX512_2<>+0(SB), Z0
+	VBROADCASTSS winoOutAVX512_4<>+0(SB), Z1
+	VBROADCASTSS winoOutAVX512_8<>+0(SB), Z2
+	MOVQ         48(AX), R14
+	ADDQ         R14, R14
+
+channel:
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Z3
+	VADDPS       (R13)(R10*2), Z3, Z3
+	VMOVUPS      (R13)(R11*1), Z4
+	VADDPS       (R13)(R10*4), Z4, Z4
+	VADDPS       Z4, Z3, Z5
+	VADDPS       (R13), Z5, Z5
+	VFMADD231PS  Z1, Z4, Z3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z4
+	VADDPS       (R13)(R10*2), Z4, Z4
+	VMOVUPS      (R13)(R11*1), Z6
+	VADDPS       (R13)(R10*4), Z6, Z6
+	VADDPS       Z6, Z4, Z7
+	VADDPS       (R13), Z7, Z7
+	VFMADD231PS  Z1, Z6, Z4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z6
+	VADDPS       (R13)(R10*2), Z6, Z6
+	VMOVUPS      (R13)(R11*1), Z8
+	VADDPS       (R13)(R10*4), Z8, Z8
+	VADDPS       Z8, Z6, Z9
+	VADDPS       (R13), Z9, Z9
+	VFMADD231PS  Z1, Z8, Z6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z8
+	VADDPS       (R13)(R10*2), Z8, Z8
+	VMOVUPS      (R13)(R11*1), Z10
+	VADDPS       (R13)(R10*4), Z10, Z10
+	VADDPS       Z10, Z8, Z11
+	VADDPS       (R13), Z11, Z11
+	VFMADD231PS  Z1, Z10, Z8
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z10
+	VADDPS       (R13)(R10*2), Z10, Z10
+	VMOVUPS      (R13)(R11*1), Z12
+	VADDPS       (R13)(R10*4), Z12, Z12
+	VADDPS       Z12, Z10, Z13
+	VADDPS       (R13), Z13, Z13
+	VFMADD231PS  Z1, Z12, Z10
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z12
+	VADDPS       (R13)(R10*2), Z12, Z12
+	VMOVUPS      (R13)(R11*1), Z14
+	VADDPS       (R13)(R10*4), Z14, Z14
+	VADDPS       Z14, Z12, Z15
+	VADDPS       (R13), Z15, Z15
+	VFMADD231PS  Z1, Z14, Z12
+	MOVQ         DX, R13
+	VADDPS       Z9, Z7, Z14
+	VADDPS       Z13, Z11, Z16
+	VSUBPS       Z9, Z7, Z7
+	VSUBPS       Z13, Z11, Z11
+	VADDPS       Z14, Z5, Z5
+	VADDPS       Z16, Z5, Z5
+	VFMADD231PS  Z1, Z16, Z14
+	VMOVAPS      Z7, Z9
+	VFMADD231PS  Z0, Z11, Z9
+	VFMADD231PS  Z2, Z11, Z7
+	VADDPS       Z15, Z7, Z7
+	VBROADCASTSS (BX), Z11
+	VADDPS       Z11, Z5, Z5
+	VADDPS       Z11, Z9, Z9
+	VADDPS       Z11, Z14, Z14
+	VADDPS       Z11, Z7, Z7
+	CMPQ         80(AX), $0x00
+	JE           free1
+	VBROADCASTSS 72(AX), Z11
+	VMAXPS       Z5, Z11, Z5
+	VMAXPS       Z9, Z11, Z9
+	VMAXPS       Z14, Z11, Z14
+	VMAXPS       Z7, Z11, Z7
+	CMPQ         80(AX), $0x01
+	JE           free1
+	VBROADCASTSS 76(AX), Z11
+	VMINPS       Z5, Z11, Z5
+	VMINPS       Z9, Z11, Z9
+	VMINPS       Z14, Z11, Z14
+	VMINPS       Z7, Z11, Z7
+
+free1:
+	VUNPCKLPS    Z9, Z5, Z11
+	VUNPCKLPS    Z7, Z14, Z13
+	VUNPCKHPS    Z9, Z5, Z5
+	VUNPCKHPS    Z7, Z14, Z7
+	VUNPCKLPD    Z13, Z11, Z9
+	VUNPCKHPD    Z13, Z11, Z11
+	VUNPCKLPD    Z7, Z5, Z13
+	VUNPCKHPD    Z7, Z5, Z5
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z9, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z11, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z13, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (DX)(R8*2), R13
+	VADDPS       Z6, Z4, Z5
+	VADDPS       Z10, Z8, Z7
+	VSUBPS       Z6, Z4, Z4
+	VSUBPS       Z10, Z8, Z8
+	VADDPS       Z5, Z3, Z3
+	VADDPS       Z7, Z3, Z3
+	VFMADD231PS  Z1, Z7, Z5
+	VMOVAPS      Z4, Z6
+	VFMADD231PS  Z0, Z8, Z6
+	VFMADD231PS  Z2, Z8, Z4
+	VADDPS       Z12, Z4, Z4
+	VBROADCASTSS (BX), Z7
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z7, Z6, Z6
+	VADDPS       Z7, Z5, Z5
+	VADDPS       Z7, Z4, Z4
+	CMPQ         80(AX), $0x00
+	JE           free2
+	VBROADCASTSS 72(AX), Z7
+	VMAXPS       Z3, Z7, Z3
+	VMAXPS       Z6, Z7, Z6
+	VMAXPS       Z5, Z7, Z5
+	VMAXPS       Z4, Z7, Z4
+	CMPQ         80(AX), $0x01
+	JE           free2
+	VBROADCASTSS 76(AX), Z7
+	VMINPS       Z3, Z7, Z3
+	VMINPS       Z6, Z7, Z6
+	VMINPS       Z5, Z7, Z5
+	VMINPS       Z4, Z7, Z4
+
+free2:
+	VUNPCKLPS    Z6, Z3, Z7
+	VUNPCKLPS    Z4, Z5, Z8
+	VUNPCKHPS    Z6, Z3, Z3
+	VUNPCKHPS    Z4, Z5, Z4
+	VUNPCKLPD    Z8, Z7, Z5
+	VUNPCKHPD    Z8, Z7, Z6
+	VUNPCKLPD    Z4, Z3, Z7
+	VUNPCKHPD    Z4, Z3, Z3
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z6, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z7, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z3, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Z3
+	VSUBPS       (R13)(R10*2), Z3, Z3
+	VMOVUPS      (R13)(R11*1), Z4
+	VSUBPS       (R13)(R10*4), Z4, Z4
+	VMOVAPS      Z3, Z5
+	VFMADD231PS  Z0, Z4, Z5
+	VFMADD231PS  Z2, Z4, Z3
+	VADDPS       (R13)(R12*1), Z3, Z3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z4
+	VSUBPS       (R13)(R10*2), Z4, Z4
+	VMOVUPS      (R13)(R11*1), Z6
+	VSUBPS       (R13)(R10*4), Z6, Z6
+	VMOVAPS      Z4, Z7
+	VFMADD231PS  Z0, Z6, Z7
+	VFMADD231PS  Z2, Z6, Z4
+	VADDPS       (R13)(R12*1), Z4, Z4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z6
+	VSUBPS       (R13)(R10*2), Z6, Z6
+	VMOVUPS      (R13)(R11*1), Z8
+	VSUBPS       (R13)(R10*4), Z8, Z8
+	VMOVAPS      Z6, Z9
+	VFMADD231PS  Z0, Z8, Z9
+	VFMADD231PS  Z2, Z8, Z6
+	VADDPS       (R13)(R12*1), Z6, Z6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z8
+	VSUBPS       (R13)(R10*2), Z8, Z8
+	VMOVUPS      (R13)(R11*1), Z10
+	VSUBPS       (R13)(R10*4), Z10, Z10
+	VMOVAPS      Z8, Z11
+	VFMADD231PS  Z0, Z10, Z11
+	VFMADD231PS  Z2, Z10, Z8
+	VADDPS       (R13)(R12*1), Z8, Z8
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z10
+	VSUBPS       (R13)(R10*2), Z10, Z10
+	VMOVUPS      (R13)(R11*1), Z12
+	VSUBPS       (R13)(R10*4), Z12, Z12
+	VMOVAPS      Z10, Z13
+	VFMADD231PS  Z0, Z12, Z13
+	VFMADD231PS  Z2, Z12, Z10
+	VADDPS       (R13)(R12*1), Z10, Z10
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z12
+	VSUBPS       (R13)(R10*2), Z12, Z12
+	VMOVUPS      (R13)(R11*1), Z14
+	VSUBPS       (R13)(R10*4), Z14, Z14
+	VMOVAPS      Z12, Z15
+	VFMADD231PS  Z0, Z14, Z15
+	VFMADD231PS  Z2, Z14, Z12
+	VADDPS       (R13)(R12*1), Z12, Z12
+	LEAQ         (DX)(R8*1), R13
+	VADDPS       Z9, Z7, Z14
+	VADDPS       Z13, Z11, Z16
+	VSUBPS       Z9, Z7, Z7
+	VSUBPS       Z13, Z11, Z11
+	VADDPS       Z14, Z5, Z5
+	VADDPS       Z16, Z5, Z5
+	VFMADD231PS  Z1, Z16, Z14
+	VMOVAPS      Z7, Z9
+	VFMADD231PS  Z0, Z11, Z9
+	VFMADD231PS  Z2, Z11, Z7
+	VADDPS       Z15, Z7, Z7
+	VBROADCASTSS (BX), Z11
+	VADDPS       Z11, Z5, Z5
+	VADDPS       Z11, Z9, Z9
+	VADDPS       Z11, Z14, Z14
+	VADDPS       Z11, Z7, Z7
+	CMPQ         80(AX), $0x00
+	JE           free3
+	VBROADCASTSS 72(AX), Z11
+	VMAXPS       Z5, Z11, Z5
+	VMAXPS       Z9, Z11, Z9
+	VMAXPS       Z14, Z11, Z14
+	VMAXPS       Z7, Z11, Z7
+	CMPQ         80(AX), $0x01
+	JE           free3
+	VBROADCASTSS 76(AX), Z11
+	VMINPS       Z5, Z11, Z5
+	VMINPS       Z9, Z11, Z9
+	VMINPS       Z14, Z11, Z14
+	VMINPS       Z7, Z11, Z7
+
+free3:
+	VUNPCKLPS    Z9, Z5, Z11
+	VUNPCKLPS    Z7, Z14, Z13
+	VUNPCKHPS    Z9, Z5, Z5
+	VUNPCKHPS    Z7, Z14, Z7
+	VUNPCKLPD    Z13, Z11, Z9
+	VUNPCKHPD    Z13, Z11, Z11
+	VUNPCKLPD    Z7, Z5, Z13
+	VUNPCKHPD    Z7, Z5, Z5
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z9, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z11, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z13, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	VMOVUPS      Z5, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (R13)(R8*2), R13
+	VADDPS       Z6, Z4, Z5
+	VADDPS       Z10, Z8, Z7
+	VSUBPS       Z6, Z4, Z4
+	VSUBPS       Z10, Z8, Z8
+	VADDPS       Z5, Z3, Z3
+	VADDPS       Z7, Z3, Z3
+	VFMADD231PS  Z1, Z7, Z5
+	VMOVAPS      Z4, Z6
+	VFMADD231PS  Z0, Z8, Z6
+	VFMADD231PS  Z2, Z8, Z4
+	VADDPS       Z12, Z4, Z4
+	VBROADCASTSS (BX), Z7
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z7, Z6, Z6
+	VADDPS       Z7, Z5, Z5
+	VADDPS       Z7, Z4, Z4
+	CMPQ         80(AX), $0x00
+	JE           free4
+	VBROADCASTSS 72(AX), Z7
+	VMAXPS       Z3, Z7, Z3
+	VMAXPS       Z6, Z7, Z6
+	VMAXPS       Z5, Z7, Z5
+	VMAXPS       Z4, Z7, Z4
+	CMPQ         80(AX), $0x01
+	JE           free4
+	VBROADCASTSS 76(AX), Z7
+	VMINPS       Z3, Z7, Z3
+	VMINPS       Z6, Z7, Z6
+	VMINPS       Z5, Z7, Z5
+	VMINPS       Z4, Z7, Z4
+
+free4:
+	VUNPCKLPS  Z6, Z3, Z7
+	VUNPCKLPS  Z4, Z5, Z8
+	VUNPCKHPS  Z6, Z3, Z3
+	VUNPCKHPS  Z4, Z5, Z4
+	VUNPCKLPD  Z8, Z7, Z5
+	VUNPCKHPD  Z8, Z7, Z6
+	VUNPCKLPD  Z4, Z3, Z7
+	VUNPCKHPD  Z4, Z3, Z3
+	MOVQ       (DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Z5, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       8(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Z6, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       16(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Z7, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       24(DI), R15
+	ADDQ       R13, R15
+	VMOVUPS    Z3, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	ADDQ       56(AX), CX
+	ADDQ       48(AX), DX
+	ADDQ       $0x04, BX
+	DECQ       SI
+	JNZ        channel
+	VZEROUPPER
+	RET
+
+DATA winoOutAVX512_2<>+0(SB)/4, $0x40000000
+DATA winoOutAVX512_2<>+4(SB)/4, $0x40000000
+DATA winoOutAVX512_2<>+8(SB)/4, $0x40000000
+DATA winoOutAVX512_2<>+12(SB)/4, $0x40000000
+DATA winoOutAVX512_2<>+16(SB)/4, $0x40000000
+DATA winoOutAVX512_2<>+20(SB)/4, $0x40000000
+DATA winoOutAVX512_2<>+24(SB)/4, $0x40000000
+DATA winoOutAVX512_2<>+28(SB)/4, $0x40000000
+GLOBL winoOutAVX512_2<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoOutAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoOutAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoOutAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoOutAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoOutAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoOutAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoOutAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoOutAVX512_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutAVX512_8<>+0(SB)/4, $0x41000000
+DATA winoOutAVX512_8<>+4(SB)/4, $0x41000000
+DATA winoOutAVX512_8<>+8(SB)/4, $0x41000000
+DATA winoOutAVX512_8<>+12(SB)/4, $0x41000000
+DATA winoOutAVX512_8<>+16(SB)/4, $0x41000000
+DATA winoOutAVX512_8<>+20(SB)/4, $0x41000000
+DATA winoOutAVX512_8<>+24(SB)/4, $0x41000000
+DATA winoOutAVX512_8<>+28(SB)/4, $0x41000000
+GLOBL winoOutAVX512_8<>(SB), RODATA|NOPTR, $32
+
+// func winoInEdgeAVX512(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoInEdgeAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	VBROADCASTSS winoInEdgeAVX512_4<>+0(SB), Z0
+	VBROADCASTSS winoInEdgeAVX512_2<>+0(SB), Z1
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), SI
+	ADDQ (AX), SI
+	MOVQ 8(CX), DI
+	ADDQ (AX), DI
+	MOVQ 16(CX), R8
+	ADDQ (AX), R8
+	MOVQ 24(CX), R9
+	ADDQ (AX), R9
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R10
+	MOVQ $0x00000006, BX
+
+row:
+	KMOVW        (CX), K1
+	VMOVUPS.Z    (SI), K1, Z2
+	KMOVW        8(CX), K1
+	VMOVUPS.Z    (DI), K1, Z3
+	KMOVW        16(CX), K1
+	VMOVUPS.Z    (R8), K1, Z4
+	KMOVW        24(CX), K1
+	VMOVUPS.Z    (R9), K1, Z5
+	VUNPCKLPS    Z3, Z2, Z6
+	VUNPCKLPS    Z5, Z4, Z7
+	VUNPCKHPS    Z3, Z2, Z2
+	VUNPCKHPS    Z5, Z4, Z3
+	VUNPCKLPD    Z7, Z6, Z4
+	VUNPCKHPD    Z7, Z6, Z5
+	VUNPCKLPD    Z3, Z2, Z6
+	VUNPCKHPD    Z3, Z2, Z2
+	KMOVW        4(CX), K1
+	VMOVUPS.Z    16(SI), K1, Z3
+	KMOVW        12(CX), K1
+	VMOVUPS.Z    16(DI), K1, Z7
+	KMOVW        20(CX), K1
+	VMOVUPS.Z    16(R8), K1, Z8
+	KMOVW        28(CX), K1
+	VMOVUPS.Z    16(R9), K1, Z9
+	VUNPCKLPS    Z7, Z3, Z3
+	VUNPCKLPS    Z9, Z8, Z7
+	VUNPCKLPD    Z7, Z3, Z8
+	VUNPCKHPD    Z7, Z3, Z3
+	VSUBPS       Z6, Z8, Z7
+	VSUBPS       Z5, Z2, Z9
+	VFNMADD231PS Z0, Z6, Z8
+	VSUBPS       Z6, Z4, Z4
+	VFMADD132PS  Z0, Z7, Z4
+	VMOVUPS      Z4, (DX)
+	VSUBPS       Z2, Z3, Z3
+	VFNMADD231PS Z0, Z5, Z2
+	VFNMADD231PS Z0, Z9, Z3
+	VMOVUPS      Z3, 320(DX)
+	VADDPS       Z2, Z8, Z3
+	VMOVUPS      Z3, 64(DX)
+	VSUBPS       Z2, Z8, Z8
+	VMOVUPS      Z8, 128(DX)
+	VMOVAPS      Z7, Z2
+	VFMADD231PS  Z1, Z9, Z2
+	VMOVUPS      Z2, 192(DX)
+	VFNMADD231PS Z1, Z9, Z7
+	VMOVUPS      Z7, 256(DX)
+	ADDQ         R10, SI
+	ADDQ         R10, DI
+	ADDQ         R10, R8
+	ADDQ         R10, R9
+	ADDQ         $0x20, CX
+	ADDQ         $0x00000180, DX
+	DECQ         BX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x06, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), R9
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000006, BX
+
+column:
+	VMOVUPS      (DX), Z2
+	VMOVUPS      384(DX), Z3
+	VMOVUPS      768(DX), Z4
+	VMOVUPS      1152(DX), Z5
+	VMOVUPS      1536(DX), Z6
+	VMOVUPS      1920(DX), Z7
+	VSUBPS       Z4, Z6, Z8
+	VSUBPS       Z3, Z5, Z9
+	VFNMADD231PS Z0, Z4, Z6
+	VSUBPS       Z4, Z2, Z2
+	VFMADD132PS  Z0, Z8, Z2
+	VMOVUPS      Z2, (CX)
+	VSUBPS       Z5, Z7, Z7
+	VFNMADD231PS Z0, Z3, Z5
+	VFNMADD231PS Z0, Z9, Z7
+	VMOVUPS      Z7, (CX)(R9*1)
+	VADDPS       Z5, Z6, Z2
+	VMOVUPS      Z2, (CX)(SI*1)
+	VSUBPS       Z5, Z6, Z6
+	VMOVUPS      Z6, (CX)(SI*2)
+	VMOVAPS      Z8, Z2
+	VFMADD231PS  Z1, Z9, Z2
+	VMOVUPS      Z2, (CX)(R8*1)
+	VFNMADD231PS Z1, Z9, Z8
+	VMOVUPS      Z8, (CX)(SI*4)
+	ADDQ         DI, CX
+	ADDQ         $0x00000040, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInEdgeAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoInEdgeAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoInEdgeAVX512_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInEdgeAVX512_2<>+0(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+4(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+8(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+12(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+16(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+20(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+24(SB)/4, $0x40000000
+DATA winoInEdgeAVX512_2<>+28(SB)/4, $0x40000000
+GLOBL winoInEdgeAVX512_2<>(SB), RODATA|NOPTR, $32
+
+// func winoInUpEdgeAVX512(p *float32)
+// Requires: AVX, AVX512F
+TEXT ·winoInUpEdgeAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	VBROADCASTSS winoInUpEdgeAVX512_4<>+0(SB), Z0
+	VBROADCASTSS winoInUpEdgeAVX512_5<>+0(SB), Z1
+	VMOVUPS      winoPairsmask129<>+0(SB), Z2
+
+channel:
+	MOVQ 16(AX), CX
+	MOVQ 24(AX), DX
+	MOVQ (CX), SI
+	ADDQ (AX), SI
+	MOVQ 8(CX), DI
+	ADDQ (AX), DI
+	MOVQ 16(CX), R8
+	ADDQ (AX), R8
+	MOVQ 24(CX), R9
+	ADDQ (AX), R9
+	ADDQ $0x20, CX
+	MOVQ 40(AX), R10
+	MOVQ $0x00000004, BX
+
+row:
+	KMOVW        (CX), K1
+	VMOVUPS.Z    (SI), K1, Z3
+	VPERMPD      Z3, Z2, Z3
+	KMOVW        8(CX), K1
+	VMOVUPS.Z    (DI), K1, Z4
+	VPERMPD      Z4, Z2, Z4
+	KMOVW        16(CX), K1
+	VMOVUPS.Z    (R8), K1, Z5
+	VPERMPD      Z5, Z2, Z5
+	KMOVW        24(CX), K1
+	VMOVUPS.Z    (R9), K1, Z6
+	VPERMPD      Z6, Z2, Z6
+	VUNPCKLPS    Z4, Z3, Z7
+	VUNPCKLPS    Z6, Z5, Z8
+	VUNPCKHPS    Z4, Z3, Z3
+	VUNPCKHPS    Z6, Z5, Z4
+	VUNPCKLPD    Z8, Z7, Z5
+	VUNPCKHPD    Z8, Z7, Z6
+	VUNPCKLPD    Z4, Z3, Z7
+	VUNPCKHPD    Z4, Z3, Z3
+	VFMADD132PS  Z0, Z7, Z5
+	VFNMADD231PS Z1, Z6, Z5
+	VMOVUPS      Z5, (DX)
+	VSUBPS       Z7, Z6, Z4
+	VMOVUPS      Z4, 128(DX)
+	VFNMADD231PS Z1, Z7, Z3
+	VFMADD231PS  Z0, Z6, Z3
+	VMOVUPS      Z3, 192(DX)
+	VFNMADD231PS Z0, Z6, Z7
+	VMOVUPS      Z7, 64(DX)
+	ADDQ         R10, SI
+	ADDQ         R10, DI
+	ADDQ         R10, R8
+	ADDQ         R10, R9
+	ADDQ         $0x20, CX
+	ADDQ         $0x00000100, DX
+	DECQ         BX
+	JNZ          row
+	MOVQ         8(AX), CX
+	MOVQ         64(AX), DI
+	IMUL3Q       $0x04, DI, SI
+	LEAQ         (SI)(SI*2), R8
+	LEAQ         (SI)(SI*4), DX
+	MOVQ         24(AX), DX
+	MOVQ         $0x00000004, BX
+
+column:
+	VMOVUPS      (DX), Z3
+	VMOVUPS      256(DX), Z4
+	VMOVUPS      512(DX), Z5
+	VMOVUPS      768(DX), Z6
+	VFMADD132PS  Z0, Z5, Z3
+	VFNMADD231PS Z1, Z4, Z3
+	VMOVUPS      Z3, (CX)
+	VSUBPS       Z5, Z4, Z3
+	VMOVUPS      Z3, (CX)(SI*2)
+	VFNMADD231PS Z1, Z5, Z6
+	VFMADD231PS  Z0, Z4, Z6
+	VMOVUPS      Z6, (CX)(R8*1)
+	VFNMADD231PS Z0, Z4, Z5
+	VMOVUPS      Z5, (CX)(SI*1)
+	ADDQ         DI, CX
+	ADDQ         $0x00000040, DX
+	DECQ         BX
+	JNZ          column
+	MOVQ         48(AX), CX
+	ADDQ         CX, (AX)
+	MOVQ         56(AX), CX
+	ADDQ         CX, 8(AX)
+	DECQ         32(AX)
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+DATA winoInUpEdgeAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoInUpEdgeAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoInUpEdgeAVX512_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoInUpEdgeAVX512_5<>+0(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+4(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+8(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+12(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+16(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+20(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+24(SB)/4, $0x40a00000
+DATA winoInUpEdgeAVX512_5<>+28(SB)/4, $0x40a00000
+GLOBL winoInUpEdgeAVX512_5<>(SB), RODATA|NOPTR, $32
+
+DATA winoPairsmask129<>+0(SB)/8, $0x0000000000000000
+DATA winoPairsmask129<>+8(SB)/8, $0x0000000000000001
+DATA winoPairsmask129<>+16(SB)/8, $0x0000000000000001
+DATA winoPairsmask129<>+24(SB)/8, $0x0000000000000002
+DATA winoPairsmask129<>+32(SB)/8, $0x0000000000000002
+DATA winoPairsmask129<>+40(SB)/8, $0x0000000000000003
+DATA winoPairsmask129<>+48(SB)/8, $0x0000000000000003
+DATA winoPairsmask129<>+56(SB)/8, $0x0000000000000004
+GLOBL winoPairsmask129<>(SB), RODATA|NOPTR, $64
+
+// func winoOutEdgeAVX512(p *float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·winoOutEdgeAVX512(SB), NOSPLIT, $0-8
+	MOVQ         p+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         8(AX), DX
+	MOVQ         24(AX), BX
+	MOVQ         32(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         40(AX), R8
+	MOVQ         64(AX), R9
+	LEAQ         (R9)(R9*2), R10
+	ADDQ         R10, R10
+	LEAQ         (R10)(R10*2), R11
+	LEAQ         (R10)(R10*4), R12
+	VBROADCASTSS winoOutEdgeAVX512_2<>+0(SB), Z0
+	VBROADCASTSS winoOutEdgeAVX512_4<>+0(SB), Z1
+	VBROADCASTSS winoOutEdgeAVX512_8<>+0(SB), Z2
+	MOVQ         48(AX), R14
+	ADDQ         R14, R14
+
+channel:
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Z3
+	VADDPS       (R13)(R10*2), Z3, Z3
+	VMOVUPS      (R13)(R11*1), Z4
+	VADDPS       (R13)(R10*4), Z4, Z4
+	VADDPS       Z4, Z3, Z5
+	VADDPS       (R13), Z5, Z5
+	VFMADD231PS  Z1, Z4, Z3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z4
+	VADDPS       (R13)(R10*2), Z4, Z4
+	VMOVUPS      (R13)(R11*1), Z6
+	VADDPS       (R13)(R10*4), Z6, Z6
+	VADDPS       Z6, Z4, Z7
+	VADDPS       (R13), Z7, Z7
+	VFMADD231PS  Z1, Z6, Z4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z6
+	VADDPS       (R13)(R10*2), Z6, Z6
+	VMOVUPS      (R13)(R11*1), Z8
+	VADDPS       (R13)(R10*4), Z8, Z8
+	VADDPS       Z8, Z6, Z9
+	VADDPS       (R13), Z9, Z9
+	VFMADD231PS  Z1, Z8, Z6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z8
+	VADDPS       (R13)(R10*2), Z8, Z8
+	VMOVUPS      (R13)(R11*1), Z10
+	VADDPS       (R13)(R10*4), Z10, Z10
+	VADDPS       Z10, Z8, Z11
+	VADDPS       (R13), Z11, Z11
+	VFMADD231PS  Z1, Z10, Z8
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z10
+	VADDPS       (R13)(R10*2), Z10, Z10
+	VMOVUPS      (R13)(R11*1), Z12
+	VADDPS       (R13)(R10*4), Z12, Z12
+	VADDPS       Z12, Z10, Z13
+	VADDPS       (R13), Z13, Z13
+	VFMADD231PS  Z1, Z12, Z10
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z12
+	VADDPS       (R13)(R10*2), Z12, Z12
+	VMOVUPS      (R13)(R11*1), Z14
+	VADDPS       (R13)(R10*4), Z14, Z14
+	VADDPS       Z14, Z12, Z15
+	VADDPS       (R13), Z15, Z15
+	VFMADD231PS  Z1, Z14, Z12
+	MOVQ         DX, R13
+	VADDPS       Z9, Z7, Z14
+	VADDPS       Z13, Z11, Z16
+	VSUBPS       Z9, Z7, Z7
+	VSUBPS       Z13, Z11, Z11
+	VADDPS       Z14, Z5, Z5
+	VADDPS       Z16, Z5, Z5
+	VFMADD231PS  Z1, Z16, Z14
+	VMOVAPS      Z7, Z9
+	VFMADD231PS  Z0, Z11, Z9
+	VFMADD231PS  Z2, Z11, Z7
+	VADDPS       Z15, Z7, Z7
+	VBROADCASTSS (BX), Z11
+	VADDPS       Z11, Z5, Z5
+	VADDPS       Z11, Z9, Z9
+	VADDPS       Z11, Z14, Z14
+	VADDPS       Z11, Z7, Z7
+	CMPQ         80(AX), $0x00
+	JE           free1
+	VBROADCASTSS 72(AX), Z11
+	VMAXPS       Z5, Z11, Z5
+	VMAXPS       Z9, Z11, Z9
+	VMAXPS       Z14, Z11, Z14
+	VMAXPS       Z7, Z11, Z7
+	CMPQ         80(AX), $0x01
+	JE           free1
+	VBROADCASTSS 76(AX), Z11
+	VMINPS       Z5, Z11, Z5
+	VMINPS       Z9, Z11, Z9
+	VMINPS       Z14, Z11, Z14
+	VMINPS       Z7, Z11, Z7
+
+free1:
+	VUNPCKLPS    Z9, Z5, Z11
+	VUNPCKLPS    Z7, Z14, Z13
+	VUNPCKHPS    Z9, Z5, Z5
+	VUNPCKHPS    Z7, Z14, Z7
+	VUNPCKLPD    Z13, Z11, Z9
+	VUNPCKHPD    Z13, Z11, Z11
+	VUNPCKLPD    Z7, Z5, Z13
+	VUNPCKHPD    Z7, Z5, Z5
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	KMOVW        32(DI), K1
+	VMOVUPS      Z9, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	KMOVW        36(DI), K1
+	VMOVUPS      Z11, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	KMOVW        40(DI), K1
+	VMOVUPS      Z13, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	KMOVW        44(DI), K1
+	VMOVUPS      Z5, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (DX)(R8*2), R13
+	VADDPS       Z6, Z4, Z5
+	VADDPS       Z10, Z8, Z7
+	VSUBPS       Z6, Z4, Z4
+	VSUBPS       Z10, Z8, Z8
+	VADDPS       Z5, Z3, Z3
+	VADDPS       Z7, Z3, Z3
+	VFMADD231PS  Z1, Z7, Z5
+	VMOVAPS      Z4, Z6
+	VFMADD231PS  Z0, Z8, Z6
+	VFMADD231PS  Z2, Z8, Z4
+	VADDPS       Z12, Z4, Z4
+	VBROADCASTSS (BX), Z7
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z7, Z6, Z6
+	VADDPS       Z7, Z5, Z5
+	VADDPS       Z7, Z4, Z4
+	CMPQ         80(AX), $0x00
+	JE           free2
+	VBROADCASTSS 72(AX), Z7
+	VMAXPS       Z3, Z7, Z3
+	VMAXPS       Z6, Z7, Z6
+	VMAXPS       Z5, Z7, Z5
+	VMAXPS       Z4, Z7, Z4
+	CMPQ         80(AX), $0x01
+	JE           free2
+	VBROADCASTSS 76(AX), Z7
+	VMINPS       Z3, Z7, Z3
+	VMINPS       Z6, Z7, Z6
+	VMINPS       Z5, Z7, Z5
+	VMINPS       Z4, Z7, Z4
+
+free2:
+	VUNPCKLPS    Z6, Z3, Z7
+	VUNPCKLPS    Z4, Z5, Z8
+	VUNPCKHPS    Z6, Z3, Z3
+	VUNPCKHPS    Z4, Z5, Z4
+	VUNPCKLPD    Z8, Z7, Z5
+	VUNPCKHPD    Z8, Z7, Z6
+	VUNPCKLPD    Z4, Z3, Z7
+	VUNPCKHPD    Z4, Z3, Z3
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	KMOVW        64(DI), K1
+	VMOVUPS      Z5, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	KMOVW        68(DI), K1
+	VMOVUPS      Z6, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	KMOVW        72(DI), K1
+	VMOVUPS      Z7, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	KMOVW        76(DI), K1
+	VMOVUPS      Z3, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         CX, R13
+	VMOVUPS      (R13)(R10*1), Z3
+	VSUBPS       (R13)(R10*2), Z3, Z3
+	VMOVUPS      (R13)(R11*1), Z4
+	VSUBPS       (R13)(R10*4), Z4, Z4
+	VMOVAPS      Z3, Z5
+	VFMADD231PS  Z0, Z4, Z5
+	VFMADD231PS  Z2, Z4, Z3
+	VADDPS       (R13)(R12*1), Z3, Z3
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z4
+	VSUBPS       (R13)(R10*2), Z4, Z4
+	VMOVUPS      (R13)(R11*1), Z6
+	VSUBPS       (R13)(R10*4), Z6, Z6
+	VMOVAPS      Z4, Z7
+	VFMADD231PS  Z0, Z6, Z7
+	VFMADD231PS  Z2, Z6, Z4
+	VADDPS       (R13)(R12*1), Z4, Z4
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z6
+	VSUBPS       (R13)(R10*2), Z6, Z6
+	VMOVUPS      (R13)(R11*1), Z8
+	VSUBPS       (R13)(R10*4), Z8, Z8
+	VMOVAPS      Z6, Z9
+	VFMADD231PS  Z0, Z8, Z9
+	VFMADD231PS  Z2, Z8, Z6
+	VADDPS       (R13)(R12*1), Z6, Z6
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z8
+	VSUBPS       (R13)(R10*2), Z8, Z8
+	VMOVUPS      (R13)(R11*1), Z10
+	VSUBPS       (R13)(R10*4), Z10, Z10
+	VMOVAPS      Z8, Z11
+	VFMADD231PS  Z0, Z10, Z11
+	VFMADD231PS  Z2, Z10, Z8
+	VADDPS       (R13)(R12*1), Z8, Z8
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z10
+	VSUBPS       (R13)(R10*2), Z10, Z10
+	VMOVUPS      (R13)(R11*1), Z12
+	VSUBPS       (R13)(R10*4), Z12, Z12
+	VMOVAPS      Z10, Z13
+	VFMADD231PS  Z0, Z12, Z13
+	VFMADD231PS  Z2, Z12, Z10
+	VADDPS       (R13)(R12*1), Z10, Z10
+	ADDQ         R9, R13
+	VMOVUPS      (R13)(R10*1), Z12
+	VSUBPS       (R13)(R10*2), Z12, Z12
+	VMOVUPS      (R13)(R11*1), Z14
+	VSUBPS       (R13)(R10*4), Z14, Z14
+	VMOVAPS      Z12, Z15
+	VFMADD231PS  Z0, Z14, Z15
+	VFMADD231PS  Z2, Z14, Z12
+	VADDPS       (R13)(R12*1), Z12, Z12
+	LEAQ         (DX)(R8*1), R13
+	VADDPS       Z9, Z7, Z14
+	VADDPS       Z13, Z11, Z16
+	VSUBPS       Z9, Z7, Z7
+	VSUBPS       Z13, Z11, Z11
+	VADDPS       Z14, Z5, Z5
+	VADDPS       Z16, Z5, Z5
+	VFMADD231PS  Z1, Z16, Z14
+	VMOVAPS      Z7, Z9
+	VFMADD231PS  Z0, Z11, Z9
+	VFMADD231PS  Z2, Z11, Z7
+	VADDPS       Z15, Z7, Z7
+	VBROADCASTSS (BX), Z11
+	VADDPS       Z11, Z5, Z5
+	VADDPS       Z11, Z9, Z9
+	VADDPS       Z11, Z14, Z14
+	VADDPS       Z11, Z7, Z7
+	CMPQ         80(AX), $0x00
+	JE           free3
+	VBROADCASTSS 72(AX), Z11
+	VMAXPS       Z5, Z11, Z5
+	VMAXPS       Z9, Z11, Z9
+	VMAXPS       Z14, Z11, Z14
+	VMAXPS       Z7, Z11, Z7
+	CMPQ         80(AX), $0x01
+	JE           free3
+	VBROADCASTSS 76(AX), Z11
+	VMINPS       Z5, Z11, Z5
+	VMINPS       Z9, Z11, Z9
+	VMINPS       Z14, Z11, Z14
+	VMINPS       Z7, Z11, Z7
+
+free3:
+	VUNPCKLPS    Z9, Z5, Z11
+	VUNPCKLPS    Z7, Z14, Z13
+	VUNPCKHPS    Z9, Z5, Z5
+	VUNPCKHPS    Z7, Z14, Z7
+	VUNPCKLPD    Z13, Z11, Z9
+	VUNPCKHPD    Z13, Z11, Z11
+	VUNPCKLPD    Z7, Z5, Z13
+	VUNPCKHPD    Z7, Z5, Z5
+	MOVQ         (DI), R15
+	ADDQ         R13, R15
+	KMOVW        48(DI), K1
+	VMOVUPS      Z9, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         8(DI), R15
+	ADDQ         R13, R15
+	KMOVW        52(DI), K1
+	VMOVUPS      Z11, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         16(DI), R15
+	ADDQ         R13, R15
+	KMOVW        56(DI), K1
+	VMOVUPS      Z13, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	MOVQ         24(DI), R15
+	ADDQ         R13, R15
+	KMOVW        60(DI), K1
+	VMOVUPS      Z5, K1, (R15)
+	PREFETCHT0   (R15)(R14*1)
+	LEAQ         (R13)(R8*2), R13
+	VADDPS       Z6, Z4, Z5
+	VADDPS       Z10, Z8, Z7
+	VSUBPS       Z6, Z4, Z4
+	VSUBPS       Z10, Z8, Z8
+	VADDPS       Z5, Z3, Z3
+	VADDPS       Z7, Z3, Z3
+	VFMADD231PS  Z1, Z7, Z5
+	VMOVAPS      Z4, Z6
+	VFMADD231PS  Z0, Z8, Z6
+	VFMADD231PS  Z2, Z8, Z4
+	VADDPS       Z12, Z4, Z4
+	VBROADCASTSS (BX), Z7
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z7, Z6, Z6
+	VADDPS       Z7, Z5, Z5
+	VADDPS       Z7, Z4, Z4
+	CMPQ         80(AX), $0x00
+	JE           free4
+	VBROADCASTSS 72(AX), Z7
+	VMAXPS       Z3, Z7, Z3
+	VMAXPS       Z6, Z7, Z6
+	VMAXPS       Z5, Z7, Z5
+	VMAXPS       Z4, Z7, Z4
+	CMPQ         80(AX), $0x01
+	JE           free4
+	VBROADCASTSS 76(AX), Z7
+	VMINPS       Z3, Z7, Z3
+	VMINPS       Z6, Z7, Z6
+	VMINPS       Z5, Z7, Z5
+	VMINPS       Z4, Z7, Z4
+
+free4:
+	VUNPCKLPS  Z6, Z3, Z7
+	VUNPCKLPS  Z4, Z5, Z8
+	VUNPCKHPS  Z6, Z3, Z3
+	VUNPCKHPS  Z4, Z5, Z4
+	VUNPCKLPD  Z8, Z7, Z5
+	VUNPCKHPD  Z8, Z7, Z6
+	VUNPCKLPD  Z4, Z3, Z7
+	VUNPCKHPD  Z4, Z3, Z3
+	MOVQ       (DI), R15
+	ADDQ       R13, R15
+	KMOVW      80(DI), K1
+	VMOVUPS    Z5, K1, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       8(DI), R15
+	ADDQ       R13, R15
+	KMOVW      84(DI), K1
+	VMOVUPS    Z6, K1, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       16(DI), R15
+	ADDQ       R13, R15
+	KMOVW      88(DI), K1
+	VMOVUPS    Z7, K1, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	MOVQ       24(DI), R15
+	ADDQ       R13, R15
+	KMOVW      92(DI), K1
+	VMOVUPS    Z3, K1, (R15)
+	PREFETCHT0 (R15)(R14*1)
+	ADDQ       56(AX), CX
+	ADDQ       48(AX), DX
+	ADDQ       $0x04, BX
+	DECQ       SI
+	JNZ        channel
+	VZEROUPPER
+	RET
+
+DATA winoOutEdgeAVX512_2<>+0(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+4(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+8(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+12(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+16(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+20(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+24(SB)/4, $0x40000000
+DATA winoOutEdgeAVX512_2<>+28(SB)/4, $0x40000000
+GLOBL winoOutEdgeAVX512_2<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutEdgeAVX512_4<>+0(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+4(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+8(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+12(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+16(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+20(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+24(SB)/4, $0x40800000
+DATA winoOutEdgeAVX512_4<>+28(SB)/4, $0x40800000
+GLOBL winoOutEdgeAVX512_4<>(SB), RODATA|NOPTR, $32
+
+DATA winoOutEdgeAVX512_8<>+0(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+4(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+8(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+12(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+16(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+20(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+24(SB)/4, $0x41000000
+DATA winoOutEdgeAVX512_8<>+28(SB)/4, $0x41000000
+GLOBL winoOutEdgeAVX512_8<>(SB), RODATA|NOPTR, $32
 
 // func zip2AVX2(dst *float32, a *float32, b *float32, blocks int64)
 // Requires: AVX

@@ -10,6 +10,7 @@ func genericMicro[T Float]() *micro[T] {
 		lanes: genericLanes,
 		zip2:  func(_, _, _ []T) int { return 0 },
 		tiles: [][]func(*call[T]){nil},
+		pairs: [][]func(*call[T]){nil},
 		wino:  genericWino[T](4, 8),
 	}
 	for r := 1; r <= 4; r++ {
@@ -19,7 +20,40 @@ func genericMicro[T Float]() *micro[T] {
 		}
 		k.tiles = append(k.tiles, row)
 	}
+	for r := 1; r <= 2; r++ {
+		row := []func(*call[T]){nil}
+		for nv := 1; nv <= 8; nv++ {
+			row = append(row, func(p *call[T]) { pairGeneric(p, r, nv, genericLanes) })
+		}
+		k.pairs = append(k.pairs, row)
+	}
 	return k
+}
+
+// pairGeneric is what every pair tile computes.
+func pairGeneric[T Float](p *call[T], r, nv, lanes int) {
+	var z T
+	size := int(unsafe.Sizeof(z))
+	off := unsafe.Slice(p.off, p.steps)
+	w := unsafe.Slice(p.w, int(p.steps)*2*r)
+	m := (int(p.tiles)*nv-1)*lanes + int(p.last)
+	for row := range p.rows {
+		for n := range 2 * r {
+			bias := *element(p.bias, 0, n/2)
+			for i := range m {
+				v := bias
+				for s, o := range off {
+					v += *element(p.a, row*p.arow+o, i) * w[s*2*r+n]
+				}
+				if v < p.lo {
+					v = p.lo
+				} else if v > p.hi {
+					v = p.hi
+				}
+				*(*T)(unsafe.Add(unsafe.Pointer(p.c), int(row*p.crow)+n/2*int(p.cstride)+(2*i+n%2)*size)) = v
+			}
+		}
+	}
 }
 
 // tileGeneric is what every micro-kernel computes.

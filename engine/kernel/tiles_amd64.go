@@ -20,6 +20,16 @@ var tilesAVX2 = [][]func(*call[float32]){
 	{nil, tileAVX2_12x1},
 }
 
+var pairTilesAVX2 = [][]func(*call[float32]){
+	nil,
+	{nil, pairTileAVX2_1x1, pairTileAVX2_1x2, pairTileAVX2_1x3, pairTileAVX2_1x4, pairTileAVX2_1x5, pairTileAVX2_1x6},
+	{nil, pairTileAVX2_2x1, pairTileAVX2_2x2, pairTileAVX2_2x3},
+	{nil, pairTileAVX2_3x1, pairTileAVX2_3x2},
+	{nil, pairTileAVX2_4x1},
+	{nil, pairTileAVX2_5x1},
+	{nil, pairTileAVX2_6x1},
+}
+
 var winoMulsAVX2 = [][]func(*winoMulCall[float32]){
 	nil,
 	{nil, winoMulAVX2_1x1, winoMulAVX2_1x2, winoMulAVX2_1x3, winoMulAVX2_1x4, winoMulAVX2_1x5, winoMulAVX2_1x6, winoMulAVX2_1x7, winoMulAVX2_1x8},
@@ -158,6 +168,48 @@ func tileAVX2_11x1(p *call[float32])
 func tileAVX2_12x1(p *call[float32])
 
 //go:noescape
+func pairTileAVX2_1x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_1x2(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_1x3(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_1x4(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_1x5(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_1x6(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_2x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_2x2(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_2x3(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_3x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_3x2(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_4x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_5x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX2_6x1(p *call[float32])
+
+//go:noescape
 func winoMulAVX2_1x1(p *winoMulCall[float32])
 
 //go:noescape
@@ -276,6 +328,22 @@ var tilesAVX512 = [][]func(*call[float32]){
 	{nil, tileAVX512_22x1},
 	{nil, tileAVX512_23x1},
 	{nil, tileAVX512_24x1},
+}
+
+var pairTilesAVX512 = [][]func(*call[float32]){
+	nil,
+	{nil, pairTileAVX512_1x1, pairTileAVX512_1x2, pairTileAVX512_1x3, pairTileAVX512_1x4, pairTileAVX512_1x5, pairTileAVX512_1x6, pairTileAVX512_1x7, pairTileAVX512_1x8},
+	{nil, pairTileAVX512_2x1, pairTileAVX512_2x2, pairTileAVX512_2x3, pairTileAVX512_2x4, pairTileAVX512_2x5, pairTileAVX512_2x6},
+	{nil, pairTileAVX512_3x1, pairTileAVX512_3x2, pairTileAVX512_3x3, pairTileAVX512_3x4},
+	{nil, pairTileAVX512_4x1, pairTileAVX512_4x2, pairTileAVX512_4x3},
+	{nil, pairTileAVX512_5x1, pairTileAVX512_5x2},
+	{nil, pairTileAVX512_6x1, pairTileAVX512_6x2},
+	{nil, pairTileAVX512_7x1},
+	{nil, pairTileAVX512_8x1},
+	{nil, pairTileAVX512_9x1},
+	{nil, pairTileAVX512_10x1},
+	{nil, pairTileAVX512_11x1},
+	{nil, pairTileAVX512_12x1},
 }
 
 var winoMulsAVX512 = [][]func(*winoMulCall[float32]){
@@ -525,6 +593,99 @@ func tileAVX512_23x1(p *call[float32])
 
 //go:noescape
 func tileAVX512_24x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_1x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_1x2(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_1x3(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_1x4(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_1x5(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_1x6(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_1x7(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_1x8(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_2x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_2x2(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_2x3(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_2x4(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_2x5(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_2x6(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_3x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_3x2(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_3x3(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_3x4(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_4x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_4x2(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_4x3(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_5x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_5x2(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_6x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_6x2(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_7x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_8x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_9x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_10x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_11x1(p *call[float32])
+
+//go:noescape
+func pairTileAVX512_12x1(p *call[float32])
 
 //go:noescape
 func winoMulAVX512_1x1(p *winoMulCall[float32])

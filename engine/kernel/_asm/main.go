@@ -77,7 +77,11 @@ func load(p Register, disp int) GPVirtual {
 }
 
 // tables are the kernels of which there is one for each r and nv, and what they take.
-var tables = []struct{ name, call string }{{"tile", "call"}, {"winoMul", "winoMulCall"}}
+var tables = []struct {
+	name, call string
+	each       int // sums of a channel
+	emit       func(lv level, r, nv int)
+}{{"tile", "call", 1, tile}, {"pairTile", "call", 2, pairTile}, {"winoMul", "winoMulCall", 1, winoMul}}
 
 // table writes the Go tables through which the driver finds a tile by r and nv.
 func table(name string) error {
@@ -86,9 +90,9 @@ func table(name string) error {
 	for _, lv := range levels {
 		for _, t := range tables {
 			fmt.Fprintf(&b, "\nvar %ss%s = [][]func(*%s[float32]){\n\tnil,\n", t.name, lv.name, t.call)
-			for r := 1; lv.max(r) > 0; r++ {
+			for r := 1; lv.max(t.each*r) > 0; r++ {
 				b.WriteString("\t{nil")
-				for nv := 1; nv <= lv.max(r); nv++ {
+				for nv := 1; nv <= lv.max(t.each*r); nv++ {
 					fmt.Fprintf(&b, ", %s%s_%dx%d", t.name, lv.name, r, nv)
 				}
 				b.WriteString("},\n")
@@ -104,8 +108,8 @@ func table(name string) error {
 			fmt.Fprintf(&b, "\n//go:noescape\nfunc column%s_%d(p *call[float32])\n", lv.name, nv)
 		}
 		for _, t := range tables {
-			for r := 1; lv.max(r) > 0; r++ {
-				for nv := 1; nv <= lv.max(r); nv++ {
+			for r := 1; lv.max(t.each*r) > 0; r++ {
+				for nv := 1; nv <= lv.max(t.each*r); nv++ {
 					fmt.Fprintf(&b, "\n//go:noescape\nfunc %s%s_%dx%d(p *%s[float32])\n", t.name, lv.name, r, nv, t.call)
 				}
 			}
@@ -137,9 +141,11 @@ func main() {
 		DATA(4*i, U32(v))
 	}
 	for _, lv := range levels {
-		for r := 1; lv.max(r) > 0; r++ {
-			for nv := 1; nv <= lv.max(r); nv++ {
-				tile(lv, r, nv)
+		for _, t := range tables {
+			for r := 1; lv.max(t.each*r) > 0; r++ {
+				for nv := 1; nv <= lv.max(t.each*r); nv++ {
+					t.emit(lv, r, nv)
+				}
 			}
 		}
 		for nv := 1; nv <= maxColumn; nv++ {
@@ -150,11 +156,6 @@ func main() {
 			winoIn(lv, false, masked)
 			winoIn(lv, true, masked)
 			winoOut(lv, masked)
-		}
-		for r := 1; lv.max(r) > 0; r++ {
-			for nv := 1; nv <= lv.max(r); nv++ {
-				winoMul(lv, r, nv)
-			}
 		}
 	}
 	zip2()
