@@ -20,6 +20,8 @@ func (s *Session) Profile(ctx context.Context, in []*tensor.Tensor, n int) ([]No
 	if err := s.run(ctx, in); err != nil {
 		return nil, err
 	}
+	s.pool.Enter()
+	defer s.pool.Leave()
 	times := make([]NodeTime, len(s.runs))
 	for k := range n {
 		for i := range s.runs {

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 
 	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/kernel"
 	"github.com/secateur/secateur/engine/op"
 	"github.com/secateur/secateur/engine/tensor"
 )
@@ -20,6 +21,7 @@ type Session struct {
 	at      int    // the step that is running, for errors
 	arena   []byte // where values lie, as the plan says
 	scratch []byte // what kernels share
+	pool    *kernel.Pool
 }
 
 type run struct {
@@ -49,7 +51,8 @@ func (m *Model) NewSession() *Session {
 		}
 		s.values[v] = t
 	}
-	env := &op.Env{Pool: m.pool, Scratch: s.scratch}
+	s.pool = m.pool.Session()
+	env := &op.Env{Pool: s.pool, Scratch: s.scratch}
 	for _, st := range m.steps {
 		if m.plan.viewed[st.node] || st.kernel == nil {
 			continue
@@ -100,6 +103,8 @@ func (s *Session) run(ctx context.Context, in []*tensor.Tensor) (err error) {
 			return fmt.Errorf("input %q: %w", s.model.inputs[i].Name, err)
 		}
 	}
+	s.pool.Enter()
+	defer s.pool.Leave()
 	// A panic is a bug here, but one request's, not the process's.
 	defer func() {
 		if v := recover(); v != nil {

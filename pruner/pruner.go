@@ -93,7 +93,6 @@ func Prune(ctx context.Context, g *graph.Graph, fit, val *calib.Set, opt Options
 		return nil, err
 	}
 	r := &run{opt: opt, g: g, pool: kernel.NewPool(threads(opt.Threads))}
-	defer r.pool.Close()
 	if err := r.split(fit, val); err != nil {
 		return nil, err
 	}

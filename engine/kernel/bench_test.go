@@ -86,7 +86,6 @@ func BenchmarkLayer(b *testing.B) {
 	peak := measurePeak()
 	for _, cores := range []int{1, 2} {
 		p := NewPool(cores)
-		defer p.Close()
 		for _, l := range layers {
 			b.Run(fmt.Sprintf("%s/cores=%d", l.name, cores), func(b *testing.B) {
 				s := l.s
@@ -132,7 +131,6 @@ func BenchmarkForm(b *testing.B) {
 	peak := measurePeak()
 	for _, cores := range []int{1, 2} {
 		p := NewPool(cores)
-		defer p.Close()
 		for _, q := range squares {
 			s := same(q[0], q[1], q[2], 3, 1, 1)
 			rnd := rand.New(rand.NewPCG(1, 1))
@@ -161,7 +159,6 @@ func BenchmarkForm(b *testing.B) {
 // BenchmarkMatMul is square and thin products.
 func BenchmarkMatMul(b *testing.B) {
 	p := NewPool(2)
-	defer p.Close()
 	for _, d := range [][3]int{{1, 1280, 1000}, {64, 256, 256}, {512, 512, 512}} {
 		m, k, n := d[0], d[1], d[2]
 		b.Run(fmt.Sprintf("%dx%dx%d", m, k, n), func(b *testing.B) {

@@ -186,7 +186,6 @@ func checkLayer[T Float](t testing.TB, p *Pool, s ConvShape, transposed bool, wi
 // Conv is ONNX's Conv and ConvTranspose its ConvTranspose, for every shape at every instruction set.
 func TestConvLaw(t *testing.T) {
 	p := NewPool(3)
-	defer p.Close()
 	for _, transposed := range []bool{false, true} {
 		kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
 			rapid.Check(t, func(rt *rapid.T) {
@@ -233,7 +232,6 @@ func up(c, m, size int) ConvShape {
 // The kinds of layers that networks have, at sizes where bands, panels and groups are cut into several tasks.
 func TestConvLayers(t *testing.T) {
 	p := NewPool(2)
-	defer p.Close()
 	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
 		for name, s := range map[string]ConvShape{
 			"3x3": same(16, 17, 96, 3, 1, 1), "first": same(3, 32, 96, 3, 2, 1), "deep": same(130, 40, 16, 3, 1, 1),
@@ -250,7 +248,6 @@ func TestConvLayers(t *testing.T) {
 // A run allocates nothing.
 func TestConvAllocs(t *testing.T) {
 	p := NewPool(2)
-	defer p.Close()
 	s := same(16, 16, 32, 3, 1, 1)
 	k := NewConv(s, make([]float32, 16*16*9), nil, NoClamp)
 	f := k.Bind(p, make([]float32, k.Scratch(2)), make([]float32, 16*32*32+256), make([]float32, 16*32*32+256))

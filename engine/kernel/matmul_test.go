@@ -14,7 +14,6 @@ import (
 // MatMul and MatMulAB are the product, for every size at every instruction set.
 func TestMatMulLaw(t *testing.T) {
 	p := NewPool(3)
-	defer p.Close()
 	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
 		rapid.Check(t, func(rt *rapid.T) {
 			m, k, n := rapid.IntRange(1, 40).Draw(rt, "m"), rapid.IntRange(0, 60).Draw(rt, "k"), rapid.IntRange(1, 300).Draw(rt, "n")

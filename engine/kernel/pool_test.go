@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"go.uber.org/goleak"
 )
 
 // Every index runs once, and no two calls at one time have the same worker, whoever else uses the pool.
@@ -48,15 +46,12 @@ func TestLoop(t *testing.T) {
 			})
 		}
 		sessions.Wait()
-		p.Close()
 	}
-	goleak.VerifyNone(t)
 }
 
 // A panic reaches the goroutine that runs the loop, and the loop and its pool can be used again.
 func TestLoopPanic(t *testing.T) {
 	p := NewPool(3)
-	defer p.Close()
 	fail := true
 	var ran atomic.Int32
 	l := p.Loop(50, func(_, i int) {
@@ -86,7 +81,6 @@ func TestLoopPanic(t *testing.T) {
 // A run allocates nothing.
 func TestLoopAllocs(t *testing.T) {
 	p := NewPool(4)
-	defer p.Close()
 	l := p.Loop(20, func(_, _ int) {})
 	if n := testing.AllocsPerRun(200, l.Run); n != 0 {
 		t.Fatalf("a run allocates %g times", n)
@@ -96,7 +90,6 @@ func TestLoopAllocs(t *testing.T) {
 // A loop inside another's body does not wait for a worker that never comes.
 func TestLoopNested(t *testing.T) {
 	p := NewPool(2)
-	defer p.Close()
 	var n atomic.Int32
 	p.Loop(4, func(_, _ int) { p.Loop(5, func(_, _ int) { n.Add(1) }).Run() }).Run()
 	if n.Load() != 20 {
@@ -107,7 +100,6 @@ func TestLoopNested(t *testing.T) {
 // BenchmarkLoop is the cost of a loop with nothing to do, on the second run and all later ones.
 func BenchmarkLoop(b *testing.B) {
 	p := NewPool(2)
-	defer p.Close()
 	l := p.Loop(8, func(_, _ int) {})
 	for b.Loop() {
 		l.Run()

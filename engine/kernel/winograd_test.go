@@ -211,7 +211,6 @@ func checkWinograd[T Float](t testing.TB, p *Pool, s ConvShape, withBias bool, s
 // F(4x4,3x3) is the convolution, at every size, padding and number of channels, cut into blocks or phased.
 func TestWinogradLaw(t *testing.T) {
 	p := NewPool(3)
-	defer p.Close()
 	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
 		rapid.Check(t, func(rt *rapid.T) {
 			n := func(name string, lo, hi int) int { return rapid.IntRange(lo, hi).Draw(rt, name) }
@@ -246,7 +245,6 @@ func TestWinogradLaw(t *testing.T) {
 // With Gaussian data the error stays below 2e-5 of the largest result, up to 512 channels.
 func TestWinogradAccuracy(t *testing.T) {
 	p := NewPool(2)
-	defer p.Close()
 	for _, c := range []int{16, 64, 256, 512} {
 		s := same(c, 8, 24, 3, 1, 1)
 		rnd := rand.New(rand.NewPCG(6, uint64(c)))
@@ -300,7 +298,6 @@ func TestWinogradSameBytes(t *testing.T) {
 					t.Errorf("%v workers, %+v: other bytes", workers, tune)
 				}
 			}
-			p.Close()
 		}
 	})
 }
@@ -338,7 +335,6 @@ func TestForm(t *testing.T) {
 // A run allocates nothing, in blocks and phased.
 func TestWinogradAllocs(t *testing.T) {
 	p := NewPool(2)
-	defer p.Close()
 	for _, size := range []int{16, 64} {
 		s := same(16, 16, size, 3, 1, 1)
 		k := newConv(isa.Best(), winogradF4, s, make([]float32, 16*16*9), nil, NoClamp)
@@ -352,7 +348,6 @@ func TestWinogradAllocs(t *testing.T) {
 // What is not a number stays so where it is read, through the clamp.
 func TestWinogradNaN(t *testing.T) {
 	p := NewPool(1)
-	defer p.Close()
 	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
 		s := same(2, 3, 20, 3, 1, 1)
 		w, x := make([]float32, s.C*s.M*9), make([]float32, s.C*s.H*s.W+256)

@@ -127,8 +127,6 @@ func (e example) bind(t testing.TB, pool *kernel.Pool, inPlace bool) (run func()
 // before, nor on whether it lies where the input was.
 func TestRuns(t *testing.T) {
 	one, many := kernel.NewPool(1), kernel.NewPool(3)
-	defer one.Close()
-	defer many.Close()
 	for _, e := range examples() {
 		run, want := e.bind(t, one, false)
 		run()
@@ -156,7 +154,6 @@ func TestRuns(t *testing.T) {
 // BenchmarkOps gives the time of one run on one core.
 func BenchmarkOps(b *testing.B) {
 	pool := kernel.NewPool(1)
-	defer pool.Close()
 	for _, e := range examples() {
 		name := e.op
 		if len(e.attrs) > 0 {

@@ -255,7 +255,6 @@ func TestScatterUndoesGather(t *testing.T) {
 // TestThreads: on several workers, above the size that is shared among them, the bits are the same.
 func TestThreads(t *testing.T) {
 	pool := kernel.NewPool(4)
-	defer pool.Close()
 	x := tensor.New(tensor.Float32, 3, 70, 41, 53)
 	for i, v := 0, tensor.Of[float32](x); i < len(v); i++ {
 		v[i] = float32(i%1013) - 500

@@ -58,7 +58,6 @@ func TestGorgoniaAgrees(t *testing.T) {
 		t.Fatal(err)
 	}
 	pool := kernel.NewPool(2)
-	defer pool.Close()
 	s, err := New(g, in, tensor.Float64, pool)
 	if err != nil {
 		t.Fatal(err)

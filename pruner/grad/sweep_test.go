@@ -126,7 +126,6 @@ func TestEdges(t *testing.T) {
 			}
 		}
 		pool := kernel.NewPool(3)
-		defer pool.Close()
 		one, err := New(b.g, b.in, tensor.Float64, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -156,7 +156,6 @@ func TestRidgeIsDeterministic(t *testing.T) {
 	g := redundant("Conv", true)
 	cut, kept := cutChannel(t, g)
 	two := kernel.NewPool(2)
-	defer two.Close()
 	a, _, err := Ridge(context.Background(), g, cut, kept, inType, images(10), Options{Seed: 5})
 	if err != nil {
 		t.Fatal(err)

@@ -36,7 +36,6 @@ func embedded(t testing.TB, m models.Model, n int) (*graph.Graph, []tensor.Type,
 // gradient was lost on the way.
 func TestEmbeddedModels(t *testing.T) {
 	pool := kernel.NewPool(2)
-	defer pool.Close()
 	for _, m := range models.All() {
 		g, in, ex := embedded(t, m, 128)
 		l, _ := Logits(g)
@@ -83,7 +82,6 @@ func TestEmbeddedModels(t *testing.T) {
 // BenchmarkTaylorFO is the time of one labelled example at 256x256 on 2 threads, one forward and one backward pass.
 func BenchmarkTaylorFO(b *testing.B) {
 	pool := kernel.NewPool(2)
-	defer pool.Close()
 	for _, m := range models.All() {
 		b.Run(m.Name, func(b *testing.B) {
 			g, in, ex := embedded(b, m, 256)
@@ -108,7 +106,6 @@ func BenchmarkTaylorFO(b *testing.B) {
 // BenchmarkForward is the part of BenchmarkTaylorFO that is the forward pass.
 func BenchmarkForward(b *testing.B) {
 	pool := kernel.NewPool(2)
-	defer pool.Close()
 	for _, m := range models.All() {
 		b.Run(m.Name, func(b *testing.B) {
 			g, in, ex := embedded(b, m, 256)

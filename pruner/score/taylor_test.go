@@ -184,7 +184,6 @@ func TestSeedsAreNormalised(t *testing.T) {
 func TestDeterministic(t *testing.T) {
 	g := unet("")
 	pool := kernel.NewPool(3)
-	defer pool.Close()
 	for _, labels := range []bool{false, true} {
 		a := taylorFO(t, g, 3, Options{Labels: labels, Seed: 1})
 		b := taylorFO(t, g, 3, Options{Labels: labels, Seed: 1, Pool: pool})

@@ -22,7 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/secateur/secateur/engine/kernel.(*Pool).serve"))
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/secateur/secateur/engine/kernel.(*helper).serve"))
 }
 
 // fake is a model whose file names it.
