@@ -43,6 +43,7 @@ type micro[T Float] struct {
 	zip2 func(dst, a, b []T) int
 	// padRows and unzipRows pad rows, and split them for stride 2; nil where there is no assembly.
 	padRows, unzipRows func(*padCall[T])
+	maxHalves          func(*halvesCall[T]) // nil where there is no assembly
 	wino               wino[T]
 }
 

@@ -9710,6 +9710,80 @@ stored:
 	VZEROUPPER
 	RET
 
+// func maxHalvesAVX2(p *float32)
+// Requires: AVX, AVX2
+TEXT ·maxHalvesAVX2(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    8(AX), DX
+	MOVQ    16(AX), BX
+	MOVQ    40(AX), SI
+	MOVQ    $0x00000008, DI
+	SUBQ    32(AX), DI
+	LEAQ    laneMasks<>+0(SB), R8
+	VMOVUPS (R8)(DI*4), Y0
+
+row:
+	MOVQ  CX, DI
+	MOVQ  DX, R8
+	MOVQ  24(AX), R9
+	TESTQ R9, R9
+	JZ    last
+
+block:
+	VMOVUPS   (DI), Y1
+	VMOVUPS   (DI)(SI*1), Y2
+	VADDPS    Y2, Y1, Y3
+	VCMPPS    $0x03, Y2, Y1, Y4
+	VMAXPS    Y2, Y1, Y1
+	VBLENDVPS Y4, Y3, Y1, Y1
+	VMOVUPS   32(DI), Y2
+	VMOVUPS   32(DI)(SI*1), Y3
+	VADDPS    Y3, Y2, Y4
+	VCMPPS    $0x03, Y3, Y2, Y5
+	VMAXPS    Y3, Y2, Y2
+	VBLENDVPS Y5, Y4, Y2, Y2
+	VSHUFPS   $0x88, Y2, Y1, Y3
+	VSHUFPS   $0xdd, Y2, Y1, Y1
+	VADDPS    Y1, Y3, Y2
+	VCMPPS    $0x03, Y1, Y3, Y4
+	VMAXPS    Y1, Y3, Y3
+	VBLENDVPS Y4, Y2, Y3, Y3
+	VPERMPD   $0xd8, Y3, Y3
+	VMOVUPS   Y3, (R8)
+	ADDQ      $0x00000040, DI
+	ADDQ      $0x00000020, R8
+	DECQ      R9
+	JNZ       block
+
+last:
+	VMOVUPS    (DI), Y1
+	VMOVUPS    (DI)(SI*1), Y2
+	VADDPS     Y2, Y1, Y3
+	VCMPPS     $0x03, Y2, Y1, Y4
+	VMAXPS     Y2, Y1, Y1
+	VBLENDVPS  Y4, Y3, Y1, Y1
+	VMOVUPS    32(DI), Y2
+	VMOVUPS    32(DI)(SI*1), Y3
+	VADDPS     Y3, Y2, Y4
+	VCMPPS     $0x03, Y3, Y2, Y5
+	VMAXPS     Y3, Y2, Y2
+	VBLENDVPS  Y5, Y4, Y2, Y2
+	VSHUFPS    $0x88, Y2, Y1, Y3
+	VSHUFPS    $0xdd, Y2, Y1, Y1
+	VADDPS     Y1, Y3, Y2
+	VCMPPS     $0x03, Y1, Y3, Y4
+	VMAXPS     Y1, Y3, Y3
+	VBLENDVPS  Y4, Y2, Y3, Y3
+	VPERMPD    $0xd8, Y3, Y3
+	VMASKMOVPS Y3, Y0, (R8)
+	ADDQ       48(AX), CX
+	ADDQ       56(AX), DX
+	DECQ       BX
+	JNZ        row
+	VZEROUPPER
+	RET
+
 // func winoInWideAVX2(p *float32)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·winoInWideAVX2(SB), NOSPLIT, $0-8
@@ -37818,6 +37892,118 @@ step:
 	JNZ          group
 	VZEROUPPER
 	RET
+
+// func maxHalvesAVX512(p *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·maxHalvesAVX512(SB), NOSPLIT, $0-8
+	MOVQ    p+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    8(AX), DX
+	MOVQ    16(AX), BX
+	MOVQ    40(AX), SI
+	MOVQ    32(AX), R8
+	MOVL    $0x0000ffff, DI
+	BZHIL   R8, DI, DI
+	KMOVW   DI, K1
+	VMOVUPS evenLanes<>+0(SB), Z0
+	VMOVUPS oddLanes<>+0(SB), Z1
+
+row:
+	MOVQ  CX, DI
+	MOVQ  DX, R8
+	MOVQ  24(AX), R9
+	TESTQ R9, R9
+	JZ    last
+
+block:
+	VMOVUPS   (DI), Z2
+	VMOVUPS   (DI)(SI*1), Z3
+	VADDPS    Z3, Z2, Z4
+	VCMPPS    $0x03, Z3, Z2, K2
+	VMAXPS    Z3, Z2, Z2
+	VMOVAPS   Z4, K2, Z2
+	VMOVUPS   64(DI), Z3
+	VMOVUPS   64(DI)(SI*1), Z4
+	VADDPS    Z4, Z3, Z5
+	VCMPPS    $0x03, Z4, Z3, K2
+	VMAXPS    Z4, Z3, Z3
+	VMOVAPS   Z5, K2, Z3
+	VMOVAPS   Z2, Z4
+	VPERMT2PS Z3, Z0, Z4
+	VPERMT2PS Z3, Z1, Z2
+	VADDPS    Z2, Z4, Z3
+	VCMPPS    $0x03, Z2, Z4, K2
+	VMAXPS    Z2, Z4, Z4
+	VMOVAPS   Z3, K2, Z4
+	VMOVUPS   Z4, (R8)
+	ADDQ      $0x00000080, DI
+	ADDQ      $0x00000040, R8
+	DECQ      R9
+	JNZ       block
+
+last:
+	VMOVUPS   (DI), Z2
+	VMOVUPS   (DI)(SI*1), Z3
+	VADDPS    Z3, Z2, Z4
+	VCMPPS    $0x03, Z3, Z2, K2
+	VMAXPS    Z3, Z2, Z2
+	VMOVAPS   Z4, K2, Z2
+	VMOVUPS   64(DI), Z3
+	VMOVUPS   64(DI)(SI*1), Z4
+	VADDPS    Z4, Z3, Z5
+	VCMPPS    $0x03, Z4, Z3, K2
+	VMAXPS    Z4, Z3, Z3
+	VMOVAPS   Z5, K2, Z3
+	VMOVAPS   Z2, Z4
+	VPERMT2PS Z3, Z0, Z4
+	VPERMT2PS Z3, Z1, Z2
+	VADDPS    Z2, Z4, Z3
+	VCMPPS    $0x03, Z2, Z4, K2
+	VMAXPS    Z2, Z4, Z4
+	VMOVAPS   Z3, K2, Z4
+	VMOVUPS   Z4, K1, (R8)
+	ADDQ      48(AX), CX
+	ADDQ      56(AX), DX
+	DECQ      BX
+	JNZ       row
+	VZEROUPPER
+	RET
+
+DATA evenLanes<>+0(SB)/4, $0x00000000
+DATA evenLanes<>+4(SB)/4, $0x00000002
+DATA evenLanes<>+8(SB)/4, $0x00000004
+DATA evenLanes<>+12(SB)/4, $0x00000006
+DATA evenLanes<>+16(SB)/4, $0x00000008
+DATA evenLanes<>+20(SB)/4, $0x0000000a
+DATA evenLanes<>+24(SB)/4, $0x0000000c
+DATA evenLanes<>+28(SB)/4, $0x0000000e
+DATA evenLanes<>+32(SB)/4, $0x00000010
+DATA evenLanes<>+36(SB)/4, $0x00000012
+DATA evenLanes<>+40(SB)/4, $0x00000014
+DATA evenLanes<>+44(SB)/4, $0x00000016
+DATA evenLanes<>+48(SB)/4, $0x00000018
+DATA evenLanes<>+52(SB)/4, $0x0000001a
+DATA evenLanes<>+56(SB)/4, $0x0000001c
+DATA evenLanes<>+60(SB)/4, $0x0000001e
+GLOBL evenLanes<>(SB), RODATA|NOPTR, $64
+
+DATA oddLanes<>+0(SB)/4, $0x00000001
+DATA oddLanes<>+4(SB)/4, $0x00000003
+DATA oddLanes<>+8(SB)/4, $0x00000005
+DATA oddLanes<>+12(SB)/4, $0x00000007
+DATA oddLanes<>+16(SB)/4, $0x00000009
+DATA oddLanes<>+20(SB)/4, $0x0000000b
+DATA oddLanes<>+24(SB)/4, $0x0000000d
+DATA oddLanes<>+28(SB)/4, $0x0000000f
+DATA oddLanes<>+32(SB)/4, $0x00000011
+DATA oddLanes<>+36(SB)/4, $0x00000013
+DATA oddLanes<>+40(SB)/4, $0x00000015
+DATA oddLanes<>+44(SB)/4, $0x00000017
+DATA oddLanes<>+48(SB)/4, $0x00000019
+DATA oddLanes<>+52(SB)/4, $0x0000001b
+DATA oddLanes<>+56(SB)/4, $0x0000001d
+DATA oddLanes<>+60(SB)/4, $0x0000001f
+GLOBL oddLanes<>(SB), RODATA|NOPTR, $64
 
 // func winoInWideAVX512(p *float32)
 // Requires: AVX, AVX512F, MMX+

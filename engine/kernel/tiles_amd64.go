@@ -880,6 +880,9 @@ func winoMulAVX512_23x1(p *winoMulCall[float32])
 func winoMulAVX512_24x1(p *winoMulCall[float32])
 
 //go:noescape
+func maxHalvesAVX2(p *halvesCall[float32])
+
+//go:noescape
 func winoInWideAVX2(p *winoInCall[float32])
 
 //go:noescape
@@ -899,6 +902,9 @@ func winoInUpEdgeAVX2(p *winoInCall[float32])
 
 //go:noescape
 func winoOutEdgeAVX2(p *winoOutCall[float32])
+
+//go:noescape
+func maxHalvesAVX512(p *halvesCall[float32])
 
 //go:noescape
 func winoInWideAVX512(p *winoInCall[float32])

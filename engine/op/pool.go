@@ -113,6 +113,10 @@ func maxPool[T real](c cube, column bool, lowest T) Kernel {
 		if len(out) > 1 && out[1] != nil {
 			index = tensor.Of[int64](out[1])
 		}
+		if x, ok := any(x).([]float32); ok && halves && index == nil {
+			run := kernel.MaxHalves(env.Pool, any(y).([]float32), x, in[0].Shape[0]*in[0].Shape[1], c.out[1], c.out[2], c.in[1], c.in[2])
+			return func() error { run(); return nil }
+		}
 		size, plane := c.out[0]*c.out[1]*c.out[2], c.plane()
 		run := share(env, in[0].Shape[0]*in[0].Shape[1], plane, func(lo, hi int) {
 			for p := lo; p < hi; p++ {
@@ -120,8 +124,6 @@ func maxPool[T real](c cube, column bool, lowest T) Kernel {
 				switch {
 				case index != nil:
 					maxIndexPlane(&c, yp, index[p*size:], xp, p*plane, column, lowest)
-				case halves:
-					maxHalves(yp, xp, c.out[2], c.in[2])
 				default:
 					maxPlane(&c, yp, xp, lowest)
 				}
@@ -129,18 +131,6 @@ func maxPool[T real](c cube, column bool, lowest T) Kernel {
 		})
 		return func() error { run(); return nil }
 	})
-}
-
-// maxHalves is the window of 2x2 at stride 2, of U-Nets.
-func maxHalves[T real](y, x []T, ow, w int) {
-	for i := 0; i < len(y); i += ow {
-		row := y[i : i+ow]
-		a := x[2*(i/ow)*w:][:2*ow]
-		b := x[2*(i/ow)*w+w:][:2*ow]
-		for j := range row {
-			row[j] = max(a[2*j], a[2*j+1], b[2*j], b[2*j+1])
-		}
-	}
 }
 
 func maxPlane[T real](c *cube, y, x []T, lowest T) {

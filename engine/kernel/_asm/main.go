@@ -116,6 +116,7 @@ func table(name string) error {
 		}
 	}
 	for _, lv := range levels {
+		fmt.Fprintf(&b, "\n//go:noescape\nfunc maxHalves%s(p *halvesCall[float32])\n", lv.name)
 		fmt.Fprintf(&b, "\n//go:noescape\nfunc winoInWide%s(p *winoInCall[float32])\n", lv.name)
 		for _, edge := range []string{"", "Edge"} {
 			fmt.Fprintf(&b, "\n//go:noescape\nfunc winoIn%s%s(p *winoInCall[float32])\n", edge, lv.name)
@@ -151,6 +152,7 @@ func main() {
 		for nv := 1; nv <= maxColumn; nv++ {
 			column(lv, nv)
 		}
+		maxHalves(lv)
 		winoInWide(lv)
 		for _, masked := range []bool{false, true} {
 			winoIn(lv, false, masked)

@@ -138,3 +138,94 @@ func unzipRows() {
 	VZEROUPPER()
 	RET()
 }
+
+// Offsets in kernel.halvesCall.
+const hSrc, hDst, hRows, hBlocks, hLast, hWidth, hSrcStep, hDstStep = 0, 8, 16, 24, 32, 40, 48, 56
+
+// maxHalves emits rows of the largest of each 2x2 pixels.
+func maxHalves(lv level) {
+	wide, size := lv.lanes == 16, 4*lv.lanes
+	TEXT("maxHalves"+lv.name, NOSPLIT, "func(p *float32)")
+	Pragma("noescape")
+	p := Load(Param("p"), GP64())
+	src, dst, rows, width := load(p, hSrc), load(p, hDst), load(p, hRows), load(p, hWidth)
+	k := K()
+	var even, odd, mask VecVirtual
+	if wide {
+		t, last := GP64(), load(p, hLast)
+		MOVL(U32(0xffff), t.As32())
+		BZHIL(last.As32(), t.As32(), t.As32())
+		KMOVW(t.As32(), k)
+		lanes := func(name string, from int) VecVirtual {
+			g, r := GLOBL(name, RODATA|NOPTR), ZMM()
+			for i := range 16 {
+				DATA(4*i, U32(uint32(2*i+from)))
+			}
+			VMOVUPS(g, r)
+			return r
+		}
+		even, odd = lanes("evenLanes", 0), lanes("oddLanes", 1)
+	} else {
+		mask = maskOf(p, hLast)
+	}
+	// larger is the larger of x and y, in x; a NaN if either is.
+	larger := func(x, y VecVirtual) {
+		s := lv.sum(x, y)
+		if wide {
+			nan := K()
+			VCMPPS(Imm(3), y, x, nan)
+			VMAXPS(y, x, x)
+			VMOVAPS(s, nan, x)
+			return
+		}
+		nan := YMM()
+		VCMPPS(Imm(3), y, x, nan)
+		VMAXPS(y, x, x)
+		VBLENDVPS(nan, s, x, x)
+	}
+	q, d := GP64(), GP64()
+	vector := func() VecVirtual {
+		x := make([]VecVirtual, 2)
+		for i := range x {
+			x[i] = lv.get(Mem{Base: q, Disp: i * size})
+			larger(x[i], lv.get(Mem{Base: q, Index: width, Scale: 1, Disp: i * size}))
+		}
+		if wide {
+			e := lv.copy(x[0])
+			VPERMT2PS(x[1], even, e)
+			VPERMT2PS(x[1], odd, x[0])
+			larger(e, x[0])
+			return e
+		}
+		e, o := YMM(), YMM()
+		VSHUFPS(Imm(0x88), x[1], x[0], e)
+		VSHUFPS(Imm(0xdd), x[1], x[0], o)
+		larger(e, o)
+		VPERMPD(Imm(0xd8), e, e)
+		return e
+	}
+	Label("row")
+	MOVQ(src, q)
+	MOVQ(dst, d)
+	n := load(p, hBlocks)
+	TESTQ(n, n)
+	JZ(LabelRef("last"))
+	Label("block")
+	VMOVUPS(vector(), Mem{Base: d})
+	ADDQ(U32(uint32(2*size)), q)
+	ADDQ(U32(uint32(size)), d)
+	DECQ(n)
+	JNZ(LabelRef("block"))
+	Label("last")
+	if v := vector(); wide {
+		VMOVUPS(v, k, Mem{Base: d})
+	} else {
+		VMASKMOVPS(v, mask, Mem{Base: d})
+	}
+	ADDQ(field(p, hSrcStep), src)
+	ADDQ(field(p, hDstStep), dst)
+	DECQ(rows)
+	JNZ(LabelRef("row"))
+	VZEROUPPER()
+	RET()
+}
