@@ -44,6 +44,7 @@ var layers = map[string][]string{
 	"engine/vision/phantom":    {"engine/vision"},
 	"engine/predict":           {"engine", "engine/graph", "engine/tensor", "engine/vision", "engine/kernel"},
 	"engine/conform":           {"engine"},
+	"engine/unet":              {"engine/graph", "engine/tensor"},
 	"engine/gorgonia":          {"engine/graph", "engine/tensor", "engine/onnx"},
 	"engine/ort":               {"engine/tensor"},
 	"engine/kernel/kerneltest": {"engine/kernel/isa"},
