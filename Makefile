@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SOURCES := $(shell find . -name '*.go' -o -name '*.s' -o -name '*.onnx' -o -name '*.html' -o -name go.mod -o -name go.sum | grep -v '^./.cache')
 
-.PHONY: help run demo test race bench fuzz lint generate check-generated check image reference clean
+.PHONY: help run demo test race bench peers microbench fuzz lint generate check-generated check image reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -31,7 +31,14 @@ test: ## all tests
 race: ## the race detector, where things are shared
 	CGO_ENABLED=1 $(GO) test -race -short ./engine/... ./server/...
 
-bench: ## the benchmarks
+bench: bin/secateur-ort ## the engine beside ONNX Runtime, whose library $$SECATEUR_ORT_LIB names
+	@if [ -n "$$SECATEUR_ORT_LIB" ]; then bin/secateur-ort bench --vs ort; else \
+	  echo "SECATEUR_ORT_LIB is not set (libonnxruntime.so.1, as in the npm package onnxruntime-node): timing the engine alone"; bin/secateur-ort bench; fi
+
+peers: bin/secateur $(VENV)-bench/ok ## the engine beside ONNX Runtime, OpenVINO, PyTorch, MNN and ncnn, from their Python wheels; writes docs/PERFORMANCE.md
+	$(VENV)-bench/bin/python scripts/bench_peers.py
+
+microbench: ## the benchmarks of kernels
 	$(GO) test -run '^$$' -bench . -benchmem ./engine/... ./pruner/...
 
 fuzz: ## every fuzz target for a short while
@@ -54,6 +61,11 @@ reference: $(VENV)/ok ## compare with ONNX Runtime, OpenCV and Pillow, from thei
 $(VENV)/ok: scripts/requirements.txt
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install -q -r scripts/requirements.txt
+	touch $@
+
+$(VENV)-bench/ok: scripts/requirements-bench.txt
+	python3 -m venv $(VENV)-bench
+	$(VENV)-bench/bin/pip install -q --no-deps -r scripts/requirements-bench.txt
 	touch $@
 
 check: check-generated lint test race reference ## all of it, as continuous integration does

@@ -2,177 +2,116 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"runtime"
-	"slices"
+	"text/tabwriter"
 	"time"
 
-	"github.com/secateur/secateur/engine"
-	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/kernel/isa"
-	"github.com/secateur/secateur/engine/onnx"
 	"github.com/secateur/secateur/engine/ort"
-	"github.com/secateur/secateur/engine/predict"
 	"github.com/secateur/secateur/engine/tensor"
-	"github.com/secateur/secateur/engine/vision"
 )
 
 type benchCmd struct {
-	Model   string `required:"" help:"The ONNX file." type:"existingfile"`
-	Size    int    `help:"Height and width of the input; 0 means the model's own."`
-	Threads int    `help:"Cores a run may use; 0 means all."`
-	Vs      string `help:"What to time beside it: ort." enum:",ort" default:""`
-	OrtLib  string `name:"ort-lib" help:"Path of libonnxruntime.so.1." env:"SECATEUR_ORT_LIB"`
-	Runs    int    `help:"Timed runs of each; they take turns." default:"21"`
-	JSON    bool   `help:"Print one JSON document."`
+	Model   []string `help:"What to time: ONNX files, polyp-lite0 or polyp-unet (built in), polyp-unet-half (pruned by half first), unet-64 and the like (random weights). By default a set of these."`
+	Size    []int    `help:"Heights and widths of the input; by default the model's own, and 352 as well for unet-N."`
+	Threads []int    `help:"Cores a run may use; by default one and all."`
+	Vs      string   `help:"What to time beside it: ort." enum:",ort" default:""`
+	OrtLib  string   `name:"ort-lib" help:"Path of libonnxruntime.so.1." env:"SECATEUR_ORT_LIB"`
+	Runs    int      `help:"Timed runs of each; they take turns." default:"11"`
+	Clients []int    `help:"Measure throughput instead, with so many clients at a time: 1,2,4,16."`
+	Seconds float64  `help:"How long --clients measures each." default:"3"`
+	Busy    bool     `help:"Time everything a second time beside a busy process on every core."`
+	Stdio   bool     `help:"Answer each line 'run' on standard input with the milliseconds of a run; 'output FILE' and 'reference FILE' write the first output, of a run and of one in float64, as raw float32."`
+	Input   string   `help:"A file of raw float32 to run on instead of random numbers." type:"existingfile"`
+	Export  string   `help:"Write the model as ONNX and time nothing."`
+	JSON    bool     `help:"Print one JSON document."`
 }
 
-// timing is what bench prints. Ratio is ONNX Runtime's time over ours.
-type timing struct {
-	NativeMS   float64 `json:"native_ms"`
-	OrtMS      float64 `json:"ort_ms,omitempty"`
-	Ratio      float64 `json:"ratio,omitempty"`
-	MaxError   float64 `json:"max_error,omitempty"` // max|Δ|/max|y| against ONNX Runtime
-	Threads    int     `json:"threads"`
-	Input      string  `json:"input"`
-	MACs       int64   `json:"macs"`
-	Kernels    string  `json:"kernels"`
-	CPU        string  `json:"cpu"`
-	Go         string  `json:"go"`
-	OrtVersion string  `json:"ort_version,omitempty"`
-	// SessionBytes is the memory of one request at a time; weights come on top, once.
-	SessionBytes int   `json:"session_bytes"`
-	ResidentKiB  int64 `json:"resident_kib"`
+// Run implements the command.
+func (c *benchCmd) Run(ctx context.Context) error {
+	if len(c.Threads) == 0 {
+		c.Threads = []int{1, runtime.GOMAXPROCS(0)}
+		if c.Threads[1] == 1 {
+			c.Threads = c.Threads[:1]
+		}
+	}
+	if c.Runs < 1 {
+		return usage("--runs must be at least 1")
+	}
+	if c.Stdio || c.Export != "" {
+		if len(c.Model) != 1 {
+			return usage("--stdio and --export take one --model")
+		}
+		if c.Export != "" {
+			return c.export(ctx)
+		}
+		return c.stdio(ctx, os.Stdin, os.Stdout)
+	}
+	if len(c.Model) == 0 {
+		c.Model = []string{"unet-64", "unet-32", "unet-16", "polyp-unet", "polyp-lite0", "polyp-unet-half"}
+	}
+	var lib *ort.Library
+	if c.Vs == "ort" {
+		var err error
+		if lib, err = ort.Open(c.OrtLib); err != nil {
+			return fmt.Errorf("--vs ort: %w", err)
+		}
+	}
+	r := benchReport{CPU: cpuName(), Kernels: fmt.Sprint(isa.Best()), Go: runtime.Version(), Runs: c.Runs}
+	if lib != nil {
+		r.OrtVersion = lib.Version()
+	}
+	if len(c.Clients) > 0 {
+		return c.throughput(ctx, lib, r)
+	}
+	if !c.JSON {
+		r.head()
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	if !c.JSON {
+		fmt.Fprintln(w, benchColumns(lib != nil, c.Busy))
+	}
+	for _, name := range c.Model {
+		m, err := benchModel(ctx, name)
+		if err != nil {
+			return err
+		}
+		for _, size := range m.sizes(c.Size) {
+			for _, threads := range c.Threads {
+				t, err := c.measure(ctx, m, size, threads, lib)
+				if err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				r.Rows = append(r.Rows, t)
+				if !c.JSON {
+					fmt.Fprintln(w, t.row(r.dense(t)))
+				}
+			}
+		}
+	}
+	if c.JSON {
+		return printJSON(r)
+	}
+	return w.Flush()
+}
+
+// export writes the model.
+func (c *benchCmd) export(ctx context.Context) error {
+	m, err := benchModel(ctx, c.Model[0])
+	if err != nil {
+		return err
+	}
+	b, err := m.encode()
+	if err != nil {
+		return err
+	}
+	return replaceBytes(c.Export, b)
 }
 
 // pause lets the threads of whoever ran last go to sleep: ONNX Runtime's spin on for a while and would slow the other.
 const pause = 50 * time.Millisecond
-
-// Run implements the command.
-func (c *benchCmd) Run(ctx context.Context) error {
-	if c.Threads <= 0 {
-		c.Threads = runtime.GOMAXPROCS(0)
-	}
-	g, err := onnx.ReadFile(c.Model)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", c.Model, err)
-	}
-	in, err := c.input(g)
-	if err != nil {
-		return err
-	}
-	t, err := c.measure(ctx, g, in)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return printJSON(t)
-	}
-	fmt.Printf("%s, input %s, %d threads, %s MACs, kernels %s, %s\n", c.Model, t.Input, t.Threads, millions(t.MACs), t.Kernels, t.CPU)
-	fmt.Printf("native        %8.2f ms  (median of %d)\n", t.NativeMS, c.Runs)
-	if c.Vs == "ort" {
-		fmt.Printf("ONNX Runtime  %8.2f ms  (%s)\nratio         %8.2f      max|Δ|/max|y| %.1e\n", t.OrtMS, t.OrtVersion, t.Ratio, t.MaxError)
-	}
-	fmt.Printf("memory        %8.1f MB a session, %.1f MB resident\n", float64(t.SessionBytes)/1e6, float64(t.ResidentKiB)*1024/1e6)
-	return nil
-}
-
-// input is the type of the model's input.
-func (c *benchCmd) input(g *graph.Graph) (tensor.Type, error) {
-	spec, err := vision.ReadSpec(g.Meta, g)
-	if err != nil {
-		return tensor.Type{}, err
-	}
-	if c.Size > 0 {
-		spec.Pre.Size = []int{c.Size, c.Size}
-	}
-	return predict.ServingType(g, spec), nil
-}
-
-func (c *benchCmd) measure(ctx context.Context, g *graph.Graph, in tensor.Type) (timing, error) {
-	t := timing{Threads: c.Threads, Input: in.String(), Kernels: fmt.Sprint(isa.Best()), CPU: cpuName(), Go: runtime.Version()}
-	cost, err := engine.Count(g, []tensor.Type{in})
-	if err != nil {
-		return t, err
-	}
-	t.MACs = cost.MACs
-	m, err := engine.Compile(g, []tensor.Type{in}, engine.Options{Threads: c.Threads})
-	if err != nil {
-		return t, err
-	}
-	t.SessionBytes = m.SessionBytes()
-	runners := []predict.Runner{m.NewSession()}
-	if c.Vs == "ort" {
-		lib, err := ort.Open(c.OrtLib)
-		if errors.Is(err, ort.ErrNotBuilt) {
-			return t, fmt.Errorf("--vs ort: %w", err)
-		} else if err != nil {
-			return t, err
-		}
-		t.OrtVersion = lib.Version()
-		b, err := onnx.Encode(g)
-		if err != nil {
-			return t, err
-		}
-		s, err := lib.NewSession(b, c.Threads)
-		if err != nil {
-			return t, err
-		}
-		defer s.Close()
-		runners = append(runners, s)
-	}
-	x := tensor.New(tensor.Float32, in.Shape...)
-	r := rand.New(rand.NewPCG(1, 2))
-	for i, v := 0, tensor.Of[float32](x); i < len(v); i++ {
-		v[i] = float32(r.NormFloat64())
-	}
-	ms, outs, err := takeTurns(ctx, runners, []*tensor.Tensor{x}, c.Runs)
-	if err != nil {
-		return t, err
-	}
-	t.NativeMS = ms[0]
-	t.ResidentKiB = residentKiB()
-	if len(ms) > 1 {
-		t.OrtMS, t.Ratio = ms[1], ms[1]/ms[0]
-		t.MaxError = relativeError(outs[0], outs[1])
-	}
-	return t, nil
-}
-
-// takeTurns runs every runner n times in alternation, after two runs to warm up, and gives the medians in milliseconds
-// and the first output of each.
-func takeTurns(ctx context.Context, runners []predict.Runner, in []*tensor.Tensor, n int) ([]float64, []*tensor.Tensor, error) {
-	times := make([][]float64, len(runners))
-	outs := make([]*tensor.Tensor, len(runners))
-	for i := range n + 2 {
-		for k, r := range runners {
-			if len(runners) > 1 {
-				time.Sleep(pause)
-			}
-			t0 := time.Now()
-			out, err := r.Run(ctx, in)
-			d := time.Since(t0)
-			if err != nil {
-				return nil, nil, err
-			}
-			if i == 0 {
-				outs[k] = out[0].Clone()
-			}
-			if i >= 2 {
-				times[k] = append(times[k], float64(d)/1e6)
-			}
-		}
-	}
-	ms := make([]float64, len(runners))
-	for k, t := range times {
-		slices.Sort(t)
-		ms[k] = t[len(t)/2]
-	}
-	return ms, outs, nil
-}
 
 // relativeError is max|a-b| / max|b|.
 func relativeError(a, b *tensor.Tensor) float64 {

@@ -27,6 +27,7 @@ type cli struct {
 	Demo    demoCmd    `cmd:"" help:"Serve, stream, prune and swap, in one process, and report it."`
 	Phantom phantomCmd `cmd:"" help:"Draw synthetic endoscopy images with exact masks."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+	Spin    spinCmd    `cmd:"" hidden:"" help:"Keep a core busy, for bench --busy."`
 }
 
 // Exit codes. A prune whose verdict is not pass has still written its output.

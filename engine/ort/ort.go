@@ -53,7 +53,7 @@ type Library struct {
 	version     string
 }
 
-// Session is a model in ONNX Runtime. One goroutine at a time may Run it.
+// Session is a model in ONNX Runtime. Goroutines may run it at the same time.
 type Session struct {
 	lib             *Library
 	handle          uintptr

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/ort"
+	"github.com/secateur/secateur/engine/predict"
+	"github.com/secateur/secateur/engine/tensor"
+)
+
+// benchReport is what bench prints.
+type benchReport struct {
+	CPU        string   `json:"cpu"`
+	Kernels    string   `json:"kernels"`
+	Go         string   `json:"go"`
+	OrtVersion string   `json:"ort_version,omitempty"`
+	Runs       int      `json:"runs"`
+	Rows       []timing `json:"rows,omitempty"`
+	Loads      []load   `json:"loads,omitempty"`
+}
+
+// timing is a row. Ratio is ONNX Runtime's time over ours.
+type timing struct {
+	Model    string  `json:"model"`
+	Input    string  `json:"input"`
+	Threads  int     `json:"threads"`
+	MACs     int64   `json:"macs"`
+	NativeMS float64 `json:"native_ms"`
+	OrtMS    float64 `json:"ort_ms,omitempty"`
+	Ratio    float64 `json:"ratio,omitempty"`
+	MaxError float64 `json:"max_error,omitempty"` // max|Δ|/max|y| against ONNX Runtime
+	// BusyMS is NativeMS beside a busy process on every core.
+	BusyMS    float64 `json:"busy_ms,omitempty"`
+	BusyOrtMS float64 `json:"busy_ort_ms,omitempty"`
+	// SessionBytes is the memory of one request at a time; weights come on top, once.
+	SessionBytes int   `json:"session_bytes"`
+	ResidentKiB  int64 `json:"resident_kib"`
+}
+
+func (r *benchReport) head() {
+	fmt.Printf("%s, kernels %s, %s", r.CPU, r.Kernels, r.Go)
+	if r.OrtVersion != "" {
+		fmt.Printf(", ONNX Runtime %s", r.OrtVersion)
+	}
+	fmt.Printf("; medians of %d runs, in turns, after a pause each\n", r.Runs)
+}
+
+// dense is the row that a halved model is measured against, or nil.
+func (r *benchReport) dense(t timing) *timing {
+	if t.Model != halved {
+		return nil
+	}
+	for i := range r.Rows {
+		if d := &r.Rows[i]; d.Model+"-half" == t.Model && d.Input == t.Input && d.Threads == t.Threads {
+			return d
+		}
+	}
+	return nil
+}
+
+func benchColumns(ort, busy bool) string {
+	s := "model\tinput\tthreads\tGMACs\tms\t"
+	if ort {
+		s += "ORT ms\tratio\tmax|Δ|/max|y|\t"
+	}
+	if busy {
+		s += "busy ms\tgrowth\t"
+		if ort {
+			s += "ORT busy ms\tgrowth\t"
+		}
+	}
+	return s + "session MB\t"
+}
+
+func (t timing) row(dense *timing) string {
+	s := fmt.Sprintf("%s\t%s\t%d\t%.2f\t%.2f\t", t.Model, strings.TrimPrefix(t.Input, "float32"), t.Threads, float64(t.MACs)/1e9, t.NativeMS)
+	if t.OrtMS > 0 {
+		s += fmt.Sprintf("%.2f\t%.2f\t%.1e\t", t.OrtMS, t.Ratio, t.MaxError)
+	}
+	if t.BusyMS > 0 {
+		s += fmt.Sprintf("%.2f\t%.2fx\t", t.BusyMS, t.BusyMS/t.NativeMS)
+		if t.OrtMS > 0 {
+			s += fmt.Sprintf("%.2f\t%.2fx\t", t.BusyOrtMS, t.BusyOrtMS/t.OrtMS)
+		}
+	}
+	s += fmt.Sprintf("%.1f\t", float64(t.SessionBytes)/1e6)
+	if dense != nil {
+		s += fmt.Sprintf("  %.2fx its dense self", dense.NativeMS/t.NativeMS)
+	}
+	return s
+}
+
+func (c *benchCmd) measure(ctx context.Context, m benched, size, threads int, lib *ort.Library) (timing, error) {
+	in, err := m.input(size)
+	if err != nil {
+		return timing{}, err
+	}
+	t := timing{Model: m.name, Input: in.String(), Threads: threads}
+	cost, err := engine.Count(m.graph, []tensor.Type{in})
+	if err != nil {
+		return t, err
+	}
+	t.MACs = cost.MACs
+	native, err := engine.Compile(m.graph, []tensor.Type{in}, engine.Options{Threads: threads})
+	if err != nil {
+		return t, err
+	}
+	t.SessionBytes = native.SessionBytes()
+	runners := []predict.Runner{native.NewSession()}
+	if lib != nil {
+		b, err := m.encode()
+		if err != nil {
+			return t, err
+		}
+		s, err := lib.NewSession(b, threads)
+		if err != nil {
+			return t, err
+		}
+		defer s.Close()
+		runners = append(runners, s)
+	}
+	runtime.GC() // the file's bytes, not while we measure
+	x := []*tensor.Tensor{randomImage(in)}
+	ms, outs, err := takeTurns(ctx, runners, x, c.Runs)
+	if err != nil {
+		return t, err
+	}
+	t.NativeMS, t.ResidentKiB = ms[0], residentKiB()
+	if lib != nil {
+		t.OrtMS, t.Ratio, t.MaxError = ms[1], ms[1]/ms[0], relativeError(outs[0], outs[1])
+	}
+	if c.Busy {
+		stop := keepBusy()
+		defer stop()
+		if ms, _, err = takeTurns(ctx, runners, x, c.Runs); err != nil {
+			return t, err
+		}
+		t.BusyMS = ms[0]
+		if lib != nil {
+			t.BusyOrtMS = ms[1]
+		}
+	}
+	return t, nil
+}
+
+// takeTurns runs every runner n times in alternation, after two runs to warm up, and gives the medians in milliseconds
+// and the first output of each.
+func takeTurns(ctx context.Context, runners []predict.Runner, in []*tensor.Tensor, n int) ([]float64, []*tensor.Tensor, error) {
+	times := make([][]float64, len(runners))
+	outs := make([]*tensor.Tensor, len(runners))
+	for i := range n + 2 {
+		for k, r := range runners {
+			time.Sleep(pause)
+			t0 := time.Now()
+			out, err := r.Run(ctx, in)
+			d := time.Since(t0)
+			if err != nil {
+				return nil, nil, err
+			}
+			if i == 0 {
+				outs[k] = out[0].Clone()
+			}
+			if i >= 2 {
+				times[k] = append(times[k], float64(d)/1e6)
+			}
+		}
+	}
+	ms := make([]float64, len(runners))
+	for k, t := range times {
+		slices.Sort(t)
+		ms[k] = t[len(t)/2]
+	}
+	return ms, outs, nil
+}
