@@ -120,6 +120,9 @@ func (l *layer[T]) finish(level isa.Level, bias []T, cl Clamp, weight func(m, c,
 	l.width = l.cols + l.maxCol/l.inW
 	l.direct = (len(s.Sources) == 0 || s.N == 1 && !s.anyUp()) && l.inH == 1 && l.inW == 1 && l.top == 0 && l.left == 0 &&
 		l.rows+l.maxRow <= s.H && l.cols+l.maxCol <= s.W
+	if l.direct && l.scattered() {
+		l.direct = false
+	}
 	if l.direct {
 		l.width = s.W
 	}
@@ -165,6 +168,15 @@ func (l *layer[T]) pair() {
 		ps = append(ps, p)
 	}
 	l.phases = ps
+}
+
+// scattered reports whether it is better to copy what a band reads, though it could be read in place: a row of each of
+// many planes, which lie whole pages apart, takes a page's entry in the translation buffer for every channel, and all of
+// them compete for the same lines of the caches. A copy pays if many output channels read it.
+func (l *layer[T]) scattered() bool {
+	results := l.mg * l.outH * l.outW
+	bytes := l.cg * l.s.H * l.s.W * int(sizeOf[T]())
+	return l.cg >= 64 && results >= 128 && (l.outW > 1 || bytes > isa.SecondLevel())
 }
 
 func (p *phase[T]) pack(l *layer[T], weight func(m, c, kh, kw int) T) {
