@@ -33,7 +33,7 @@ func (d *winograd[T]) tune() winoTuning {
 	cache := isa.SecondLevel()
 	vector := max(d.values(), 1) * d.k.lanes * int(sizeOf[T]())
 	if 2*vector > cache*5/8 && d.values()*d.s.M > 1<<20 {
-		return winoTuning{byPoints, 4}
+		return winoTuning{byPoints, 48 / d.k.lanes} // whole tiles of three vectors, the widest that are eight channels tall
 	}
 	return winoTuning{byBlocks, max(2, min(64/d.k.lanes, cache/3/vector))}
 }
