@@ -24,10 +24,18 @@ func NewConv[T Float](s ConvShape, w, bias []T, c Clamp) *Conv[T] {
 	return newConv(isa.Best(), automatic, s, w, bias, c)
 }
 
+// NewDirectConv is NewConv by the definition, for weights that change too often to be transformed.
+func NewDirectConv[T Float](s ConvShape, w, bias []T, c Clamp) *Conv[T] {
+	return newConv(isa.Best(), direct, s, w, bias, c)
+}
+
 func newConv[T Float](level isa.Level, f form, s ConvShape, w, bias []T, c Clamp) *Conv[T] {
 	cg := s.C / s.Group
 	if winogradFits(s) && (f == winogradF4 || f == automatic && winogradPays[T](level, s)) {
-		return &Conv[T]{w: newWinograd(level, s, w, bias, c)}
+		d := newWinograd(level, s, w, bias, c)
+		if f == winogradF4 || d.estimateError(w) <= winogradBudget {
+			return &Conv[T]{w: d}
+		}
 	}
 	pointwise := s.KH == 1 && s.KW == 1 && s.StrideH == 1 && s.StrideW == 1 && s.OH == s.H && s.OW == s.W &&
 		s.PadTop == 0 && s.PadLeft == 0

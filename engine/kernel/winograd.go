@@ -107,15 +107,8 @@ func (d *winograd[T]) pack(w []T) {
 		for _, f := range d.sources {
 			for c := range f.C {
 				for k := range pn.r {
-					g := w[((pn.first+k)*d.s.C+f.first+c)*9:][:9]
-					var rows [6][3]float64 // G·g
-					for j := range 3 {
-						for i, v := range winoG(float64(g[j]), float64(g[3+j]), float64(g[6+j])) {
-							rows[i][j] = v
-						}
-					}
-					for i, r := range rows {
-						for j, v := range winoG(r[0], r[1], r[2]) {
+					for i, r := range transformWeights(w[((pn.first+k)*d.s.C+f.first+c)*9:][:9]) {
+						for j, v := range r {
 							at := offset[6*i+j] + f.at + c
 							switch {
 							case !f.Up && d.upAt(6*i+j) >= 0:

@@ -124,15 +124,14 @@ func (p *winoInCall[T]) each(lanes, stride int, masked bool, tile func(lane int,
 // winoInGeneric is what every winoIn computes.
 func winoInGeneric[T Float](p *winoInCall[T], lanes int, masked bool) {
 	p.each(lanes, 4, masked, func(lane int, at func(i, j int) T) {
-		var d [6][6]T // d, then d·B
+		var d [6][6]T
 		for i := range d {
 			for j := range d[i] {
 				d[i][j] = at(i, j)
 			}
-			d[i] = winoB(d[i])
 		}
-		for j := range 6 {
-			for i, v := range winoB([6]T{d[0][j], d[1][j], d[2][j], d[3][j], d[4][j], d[5][j]}) {
+		for i, row := range transformTile(d) {
+			for j, v := range row {
 				*element(p.dst, int64(6*i+j)*p.to, lane) = v
 			}
 		}
@@ -182,16 +181,14 @@ func winoOutGeneric[T Float](p *winoOutCall[T], lanes int, masked bool) {
 		bias := *element(p.bias, 0, int(c))
 		for lane := range lanes {
 			l, s := lane/4, lane%4
-			var m [6][4]T // M·A
-			for i := range 6 {
-				var r [6]T
-				for j := range r {
-					r[j] = *element(p.src, c*p.step+int64(6*i+j)*p.from, lane)
+			var m [6][6]T
+			for i := range m {
+				for j := range m[i] {
+					m[i][j] = *element(p.src, c*p.step+int64(6*i+j)*p.from, lane)
 				}
-				m[i] = winoA(r)
 			}
-			for j := range 4 {
-				for i, v := range winoA([6]T{m[0][j], m[1][j], m[2][j], m[3][j], m[4][j], m[5][j]}) {
+			for i, row := range transformBack(m) {
+				for j, v := range row {
 					v += bias
 					if v < p.lo {
 						v = p.lo

@@ -69,12 +69,15 @@ func (d *winograd[T]) productCost(r, nv int) float64 {
 	return float64(d.ups+d.plain)*(step+0.25) + 20 + products
 }
 
-// winoCycles estimates what a layer takes one core, by Winograd and by the definition. What the transforms take is
-// fitted to BenchmarkForm; it is for a vector of tiles and a channel.
+// winoCycles estimates what a layer takes one core, by Winograd and by the definition. What the transforms take, for a
+// vector of tiles and a channel, and what shares of the peak are reached is fitted to BenchmarkForm.
 func winoCycles[T Float](level isa.Level, s ConvShape) (winograd, definition float64) {
 	lanes := float64(microFor[T](level).lanes)
-	in, up, out := 150.0, 80.0, 110.0
-	if level == isa.Generic {
+	in, up, out := 250.0, 130.0, 190.0
+	switch level {
+	case isa.AVX2:
+		in, up, out = 160, 90, 130
+	case isa.Generic:
 		in, up, out = 2000, 1000, 2000
 	}
 	seg := int(lanes) / 4
@@ -87,10 +90,12 @@ func winoCycles[T Float](level isa.Level, s ConvShape) (winograd, definition flo
 			c += float64(f.C)
 		}
 	}
-	m := float64(s.M)
+	m, pixels := float64(s.M), float64(s.N*s.OH*s.OW)/lanes
+	// Tiles of one channel wait for what they load.
+	few := min(m, 4) / 4
 	products := (points*c + upPoints*ups) * m / 2
-	winograd = vectors * (in*c + up*ups + out*m + products/0.8)
-	definition = 9 * (c + ups) * m * float64(s.N*s.OH*s.OW) / lanes / 2 / 0.78
+	winograd = vectors * (in*c + up*ups + (out+1.5*points)*m + products/(0.85*(0.4+0.6*few)))
+	definition = 9*(c+ups)*m*pixels/2/(0.8*few) + (2*(c+ups)+3*m)*pixels
 	if w := 2 * products; w > 1<<18 { // weights beyond the second-level cache
 		const perCycle = 2.5 // words
 		winograd += w / perCycle

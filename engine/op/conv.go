@@ -245,9 +245,13 @@ func convOf[T kernel.Float](s *Site) (Kernel, error) {
 		if transposed {
 			return kernel.NewConvTranspose(shape, w, b, clamp)
 		}
-		return kernel.NewConv(shape, w, b, clamp)
+		return kernel.NewDirectConv(shape, w, b, clamp)
 	}}
 	w, b := s.Arg(1), s.Arg(2)
+	if !transposed && w.Const != nil && (!b.Given() || b.Const != nil) {
+		c.packed = kernel.NewConv(shape, tensor.Of[T](w.Const), optional[T](b.Const), clamp)
+		return c, nil
+	}
 	if w.Const == nil || b.Given() && b.Const == nil {
 		c.zero = make([]T, w.Type.Shape.Elems())
 		return c, nil
