@@ -20,6 +20,8 @@ type Options struct {
 	Pool *kernel.Pool
 	// Verbatim runs the graph as written, without passes, and keeps every value, for Session.Trace.
 	Verbatim bool
+	// Diagnose keeps the weights that kernels have packed, so that Session.Profile can tell each layer's error.
+	Diagnose bool
 	// Float64 runs in float64: slow, and the yardstick for accuracy.
 	Float64 bool
 	// MaxBytes bounds what a compiled model and one session take beside the weights in the file; 0 is DefaultMaxBytes.
@@ -82,7 +84,7 @@ func Compile(g *graph.Graph, in []tensor.Type, opt Options) (model *Model, err e
 	if err := m.build(limit); err != nil {
 		return nil, err
 	}
-	if !m.keep {
+	if !m.keep && !opt.Diagnose {
 		m.release()
 	}
 	m.plan = layOut(m)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -19,6 +20,10 @@ import (
 type inspectCmd struct {
 	File string `arg:"" help:"The ONNX file." type:"existingfile"`
 	JSON bool   `help:"Print one JSON document."`
+	Plan bool   `help:"Run the model and show how each layer is computed: its time, its share of what the processor can do, its error."`
+	// Of --plan:
+	Image   string `help:"With --plan, an image to run on instead of random numbers." type:"existingfile"`
+	Threads int    `help:"With --plan, cores to use; 0 means all."`
 }
 
 // inspection is what inspect prints.
@@ -67,10 +72,23 @@ type groupRow struct {
 }
 
 // Run implements the command.
-func (c *inspectCmd) Run() error {
+func (c *inspectCmd) Run(ctx context.Context) error {
 	g, err := onnx.ReadFile(c.File)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", c.File, err)
+	}
+	if c.Plan {
+		r, err := plan(ctx, g, c.Image, c.Threads)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return printJSON(r)
+		}
+		return r.print(os.Stdout)
+	}
+	if c.Image != "" || c.Threads != 0 {
+		return usage("--image and --threads are for --plan")
 	}
 	r := inspect(g)
 	if c.JSON {

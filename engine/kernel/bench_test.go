@@ -4,43 +4,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"github.com/secateur/secateur/engine/kernel/isa"
 	"github.com/secateur/secateur/engine/kernel/kerneltest"
 )
-
-// measurePeak is the fused multiply-adds that one core does when nothing has to be loaded from beyond the first-level
-// cache: the tallest tile over a few pixels.
-func measurePeak() float64 {
-	k := microFor[float32](isa.Best())
-	r := min(8, k.maxChannels())
-	nv := k.vectors(r)
-	if k.lanes == 8 {
-		r, nv = 4, 3
-	}
-	a, w, c := make([]float32, 1024), make([]float32, 256*r), make([]float32, 1024*r)
-	off, bias := make([]int64, 256), make([]float32, r)
-	p := &call[float32]{
-		a: &a[0], off: &off[0], steps: 256, w: &w[0], c: &c[0], cstride: 4096, bias: &bias[0],
-		tiles: 1, rows: 1, last: int64(k.lanes), lo: -1e9, hi: 1e9,
-	}
-	best := time.Hour
-	rnd := rand.New(rand.NewPCG(1, 1))
-	for _, v := range [][]float32{a, w} {
-		for i := range v {
-			v[i] = rnd.Float32() - 0.5
-		}
-	}
-	for range 30 {
-		t := time.Now()
-		for range 200 {
-			k.tiles[r][nv](p)
-		}
-		best = min(best, time.Since(t))
-	}
-	return 2 * 200 * 256 * float64(r*nv*k.lanes) / best.Seconds()
-}
 
 var layers = []struct {
 	name string
@@ -88,7 +55,7 @@ var layers = []struct {
 
 // BenchmarkLayer is GFLOP/s and the share of the measured peak, by layer and cores.
 func BenchmarkLayer(b *testing.B) {
-	peak := measurePeak()
+	peak := 2 * Peak()
 	for _, cores := range []int{1, 2} {
 		p := NewPool(cores)
 		for _, l := range layers {
@@ -133,7 +100,7 @@ var squares = [][3]int{
 // BenchmarkForm is the forms of a convolution beside each other, in GFLOP/s and share of the measured peak. The
 // operations of Winograd count as those that it replaces.
 func BenchmarkForm(b *testing.B) {
-	peak := measurePeak()
+	peak := 2 * Peak()
 	for _, cores := range []int{1, 2} {
 		p := NewPool(cores)
 		for _, q := range squares {

@@ -79,6 +79,17 @@ func (c *Conv[T]) Form() string {
 	return "direct"
 }
 
+// Products is how many multiply-adds a run takes, of the definition's MACs. Those of lanes that hold nothing do not count.
+func (c *Conv[T]) Products() int64 {
+	switch {
+	case c.m != nil:
+		return int64(c.m.m) * int64(c.m.depth) * int64(c.m.n)
+	case c.w != nil:
+		return int64(c.w.s.N*c.w.ty*c.w.tx) * int64(c.w.perChannel()) * int64(c.w.s.M)
+	}
+	return c.l.products()
+}
+
 // Scratch is how many elements of working memory Bind needs for a pool of so many workers.
 func (c *Conv[T]) Scratch(workers int) int {
 	if c.m != nil {
@@ -118,6 +129,17 @@ func newConvTranspose[T Float](level isa.Level, s ConvShape, w, bias []T, c Clam
 		return w[(((m/mg*cg+k)*mg+m%mg)*s.KH+kh)*s.KW+kw]
 	})}
 }
+
+// Form says how it is computed: "transposed", or "transposed pairs" where even and odd pixels of a row share a tile.
+func (c *ConvTranspose[T]) Form() string {
+	if c.l.paired {
+		return "transposed pairs"
+	}
+	return "transposed"
+}
+
+// Products is how many multiply-adds a run takes.
+func (c *ConvTranspose[T]) Products() int64 { return c.l.products() }
 
 // Scratch is how many elements of working memory Bind needs for a pool of so many workers.
 func (c *ConvTranspose[T]) Scratch(workers int) int { return c.l.scratch(workers) }

@@ -292,6 +292,14 @@ func (l *layer[T]) noTaps() bool {
 	return slices.ContainsFunc(l.phases, func(p phase[T]) bool { return len(p.taps) == 0 })
 }
 
+// products is how many multiply-adds a run takes.
+func (l *layer[T]) products() (n int64) {
+	for _, p := range l.phases {
+		n += int64(len(p.taps)+len(p.odd)) * int64(p.rows*p.cols)
+	}
+	return n * int64(l.s.N*l.s.M) * int64(l.cg)
+}
+
 // split divides n channels into panels of at most r, as evenly as can be.
 func split(n, r int) []panel {
 	count := (n + r - 1) / r

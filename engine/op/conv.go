@@ -217,6 +217,8 @@ func newConv(s *Site) (Kernel, error) {
 
 // packed is what kernel.Conv and kernel.ConvTranspose have in common.
 type packed[T kernel.Float] interface {
+	Form() string
+	Products() int64
 	Scratch(workers int) int
 	Bind(p *kernel.Pool, scratch, y []T, x ...[]T) func()
 }
@@ -258,6 +260,14 @@ func convOf[T kernel.Float](s *Site) (Kernel, error) {
 	}
 	c.packed = c.pack(tensor.Of[T](w.Const), optional[T](b.Const))
 	return c, nil
+}
+
+// Plan implements Planned.
+func (c *conv[T]) Plan() (form string, products int64) {
+	if c.packed == nil {
+		return "computed weights", 0
+	}
+	return c.packed.Form(), c.packed.Products()
 }
 
 // optional views an input that may be omitted.

@@ -120,6 +120,11 @@ type Scratcher interface {
 	Scratch(workers int) int
 }
 
+// Planned is a Kernel that has chosen between ways to compute: it says which, and how many multiply-adds that takes.
+type Planned interface {
+	Plan() (form string, products int64)
+}
+
 // Env is what a session lends its kernels. Scratch is shared by all kernels of the session, one after the other.
 type Env struct {
 	Pool    *kernel.Pool
