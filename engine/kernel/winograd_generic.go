@@ -11,9 +11,9 @@ type winoPlace struct {
 	at [4]int64 // of the first pixel that a segment reads, in bytes; may lie outside
 	// masks[i][s] is a bit for each of the first lanes pixels of row i of segment s, and for those from the fifth on.
 	masks [6][4][2]uint32
-	// columns is the masks of segments that follow each other, as winoInWide heeds them: those of their pixels, the same in
-	// each row, and of the two behind them.
-	columns [5]uint32
+	// columns is the masks of segments that follow each other, as winoInWide heeds them, the same in each row: those of
+	// their pixels from the second on, then a bit for the one behind these, and the next bit for the first pixel.
+	columns [6]uint32
 }
 
 // winoTarget says where the results of a vector's segments go, and which there are.

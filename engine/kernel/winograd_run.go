@@ -188,10 +188,11 @@ func (r *winoRun[T]) place(p *winoPlace, g, h, w int, up bool) func(*winoInCall[
 	case up && masked == 0:
 		return k.up[0]
 	case !up && k.wide != nil && y0[0] >= 0 && y0[0]+rows <= h && y0[0] == y0[3] && (masked == 0 || k.wideMasks):
-		for s := range p.columns {
-			p.columns[s] = columnMask(x0[0]+s*lanes, lanes, w)
+		for s := range 5 {
+			p.columns[s] = columnMask(x0[0]+1+s*lanes, lanes, w)
 		}
-		p.columns[4] &= 3
+		p.columns[4] &= 1
+		p.columns[5] = columnMask(x0[0], 1, w) << 1
 		return k.wide
 	case masked == 0:
 		return k.in[0]

@@ -319,9 +319,12 @@ func winoIn(lv level, up, masked bool) {
 }
 
 // winoInWide emits winoIn for four segments that follow each other in a row of tiles, where all six rows of pixels are
-// there: the rows are multiplied first, four vectors of pixels as they lie and one of the two pixels behind them, and
+// there: the rows are multiplied first, four vectors of pixels as they lie and one of the two pixels beside them, and
 // only then transposed. Two rows of V are made at a time, those that have terms in common, so that nothing waits in
-// memory. With AVX-512 columns are masked.
+// memory.
+//
+// With AVX-512 columns are masked, and the vectors begin with the second column of the first tile: with a padding of one
+// they are whole cache lines then.
 func winoInWide(lv level) {
 	wide := lv.lanes == 16
 	size := lv.lanes * 4
@@ -335,8 +338,8 @@ func winoInWide(lv level) {
 	dst, to := load(p, iDst), load(p, iTo)
 	to3, to5 := multiple(to, 3), multiple(to, 5)
 	channels, r := load(p, iChannels), GP64()
-	masks := make([]Register, 5)
-	var shift [2]VecVirtual // to the next tile, whose first or second pixel is behind the last's
+	masks := make([]Register, 6)
+	var shift [2]VecVirtual // to the next tile and to the one before: the last's, and the first's, is beside the vectors
 	if wide {
 		for i := range masks {
 			k := K()
@@ -344,15 +347,16 @@ func winoInWide(lv level) {
 			masks[i] = k
 		}
 		for i := range shift {
-			g := GLOBL(fmt.Sprintf("winoNext%d", i), RODATA|NOPTR)
+			g := GLOBL(fmt.Sprintf("winoBeside%d", i), RODATA|NOPTR)
 			for at := range 16 {
-				l, s := at/4, at%4
-				from := 4*(l+1) + s
-				switch {
-				case l == 3 && s < 3:
-					from = s + 1
-				case l == 3:
-					from = 16 + i
+				from := 4*(at%4) + at/4 + 1 - 2*i // tile, in order
+				switch from {
+				case 16:
+					from = 16
+				case -1:
+					from = 17
+				default:
+					from = 4*(from%4) + from/4
 				}
 				DATA(4*at, U32(uint32(from)))
 			}
@@ -360,9 +364,12 @@ func winoInWide(lv level) {
 			VMOVUPS(g, shift[i])
 		}
 	}
-	// pixels loads vector v of row i, the fifth being the two pixels behind.
+	// pixels loads vector v of row i, the fifth being the two pixels beside.
 	pixels := func(i, v int) VecVirtual {
 		m := Mem{Base: q, Disp: v * size}
+		if wide {
+			m.Disp += 4
+		}
 		switch i {
 		case 3:
 			m.Index, m.Scale = row3, 1
@@ -372,11 +379,14 @@ func winoInWide(lv level) {
 			m.Index, m.Scale = row, uint8(i)
 		}
 		x := lv.vec()
-		switch {
-		case wide:
-			VMOVUPS_Z(m, masks[v], x)
-		default:
+		if !wide {
 			VMOVUPS(m, x)
+			return x
+		}
+		VMOVUPS_Z(m, masks[v], x)
+		if v == 4 {
+			m.Disp = 0
+			VBROADCASTSS(m, masks[5], x)
 		}
 		return x
 	}
@@ -387,13 +397,14 @@ func winoInWide(lv level) {
 		}
 		return a, b
 	}
+	// beside is x of the next tile, or of the one before.
+	beside := func(x, e VecVirtual, i int) VecVirtual {
+		d := lv.copy(x)
+		VPERMT2PS(e, shift[i], d)
+		return d
+	}
 	// next is o[i] one tile on.
 	next := func(o []VecVirtual, i int, behind VecVirtual) VecVirtual {
-		if wide {
-			d := lv.copy(o[i])
-			VPERMT2PS(behind, shift[i], d)
-			return d
-		}
 		if i == 1 {
 			e := YMM()
 			VPSRLDQ(Imm(4), behind, e)
@@ -407,7 +418,11 @@ func winoInWide(lv level) {
 	// across multiplies row i by B and stores it.
 	across := func(i int, raw []VecVirtual) {
 		d := transpose4(lv, raw[:4], 4)
-		d = append(d, next(d, 0, raw[4]), next(d, 1, raw[4]))
+		if wide {
+			d = []VecVirtual{beside(d[3], raw[4], 1), d[0], d[1], d[2], d[3], beside(d[0], raw[4], 0)}
+		} else {
+			d = append(d, next(d, 0, raw[4]), next(d, 1, raw[4]))
+		}
 		switch i {
 		case 0:
 			MOVQ(dst, r)
