@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/secateur/secateur/engine/kernel/isa"
 	"github.com/secateur/secateur/engine/kernel/kerneltest"
@@ -140,6 +141,38 @@ func BenchmarkMatMul(b *testing.B) {
 				f()
 			}
 			b.ReportMetric(2*float64(m*k*n)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		})
+	}
+}
+
+// BenchmarkOdd is 3x3 convolutions pruned to odd numbers of channels beside their dense selves, in turns: the share of the
+// time that is left, of the multiply-adds, and of the channels, which is what the transforms cost by.
+func BenchmarkOdd(b *testing.B) {
+	p := NewPool(1)
+	for _, q := range [][3]int{{16, 10, 256}, {24, 17, 128}, {48, 33, 64}} {
+		b.Run(fmt.Sprintf("%d-%d@%d", q[0], q[1], q[2]), func(b *testing.B) {
+			var run [2]func()
+			var took [2]time.Duration
+			for i := range run {
+				s := same(q[i], q[i], q[2], 3, 1, 1)
+				rnd := rand.New(rand.NewPCG(1, 1))
+				w := kerneltest.New[float32](s.C*s.M*9, 0, 0).Random(rnd).V
+				x := kerneltest.New[float32](s.C*s.H*s.W, 0, 0).Random(rnd).V
+				k := NewConv(s, w, nil, NoClamp)
+				n := k.Scratch(1)
+				run[i] = k.Bind(p, make([]float32, n+256)[:n], make([]float32, s.M*s.OH*s.OW+256), x)
+			}
+			for range b.N {
+				for i, f := range run {
+					t := time.Now()
+					f()
+					took[i] += time.Since(t)
+				}
+			}
+			c := float64(q[1]) / float64(q[0])
+			b.ReportMetric(100*took[1].Seconds()/took[0].Seconds(), "%time")
+			b.ReportMetric(100*c*c, "%MACs")
+			b.ReportMetric(100*c, "%channels")
 		})
 	}
 }
