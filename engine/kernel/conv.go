@@ -7,6 +7,7 @@ type Conv[T Float] struct {
 	l *layer[T]
 	w *winograd[T]
 	m *MatMul[T] // where there is one pixel: lanes run along channels
+	d *depthwise[T]
 }
 
 // form is how a convolution is computed.
@@ -36,6 +37,9 @@ func newConv[T Float](level isa.Level, f form, s ConvShape, w, bias []T, c Clamp
 		if f == winogradF4 || d.estimateError(w) <= winogradBudget {
 			return &Conv[T]{w: d}
 		}
+	}
+	if f == automatic && depthwiseFits[T](level, s) {
+		return &Conv[T]{d: newDepthwise(level, s, w, bias, c)}
 	}
 	pointwise := s.KH == 1 && s.KW == 1 && s.StrideH == 1 && s.StrideW == 1 && s.OH == s.H && s.OW == s.W &&
 		s.PadTop == 0 && s.PadLeft == 0
@@ -69,6 +73,8 @@ func (c *Conv[T]) Form() string {
 		return "product"
 	case c.w != nil:
 		return "winograd F4"
+	case c.d != nil:
+		return "depthwise"
 	case c.l.s.Group > 1 && c.l.cg == 1 && c.l.mg == 1:
 		return "depthwise"
 	case c.l.s.Group > 1:
@@ -86,6 +92,9 @@ func (c *Conv[T]) Products() int64 {
 		return int64(c.m.m) * int64(c.m.depth) * int64(c.m.n)
 	case c.w != nil:
 		return int64(c.w.s.N*c.w.ty*c.w.tx) * int64(c.w.perChannel()) * int64(c.w.s.M)
+	case c.d != nil:
+		s := c.d.s
+		return int64(s.N*s.M*s.OH*s.OW) * int64(s.KH*s.KW)
 	}
 	return c.l.products()
 }
@@ -97,6 +106,9 @@ func (c *Conv[T]) Scratch(workers int) int {
 	}
 	if c.w != nil {
 		return c.w.scratch(workers)
+	}
+	if c.d != nil {
+		return 0
 	}
 	return c.l.scratch(workers)
 }
@@ -110,6 +122,9 @@ func (c *Conv[T]) Bind(p *Pool, scratch, y []T, x ...[]T) func() {
 	}
 	if c.w != nil {
 		return c.w.bind(p, scratch, y, x)
+	}
+	if c.d != nil {
+		return c.d.bind(p, y, x[0])
 	}
 	return c.l.bind(p, scratch, y, x)
 }

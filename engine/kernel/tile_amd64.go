@@ -11,7 +11,7 @@ func microFloat32(l isa.Level) *micro[float32] {
 	switch l {
 	case isa.AVX512:
 		return &micro[float32]{
-			16, tilesAVX512, pairTilesAVX512, columnsAVX512, zip2Blocks, padRowsAVX2, unzipRowsAVX2, maxHalvesAVX512,
+			16, tilesAVX512, pairTilesAVX512, columnsAVX512, zip2Blocks, padRowsAVX2, unzipRowsAVX2, maxHalvesAVX512, depthsAVX512,
 			wino[float32]{
 				[2]func(*winoInCall[float32]){winoInAVX512, winoInEdgeAVX512}, [2]func(*winoInCall[float32]){winoInUpAVX512, winoInUpEdgeAVX512},
 				[2]func(*winoOutCall[float32]){winoOutAVX512, winoOutEdgeAVX512}, winoMulsAVX512, winoInWideAVX512, true,
@@ -19,7 +19,7 @@ func microFloat32(l isa.Level) *micro[float32] {
 		}
 	case isa.AVX2:
 		return &micro[float32]{
-			8, tilesAVX2, pairTilesAVX2, columnsAVX2, zip2Blocks, padRowsAVX2, unzipRowsAVX2, maxHalvesAVX2,
+			8, tilesAVX2, pairTilesAVX2, columnsAVX2, zip2Blocks, padRowsAVX2, unzipRowsAVX2, maxHalvesAVX2, depthsAVX2,
 			wino[float32]{
 				[2]func(*winoInCall[float32]){winoInAVX2, winoInEdgeAVX2}, [2]func(*winoInCall[float32]){winoInUpAVX2, winoInUpEdgeAVX2},
 				[2]func(*winoOutCall[float32]){winoOutAVX2, winoOutEdgeAVX2}, winoMulsAVX2, winoInWideAVX2, false,

@@ -7,11 +7,12 @@ const genericLanes = 8
 // genericMicro is the definition of the micro-kernels, for any T on any machine.
 func genericMicro[T Float]() *micro[T] {
 	k := &micro[T]{
-		lanes: genericLanes,
-		zip2:  func(_, _, _ []T) int { return 0 },
-		tiles: [][]func(*call[T]){nil},
-		pairs: [][]func(*call[T]){nil},
-		wino:  genericWino[T](4, 8),
+		lanes:  genericLanes,
+		zip2:   func(_, _, _ []T) int { return 0 },
+		tiles:  [][]func(*call[T]){nil},
+		pairs:  [][]func(*call[T]){nil},
+		wino:   genericWino[T](4, 8),
+		depths: genericDepths[T](),
 	}
 	for r := 1; r <= 4; r++ {
 		row := []func(*call[T]){nil}
@@ -28,6 +29,18 @@ func genericMicro[T Float]() *micro[T] {
 		k.pairs = append(k.pairs, row)
 	}
 	return k
+}
+
+func genericDepths[T Float]() *[2][2][2]func(*depthCall[T]) {
+	var f [2][2][2]func(*depthCall[T])
+	for edge := range f {
+		for k := range f[edge] {
+			for stride := range f[edge][k] {
+				f[edge][k][stride] = func(p *depthCall[T]) { depthGeneric(p, 3+2*k, stride+1, genericLanes) }
+			}
+		}
+	}
+	return &f
 }
 
 // pairGeneric is what every pair tile computes.

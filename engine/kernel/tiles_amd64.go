@@ -928,6 +928,52 @@ func winoInUpEdgeAVX512(p *winoInCall[float32])
 func winoOutEdgeAVX512(p *winoOutCall[float32])
 
 //go:noescape
+func depthAVX2_3x3s1(p *depthCall[float32])
+
+//go:noescape
+func depthAVX2_3x3s2(p *depthCall[float32])
+
+//go:noescape
+func depthAVX2_5x5s1(p *depthCall[float32])
+
+//go:noescape
+func depthAVX2_5x5s2(p *depthCall[float32])
+
+//go:noescape
+func depthAVX2_3x3s1Edge(p *depthCall[float32])
+
+//go:noescape
+func depthAVX2_3x3s2Edge(p *depthCall[float32])
+
+//go:noescape
+func depthAVX2_5x5s1Edge(p *depthCall[float32])
+
+//go:noescape
+func depthAVX2_5x5s2Edge(p *depthCall[float32])
+
+var depthsAVX2 = &[2][2][2]func(*depthCall[float32]){
+	{{depthAVX2_3x3s1, depthAVX2_3x3s2}, {depthAVX2_5x5s1, depthAVX2_5x5s2}},
+	{{depthAVX2_3x3s1Edge, depthAVX2_3x3s2Edge}, {depthAVX2_5x5s1Edge, depthAVX2_5x5s2Edge}},
+}
+
+//go:noescape
+func depthAVX512_3x3s1(p *depthCall[float32])
+
+//go:noescape
+func depthAVX512_3x3s2(p *depthCall[float32])
+
+//go:noescape
+func depthAVX512_5x5s1(p *depthCall[float32])
+
+//go:noescape
+func depthAVX512_5x5s2(p *depthCall[float32])
+
+var depthsAVX512 = &[2][2][2]func(*depthCall[float32]){
+	{{depthAVX512_3x3s1, depthAVX512_3x3s2}, {depthAVX512_5x5s1, depthAVX512_5x5s2}},
+	{{depthAVX512_3x3s1, depthAVX512_3x3s2}, {depthAVX512_5x5s1, depthAVX512_5x5s2}},
+}
+
+//go:noescape
 func zip2AVX2(dst, a, b *float32, blocks int64)
 
 //go:noescape

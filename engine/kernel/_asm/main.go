@@ -124,6 +124,7 @@ func table(name string) error {
 			fmt.Fprintf(&b, "\n//go:noescape\nfunc winoOut%s%s(p *winoOutCall[float32])\n", edge, lv.name)
 		}
 	}
+	b.WriteString(depthTable())
 	b.WriteString("\n//go:noescape\nfunc zip2AVX2(dst, a, b *float32, blocks int64)\n")
 	b.WriteString("\n//go:noescape\nfunc padRowsAVX2(p *padCall[float32])\n")
 	b.WriteString("\n//go:noescape\nfunc unzipRowsAVX2(p *padCall[float32])\n")
@@ -158,6 +159,13 @@ func main() {
 			winoIn(lv, false, masked)
 			winoIn(lv, true, masked)
 			winoOut(lv, masked)
+		}
+	}
+	for _, k := range []int{3, 5} {
+		for _, stride := range []int{1, 2} {
+			depthwise256(k, stride, false)
+			depthwise256(k, stride, true)
+			depthwise512(k, stride)
 		}
 	}
 	zip2()
