@@ -39,7 +39,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// The engine's process-wide pool lives as long as the process does.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/secateur/secateur/engine/kernel.(*helper).serve"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/secateur/secateur/engine/kernel.(*helper).serve"))
 }
 
 // fake is a model that answers every pixel with the value in its file.

@@ -106,6 +106,7 @@ func (r *depthRun[T]) plane(st *depthState[T], n int) {
 	ch := n % s.C
 	c.w, c.bias = &r.w[ch*s.KH*s.KW], &r.bias[ch]
 	zero := int64(uintptr(unsafe.Pointer(&r.zeros[0])) - uintptr(unsafe.Pointer(c.x)))
+	c.zero = zero
 	for i := range min(s.PadTop, len(st.rowsAt)) {
 		st.rowsAt[i] = zero
 	}

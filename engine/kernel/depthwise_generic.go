@@ -16,6 +16,7 @@ type depthCall[T Float] struct {
 	bias            *T
 	out             uint32
 	lo, hi          T
+	zero            int64 // what rowsAt has for a row outside of the image
 }
 
 // depthGeneric is what every depthwise kernel computes.
@@ -29,6 +30,9 @@ func depthGeneric[T Float](p *depthCall[T], k, stride, lanes int) {
 			v := *p.bias
 			for kh := range k {
 				row := rowsAt[stride*int(i)+kh]
+				if row == p.zero {
+					continue
+				}
 				for kw := range k {
 					bit := stride*lane + kw
 					mask := p.masks[kw]

@@ -118,7 +118,9 @@ func (l *layer[T]) finish(level isa.Level, bias []T, cl Clamp, weight func(m, c,
 		}
 	}
 	l.width = l.cols + l.maxCol/l.inW
-	l.direct = (len(s.Sources) == 0 || s.N == 1 && !s.anyUp()) && l.inH == 1 && l.inW == 1 && l.top == 0 && l.left == 0 &&
+	// Assembly reads from several tensors as from one; Go's checks of pointers forbid that to the definition.
+	several := l.k.padRows != nil && s.N == 1 && !s.anyUp()
+	l.direct = (len(s.Sources) == 0 || several) && l.inH == 1 && l.inW == 1 && l.top == 0 && l.left == 0 &&
 		l.rows+l.maxRow <= s.H && l.cols+l.maxCol <= s.W
 	if l.direct && l.scattered() {
 		l.direct = false

@@ -21,6 +21,9 @@ import (
 // It runs on phantoms; if SECATEUR_DATA names a folder with val/images, also on every tenth of those, or on all of them if
 // SECATEUR_EVERY is set, which takes some minutes.
 func TestLogitsAreExact(t *testing.T) {
+	if testing.Short() {
+		t.Skip("float64 is slow, and slower under the race detector")
+	}
 	var images []*vision.Image
 	for seed := range uint64(3) {
 		img, _ := phantom.Draw(seed, 0)

@@ -22,7 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/secateur/secateur/engine/kernel.(*helper).serve"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/secateur/secateur/engine/kernel.(*helper).serve"))
 }
 
 // fake is a model whose file names it.

@@ -13,6 +13,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"go/format"
 	"os"
 	"strings"
 
@@ -128,7 +129,11 @@ func table(name string) error {
 	b.WriteString("\n//go:noescape\nfunc zip2AVX2(dst, a, b *float32, blocks int64)\n")
 	b.WriteString("\n//go:noescape\nfunc padRowsAVX2(p *padCall[float32])\n")
 	b.WriteString("\n//go:noescape\nfunc unzipRowsAVX2(p *padCall[float32])\n")
-	return os.WriteFile(name, []byte(b.String()), 0o644)
+	src, err := format.Source([]byte(b.String()))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, src, 0o644)
 }
 
 func main() {
