@@ -20,6 +20,9 @@ type Options struct {
 	Pool *kernel.Pool
 	// Verbatim runs the graph as written, without passes, and keeps every value, for Session.Trace.
 	Verbatim bool
+	// Tune, if set, knows the fastest ways to compute layers from measurements. Without, a cost model chooses, so that the
+	// same model on the same kind of processor always gives the same bytes: ways differ by rounding.
+	Tune *Tuner
 	// Diagnose keeps the weights that kernels have packed, so that Session.Profile can tell each layer's error.
 	Diagnose bool
 	// Float64 runs in float64: slow, and the yardstick for accuracy.
@@ -81,7 +84,7 @@ func Compile(g *graph.Graph, in []tensor.Type, opt Options) (model *Model, err e
 	if limit <= 0 {
 		limit = DefaultMaxBytes
 	}
-	if err := m.build(limit); err != nil {
+	if err := m.build(limit, opt.Tune); err != nil {
 		return nil, err
 	}
 	if !m.keep && !opt.Diagnose {
@@ -95,7 +98,7 @@ func Compile(g *graph.Graph, in []tensor.Type, opt Options) (model *Model, err e
 }
 
 // build makes the kernels.
-func (m *Model) build(limit int64) error {
+func (m *Model) build(limit int64, tuner *Tuner) error {
 	for _, n := range m.graph.Nodes {
 		if m.constant(n) {
 			continue
@@ -117,6 +120,9 @@ func (m *Model) build(limit int64) error {
 		if s.Empty() {
 			m.steps = append(m.steps, step{n, def, nil})
 			continue
+		}
+		if tuner != nil {
+			s.Choose = func(z kernel.ConvShape) kernel.Choice { return tuner.choice(m.pool.Workers(), z) }
 		}
 		k, err := def.New(s)
 		if err != nil {

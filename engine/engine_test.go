@@ -78,7 +78,7 @@ func randomGraph(t *rapid.T) *graph.Graph {
 	for range rapid.IntRange(1, 12).Draw(t, "layers") {
 		i := rapid.IntRange(0, len(live)-1).Draw(t, "from")
 		v, c := live[i], chans[i]
-		switch rapid.SampledFrom([]string{"conv", "bn", "relu", "clip", "add", "concat", "identity", "dropout", "reshape", "up", "sigmoid"}).Draw(t, "kind") {
+		switch rapid.SampledFrom([]string{"conv", "bn", "relu", "clip", "add", "concat", "identity", "dropout", "reshape", "up", "upconv", "sigmoid", "silu", "hardswish"}).Draw(t, "kind") {
 		case "conv":
 			m := rapid.IntRange(1, 5).Draw(t, "m")
 			v, c = b.conv(v, c, m, rapid.SampledFrom([]int{1, 3}).Draw(t, "k")), m
@@ -90,6 +90,16 @@ func randomGraph(t *rapid.T) *graph.Graph {
 			v = b.node("Clip", nil, v, b.constant(tensor.Scalar[float32](0)), b.constant(tensor.Scalar[float32](6)))
 		case "sigmoid":
 			v = b.node("Sigmoid", nil, v)
+		case "silu":
+			v = b.node("Mul", nil, v, b.node("Sigmoid", nil, v))
+		case "hardswish":
+			v = b.node("Mul", nil, b.node("HardSigmoid", graph.Attrs{graph.FloatAttr("alpha", 1.0/6)}, v), v)
+		case "upconv": // as decoders have it: upsampled and joined with what went down, then half of it again
+			small := b.node("MaxPool", graph.Attrs{graph.IntsAttr("kernel_shape", 2, 2), graph.IntsAttr("strides", 2, 2)}, v)
+			up := b.node("Resize", graph.Attrs{graph.StrAttr("mode", "nearest")}, small, nil, b.constant(tensor.From([]float32{1, 1, 2, 2}, 4)))
+			m := rapid.IntRange(1, 14).Draw(t, "m")
+			v = b.conv(b.node("Concat", graph.Attrs{graph.IntAttr("axis", 1)}, up, live[i]), 2*c, m, rapid.SampledFrom([]int{1, 3}).Draw(t, "k"))
+			c = m
 		case "add":
 			v = b.node("Add", nil, v, v)
 		case "concat":

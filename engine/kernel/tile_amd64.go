@@ -36,3 +36,14 @@ func zip2Blocks(dst, a, b []float32) int {
 	}
 	return n * 8
 }
+
+// vectorsFor is the loops over elements of a level, nil for Generic.
+func vectorsFor(l isa.Level) *vectors {
+	switch l {
+	case isa.AVX512:
+		return vectorsAVX512
+	case isa.AVX2:
+		return vectorsAVX2
+	}
+	return nil
+}

@@ -9710,6 +9710,1261 @@ stored:
 	VZEROUPPER
 	RET
 
+// func addAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·addAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y0
+
+whole:
+	CMPQ    BX, $0x00000008
+	JLT     rest
+	VMOVUPS (CX), Y0
+	VMOVUPS (DX), Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, AX
+	SUBQ    $0x00000008, BX
+	JMP     whole
+
+rest:
+	TESTQ      BX, BX
+	JZ         done
+	MOVQ       $0x00000008, SI
+	SUBQ       BX, SI
+	LEAQ       laneMasks<>+0(SB), BX
+	VMOVUPS    (BX)(SI*4), Y2
+	VMASKMOVPS (CX), Y2, Y0
+	VMASKMOVPS (DX), Y2, Y1
+	VADDPS     Y1, Y0, Y0
+	VMASKMOVPS Y0, Y2, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func subAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·subAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y0
+
+whole:
+	CMPQ    BX, $0x00000008
+	JLT     rest
+	VMOVUPS (CX), Y0
+	VMOVUPS (DX), Y1
+	VSUBPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, AX
+	SUBQ    $0x00000008, BX
+	JMP     whole
+
+rest:
+	TESTQ      BX, BX
+	JZ         done
+	MOVQ       $0x00000008, SI
+	SUBQ       BX, SI
+	LEAQ       laneMasks<>+0(SB), BX
+	VMOVUPS    (BX)(SI*4), Y2
+	VMASKMOVPS (CX), Y2, Y0
+	VMASKMOVPS (DX), Y2, Y1
+	VSUBPS     Y1, Y0, Y0
+	VMASKMOVPS Y0, Y2, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·mulAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y0
+
+whole:
+	CMPQ    BX, $0x00000008
+	JLT     rest
+	VMOVUPS (CX), Y0
+	VMOVUPS (DX), Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, AX
+	SUBQ    $0x00000008, BX
+	JMP     whole
+
+rest:
+	TESTQ      BX, BX
+	JZ         done
+	MOVQ       $0x00000008, SI
+	SUBQ       BX, SI
+	LEAQ       laneMasks<>+0(SB), BX
+	VMOVUPS    (BX)(SI*4), Y2
+	VMASKMOVPS (CX), Y2, Y0
+	VMASKMOVPS (DX), Y2, Y1
+	VMULPS     Y1, Y0, Y0
+	VMASKMOVPS Y0, Y2, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func divAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·divAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y0
+
+whole:
+	CMPQ    BX, $0x00000008
+	JLT     rest
+	VMOVUPS (CX), Y0
+	VMOVUPS (DX), Y1
+	VDIVPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, AX
+	SUBQ    $0x00000008, BX
+	JMP     whole
+
+rest:
+	TESTQ      BX, BX
+	JZ         done
+	MOVQ       $0x00000008, SI
+	SUBQ       BX, SI
+	LEAQ       laneMasks<>+0(SB), BX
+	VMOVUPS    (BX)(SI*4), Y2
+	VMASKMOVPS (CX), Y2, Y0
+	VMASKMOVPS (DX), Y2, Y1
+	VDIVPS     Y1, Y0, Y0
+	VMASKMOVPS Y0, Y2, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func addNumberAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·addNumberAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y1
+
+whole:
+	CMPQ    BX, $0x00000008
+	JLT     rest
+	VMOVUPS (CX), Y1
+	VADDPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, AX
+	SUBQ    $0x00000008, BX
+	JMP     whole
+
+rest:
+	TESTQ      BX, BX
+	JZ         done
+	MOVQ       $0x00000008, DX
+	SUBQ       BX, DX
+	LEAQ       laneMasks<>+0(SB), BX
+	VMOVUPS    (BX)(DX*4), Y2
+	VMASKMOVPS (CX), Y2, Y1
+	VADDPS     Y0, Y1, Y1
+	VMASKMOVPS Y1, Y2, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulNumberAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·mulNumberAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y1
+
+whole:
+	CMPQ    BX, $0x00000008
+	JLT     rest
+	VMOVUPS (CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, AX
+	SUBQ    $0x00000008, BX
+	JMP     whole
+
+rest:
+	TESTQ      BX, BX
+	JZ         done
+	MOVQ       $0x00000008, DX
+	SUBQ       BX, DX
+	LEAQ       laneMasks<>+0(SB), BX
+	VMOVUPS    (BX)(DX*4), Y2
+	VMASKMOVPS (CX), Y2, Y1
+	VMULPS     Y0, Y1, Y1
+	VMASKMOVPS Y1, Y2, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func scaleAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·scaleAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y1
+
+whole:
+	CMPQ        BX, $0x00000008
+	JLT         rest
+	VMOVUPS     (CX), Y2
+	VFMADD132PS Y0, Y1, Y2
+	VMOVUPS     Y2, (AX)
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, DX
+	ADDQ        $0x00000020, AX
+	SUBQ        $0x00000008, BX
+	JMP         whole
+
+rest:
+	TESTQ       BX, BX
+	JZ          done
+	MOVQ        $0x00000008, DX
+	SUBQ        BX, DX
+	LEAQ        laneMasks<>+0(SB), BX
+	VMOVUPS     (BX)(DX*4), Y3
+	VMASKMOVPS  (CX), Y3, Y2
+	VFMADD132PS Y0, Y1, Y2
+	VMASKMOVPS  Y2, Y3, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mixAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·mixAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y1
+
+whole:
+	CMPQ        BX, $0x00000008
+	JLT         rest
+	VMOVUPS     (CX), Y2
+	VMOVUPS     (DX), Y3
+	VMULPS      Y1, Y3, Y3
+	VFMADD132PS Y0, Y3, Y2
+	VMOVUPS     Y2, (AX)
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, DX
+	ADDQ        $0x00000020, AX
+	SUBQ        $0x00000008, BX
+	JMP         whole
+
+rest:
+	TESTQ       BX, BX
+	JZ          done
+	MOVQ        $0x00000008, SI
+	SUBQ        BX, SI
+	LEAQ        laneMasks<>+0(SB), BX
+	VMOVUPS     (BX)(SI*4), Y4
+	VMASKMOVPS  (CX), Y4, Y2
+	VMASKMOVPS  (DX), Y4, Y3
+	VMULPS      Y1, Y3, Y3
+	VFMADD132PS Y0, Y3, Y2
+	VMASKMOVPS  Y2, Y4, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func clipAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·clipAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y1
+
+whole:
+	CMPQ    BX, $0x00000008
+	JLT     rest
+	VMOVUPS (CX), Y2
+	VMAXPS  Y2, Y0, Y2
+	VMINPS  Y2, Y1, Y2
+	VMOVUPS Y2, (AX)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, AX
+	SUBQ    $0x00000008, BX
+	JMP     whole
+
+rest:
+	TESTQ      BX, BX
+	JZ         done
+	MOVQ       $0x00000008, DX
+	SUBQ       BX, DX
+	LEAQ       laneMasks<>+0(SB), BX
+	VMOVUPS    (BX)(DX*4), Y3
+	VMASKMOVPS (CX), Y3, Y2
+	VMAXPS     Y2, Y0, Y2
+	VMINPS     Y2, Y1, Y2
+	VMASKMOVPS Y2, Y3, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func leakyAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·leakyAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y1
+	VMOVUPS      leakyAVX2_00000000<>+0(SB), Y1
+
+whole:
+	CMPQ      BX, $0x00000008
+	JLT       rest
+	VMOVUPS   (CX), Y2
+	VMULPS    Y0, Y2, Y3
+	VMOVAPS   Y2, Y4
+	VCMPPS    $0x11, Y1, Y2, Y2
+	VBLENDVPS Y2, Y3, Y4, Y4
+	VMOVUPS   Y4, (AX)
+	ADDQ      $0x00000020, CX
+	ADDQ      $0x00000020, DX
+	ADDQ      $0x00000020, AX
+	SUBQ      $0x00000008, BX
+	JMP       whole
+
+rest:
+	TESTQ      BX, BX
+	JZ         done
+	MOVQ       $0x00000008, DX
+	SUBQ       BX, DX
+	LEAQ       laneMasks<>+0(SB), BX
+	VMOVUPS    (BX)(DX*4), Y3
+	VMASKMOVPS (CX), Y3, Y2
+	VMULPS     Y0, Y2, Y0
+	VMOVAPS    Y2, Y4
+	VCMPPS     $0x11, Y1, Y2, Y1
+	VBLENDVPS  Y1, Y0, Y4, Y4
+	VMASKMOVPS Y4, Y3, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA leakyAVX2_00000000<>+0(SB)/4, $0x00000000
+DATA leakyAVX2_00000000<>+4(SB)/4, $0x00000000
+DATA leakyAVX2_00000000<>+8(SB)/4, $0x00000000
+DATA leakyAVX2_00000000<>+12(SB)/4, $0x00000000
+DATA leakyAVX2_00000000<>+16(SB)/4, $0x00000000
+DATA leakyAVX2_00000000<>+20(SB)/4, $0x00000000
+DATA leakyAVX2_00000000<>+24(SB)/4, $0x00000000
+DATA leakyAVX2_00000000<>+28(SB)/4, $0x00000000
+GLOBL leakyAVX2_00000000<>(SB), RODATA|NOPTR, $32
+
+// func hardSwishAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·hardSwishAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y1
+	VMOVUPS      hardSwishAVX2_00000000<>+0(SB), Y2
+	VMOVUPS      hardSwishAVX2_3f800000<>+0(SB), Y3
+
+whole:
+	CMPQ        BX, $0x00000008
+	JLT         rest
+	VMOVUPS     (CX), Y4
+	VMOVAPS     Y4, Y5
+	VFMADD132PS Y0, Y1, Y5
+	VMAXPS      Y5, Y2, Y5
+	VMINPS      Y5, Y3, Y5
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     Y4, (AX)
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, DX
+	ADDQ        $0x00000020, AX
+	SUBQ        $0x00000008, BX
+	JMP         whole
+
+rest:
+	TESTQ       BX, BX
+	JZ          done
+	MOVQ        $0x00000008, DX
+	SUBQ        BX, DX
+	LEAQ        laneMasks<>+0(SB), BX
+	VMOVUPS     (BX)(DX*4), Y5
+	VMASKMOVPS  (CX), Y5, Y4
+	VMOVAPS     Y4, Y6
+	VFMADD132PS Y0, Y1, Y6
+	VMAXPS      Y6, Y2, Y6
+	VMINPS      Y6, Y3, Y6
+	VMULPS      Y6, Y4, Y4
+	VMASKMOVPS  Y4, Y5, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA hardSwishAVX2_00000000<>+0(SB)/4, $0x00000000
+DATA hardSwishAVX2_00000000<>+4(SB)/4, $0x00000000
+DATA hardSwishAVX2_00000000<>+8(SB)/4, $0x00000000
+DATA hardSwishAVX2_00000000<>+12(SB)/4, $0x00000000
+DATA hardSwishAVX2_00000000<>+16(SB)/4, $0x00000000
+DATA hardSwishAVX2_00000000<>+20(SB)/4, $0x00000000
+DATA hardSwishAVX2_00000000<>+24(SB)/4, $0x00000000
+DATA hardSwishAVX2_00000000<>+28(SB)/4, $0x00000000
+GLOBL hardSwishAVX2_00000000<>(SB), RODATA|NOPTR, $32
+
+DATA hardSwishAVX2_3f800000<>+0(SB)/4, $0x3f800000
+DATA hardSwishAVX2_3f800000<>+4(SB)/4, $0x3f800000
+DATA hardSwishAVX2_3f800000<>+8(SB)/4, $0x3f800000
+DATA hardSwishAVX2_3f800000<>+12(SB)/4, $0x3f800000
+DATA hardSwishAVX2_3f800000<>+16(SB)/4, $0x3f800000
+DATA hardSwishAVX2_3f800000<>+20(SB)/4, $0x3f800000
+DATA hardSwishAVX2_3f800000<>+24(SB)/4, $0x3f800000
+DATA hardSwishAVX2_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL hardSwishAVX2_3f800000<>(SB), RODATA|NOPTR, $32
+
+// func expAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·expAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y1
+
+whole:
+	CMPQ         BX, $0x00000008
+	JLT          rest
+	VMOVUPS      (CX), Y1
+	VSUBPS       Y0, Y1, Y1
+	VMULPS       expAVX2_3fb8aa3b<>+0(SB), Y1, Y3
+	VADDPS       expAVX2_4b400000<>+0(SB), Y3, Y3
+	VSUBPS       expAVX2_4b400000<>+0(SB), Y3, Y4
+	VMOVAPS      Y1, Y5
+	VFNMADD231PS expAVX2_3f318000<>+0(SB), Y4, Y5
+	VFNMADD231PS expAVX2_b95e8083<>+0(SB), Y4, Y5
+	VMOVUPS      expAVX2_39506967<>+0(SB), Y4
+	VFMADD213PS  expAVX2_3ab743ce<>+0(SB), Y5, Y4
+	VFMADD213PS  expAVX2_3c088908<>+0(SB), Y5, Y4
+	VFMADD213PS  expAVX2_3d2aa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS  expAVX2_3e2aaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS  expAVX2_3f000000<>+0(SB), Y5, Y4
+	VMULPS       Y5, Y4, Y4
+	VFMADD213PS  Y5, Y5, Y4
+	VADDPS       expAVX2_3f800000<>+0(SB), Y4, Y4
+	VPSUBD       expAVX2_4b400000<>+0(SB), Y3, Y3
+	VPSRAD       $0x01, Y3, Y5
+	VPSUBD       Y5, Y3, Y3
+	VPADDD       expAVX2_0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VMULPS       Y5, Y4, Y4
+	VPADDD       expAVX2_0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VXORPS       X2, X2, X2
+	VCMPPS       $0x11, expAVX2_c2aeac4f<>+0(SB), Y1, Y3
+	VBLENDVPS    Y3, Y2, Y4, Y4
+	VMOVUPS      expAVX2_7f800000<>+0(SB), Y3
+	VCMPPS       $0x1e, expAVX2_42b17217<>+0(SB), Y1, Y1
+	VBLENDVPS    Y1, Y3, Y4, Y4
+	VMOVUPS      Y4, (AX)
+	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000020, DX
+	ADDQ         $0x00000020, AX
+	SUBQ         $0x00000008, BX
+	JMP          whole
+
+rest:
+	TESTQ        BX, BX
+	JZ           done
+	MOVQ         $0x00000008, DX
+	SUBQ         BX, DX
+	LEAQ         laneMasks<>+0(SB), BX
+	VMOVUPS      (BX)(DX*4), Y3
+	VMASKMOVPS   (CX), Y3, Y1
+	VSUBPS       Y0, Y1, Y1
+	VMULPS       expAVX2_3fb8aa3b<>+0(SB), Y1, Y0
+	VADDPS       expAVX2_4b400000<>+0(SB), Y0, Y0
+	VSUBPS       expAVX2_4b400000<>+0(SB), Y0, Y4
+	VMOVAPS      Y1, Y5
+	VFNMADD231PS expAVX2_3f318000<>+0(SB), Y4, Y5
+	VFNMADD231PS expAVX2_b95e8083<>+0(SB), Y4, Y5
+	VMOVUPS      expAVX2_39506967<>+0(SB), Y4
+	VFMADD213PS  expAVX2_3ab743ce<>+0(SB), Y5, Y4
+	VFMADD213PS  expAVX2_3c088908<>+0(SB), Y5, Y4
+	VFMADD213PS  expAVX2_3d2aa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS  expAVX2_3e2aaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS  expAVX2_3f000000<>+0(SB), Y5, Y4
+	VMULPS       Y5, Y4, Y4
+	VFMADD213PS  Y5, Y5, Y4
+	VADDPS       expAVX2_3f800000<>+0(SB), Y4, Y4
+	VPSUBD       expAVX2_4b400000<>+0(SB), Y0, Y0
+	VPSRAD       $0x01, Y0, Y5
+	VPSUBD       Y5, Y0, Y0
+	VPADDD       expAVX2_0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VMULPS       Y5, Y4, Y4
+	VPADDD       expAVX2_0000007f<>+0(SB), Y0, Y0
+	VPSLLD       $0x17, Y0, Y0
+	VMULPS       Y0, Y4, Y4
+	VXORPS       X2, X2, X2
+	VCMPPS       $0x11, expAVX2_c2aeac4f<>+0(SB), Y1, Y0
+	VBLENDVPS    Y0, Y2, Y4, Y4
+	VMOVUPS      expAVX2_7f800000<>+0(SB), Y0
+	VCMPPS       $0x1e, expAVX2_42b17217<>+0(SB), Y1, Y1
+	VBLENDVPS    Y1, Y0, Y4, Y4
+	VMASKMOVPS   Y4, Y3, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA expAVX2_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA expAVX2_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA expAVX2_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA expAVX2_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA expAVX2_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA expAVX2_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA expAVX2_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA expAVX2_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL expAVX2_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_4b400000<>+0(SB)/4, $0x4b400000
+DATA expAVX2_4b400000<>+4(SB)/4, $0x4b400000
+DATA expAVX2_4b400000<>+8(SB)/4, $0x4b400000
+DATA expAVX2_4b400000<>+12(SB)/4, $0x4b400000
+DATA expAVX2_4b400000<>+16(SB)/4, $0x4b400000
+DATA expAVX2_4b400000<>+20(SB)/4, $0x4b400000
+DATA expAVX2_4b400000<>+24(SB)/4, $0x4b400000
+DATA expAVX2_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL expAVX2_4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_3f318000<>+0(SB)/4, $0x3f318000
+DATA expAVX2_3f318000<>+4(SB)/4, $0x3f318000
+DATA expAVX2_3f318000<>+8(SB)/4, $0x3f318000
+DATA expAVX2_3f318000<>+12(SB)/4, $0x3f318000
+DATA expAVX2_3f318000<>+16(SB)/4, $0x3f318000
+DATA expAVX2_3f318000<>+20(SB)/4, $0x3f318000
+DATA expAVX2_3f318000<>+24(SB)/4, $0x3f318000
+DATA expAVX2_3f318000<>+28(SB)/4, $0x3f318000
+GLOBL expAVX2_3f318000<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_b95e8083<>+0(SB)/4, $0xb95e8083
+DATA expAVX2_b95e8083<>+4(SB)/4, $0xb95e8083
+DATA expAVX2_b95e8083<>+8(SB)/4, $0xb95e8083
+DATA expAVX2_b95e8083<>+12(SB)/4, $0xb95e8083
+DATA expAVX2_b95e8083<>+16(SB)/4, $0xb95e8083
+DATA expAVX2_b95e8083<>+20(SB)/4, $0xb95e8083
+DATA expAVX2_b95e8083<>+24(SB)/4, $0xb95e8083
+DATA expAVX2_b95e8083<>+28(SB)/4, $0xb95e8083
+GLOBL expAVX2_b95e8083<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_39506967<>+0(SB)/4, $0x39506967
+DATA expAVX2_39506967<>+4(SB)/4, $0x39506967
+DATA expAVX2_39506967<>+8(SB)/4, $0x39506967
+DATA expAVX2_39506967<>+12(SB)/4, $0x39506967
+DATA expAVX2_39506967<>+16(SB)/4, $0x39506967
+DATA expAVX2_39506967<>+20(SB)/4, $0x39506967
+DATA expAVX2_39506967<>+24(SB)/4, $0x39506967
+DATA expAVX2_39506967<>+28(SB)/4, $0x39506967
+GLOBL expAVX2_39506967<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_3ab743ce<>+0(SB)/4, $0x3ab743ce
+DATA expAVX2_3ab743ce<>+4(SB)/4, $0x3ab743ce
+DATA expAVX2_3ab743ce<>+8(SB)/4, $0x3ab743ce
+DATA expAVX2_3ab743ce<>+12(SB)/4, $0x3ab743ce
+DATA expAVX2_3ab743ce<>+16(SB)/4, $0x3ab743ce
+DATA expAVX2_3ab743ce<>+20(SB)/4, $0x3ab743ce
+DATA expAVX2_3ab743ce<>+24(SB)/4, $0x3ab743ce
+DATA expAVX2_3ab743ce<>+28(SB)/4, $0x3ab743ce
+GLOBL expAVX2_3ab743ce<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_3c088908<>+0(SB)/4, $0x3c088908
+DATA expAVX2_3c088908<>+4(SB)/4, $0x3c088908
+DATA expAVX2_3c088908<>+8(SB)/4, $0x3c088908
+DATA expAVX2_3c088908<>+12(SB)/4, $0x3c088908
+DATA expAVX2_3c088908<>+16(SB)/4, $0x3c088908
+DATA expAVX2_3c088908<>+20(SB)/4, $0x3c088908
+DATA expAVX2_3c088908<>+24(SB)/4, $0x3c088908
+DATA expAVX2_3c088908<>+28(SB)/4, $0x3c088908
+GLOBL expAVX2_3c088908<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
+DATA expAVX2_3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
+DATA expAVX2_3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
+DATA expAVX2_3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
+DATA expAVX2_3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
+DATA expAVX2_3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
+DATA expAVX2_3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
+DATA expAVX2_3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
+GLOBL expAVX2_3d2aa9c1<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
+DATA expAVX2_3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
+DATA expAVX2_3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
+DATA expAVX2_3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
+DATA expAVX2_3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
+DATA expAVX2_3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
+DATA expAVX2_3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
+DATA expAVX2_3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
+GLOBL expAVX2_3e2aaaaa<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_3f000000<>+0(SB)/4, $0x3f000000
+DATA expAVX2_3f000000<>+4(SB)/4, $0x3f000000
+DATA expAVX2_3f000000<>+8(SB)/4, $0x3f000000
+DATA expAVX2_3f000000<>+12(SB)/4, $0x3f000000
+DATA expAVX2_3f000000<>+16(SB)/4, $0x3f000000
+DATA expAVX2_3f000000<>+20(SB)/4, $0x3f000000
+DATA expAVX2_3f000000<>+24(SB)/4, $0x3f000000
+DATA expAVX2_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL expAVX2_3f000000<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_3f800000<>+0(SB)/4, $0x3f800000
+DATA expAVX2_3f800000<>+4(SB)/4, $0x3f800000
+DATA expAVX2_3f800000<>+8(SB)/4, $0x3f800000
+DATA expAVX2_3f800000<>+12(SB)/4, $0x3f800000
+DATA expAVX2_3f800000<>+16(SB)/4, $0x3f800000
+DATA expAVX2_3f800000<>+20(SB)/4, $0x3f800000
+DATA expAVX2_3f800000<>+24(SB)/4, $0x3f800000
+DATA expAVX2_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL expAVX2_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_c2aeac4f<>+0(SB)/4, $0xc2aeac4f
+DATA expAVX2_c2aeac4f<>+4(SB)/4, $0xc2aeac4f
+DATA expAVX2_c2aeac4f<>+8(SB)/4, $0xc2aeac4f
+DATA expAVX2_c2aeac4f<>+12(SB)/4, $0xc2aeac4f
+DATA expAVX2_c2aeac4f<>+16(SB)/4, $0xc2aeac4f
+DATA expAVX2_c2aeac4f<>+20(SB)/4, $0xc2aeac4f
+DATA expAVX2_c2aeac4f<>+24(SB)/4, $0xc2aeac4f
+DATA expAVX2_c2aeac4f<>+28(SB)/4, $0xc2aeac4f
+GLOBL expAVX2_c2aeac4f<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_42b17217<>+0(SB)/4, $0x42b17217
+DATA expAVX2_42b17217<>+4(SB)/4, $0x42b17217
+DATA expAVX2_42b17217<>+8(SB)/4, $0x42b17217
+DATA expAVX2_42b17217<>+12(SB)/4, $0x42b17217
+DATA expAVX2_42b17217<>+16(SB)/4, $0x42b17217
+DATA expAVX2_42b17217<>+20(SB)/4, $0x42b17217
+DATA expAVX2_42b17217<>+24(SB)/4, $0x42b17217
+DATA expAVX2_42b17217<>+28(SB)/4, $0x42b17217
+GLOBL expAVX2_42b17217<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_0000007f<>+0(SB)/4, $0x0000007f
+DATA expAVX2_0000007f<>+4(SB)/4, $0x0000007f
+DATA expAVX2_0000007f<>+8(SB)/4, $0x0000007f
+DATA expAVX2_0000007f<>+12(SB)/4, $0x0000007f
+DATA expAVX2_0000007f<>+16(SB)/4, $0x0000007f
+DATA expAVX2_0000007f<>+20(SB)/4, $0x0000007f
+DATA expAVX2_0000007f<>+24(SB)/4, $0x0000007f
+DATA expAVX2_0000007f<>+28(SB)/4, $0x0000007f
+GLOBL expAVX2_0000007f<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX2_7f800000<>+0(SB)/4, $0x7f800000
+DATA expAVX2_7f800000<>+4(SB)/4, $0x7f800000
+DATA expAVX2_7f800000<>+8(SB)/4, $0x7f800000
+DATA expAVX2_7f800000<>+12(SB)/4, $0x7f800000
+DATA expAVX2_7f800000<>+16(SB)/4, $0x7f800000
+DATA expAVX2_7f800000<>+20(SB)/4, $0x7f800000
+DATA expAVX2_7f800000<>+24(SB)/4, $0x7f800000
+DATA expAVX2_7f800000<>+28(SB)/4, $0x7f800000
+GLOBL expAVX2_7f800000<>(SB), RODATA|NOPTR, $32
+
+// func sigmoidAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·sigmoidAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y0
+
+whole:
+	CMPQ         BX, $0x00000008
+	JLT          rest
+	VMOVUPS      (CX), Y0
+	VXORPS       X1, X1, X1
+	VSUBPS       Y0, Y1, Y1
+	VMULPS       sigmoidAVX2_3fb8aa3b<>+0(SB), Y1, Y0
+	VADDPS       sigmoidAVX2_4b400000<>+0(SB), Y0, Y0
+	VSUBPS       sigmoidAVX2_4b400000<>+0(SB), Y0, Y3
+	VMOVAPS      Y1, Y4
+	VFNMADD231PS sigmoidAVX2_3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS sigmoidAVX2_b95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      sigmoidAVX2_39506967<>+0(SB), Y3
+	VFMADD213PS  sigmoidAVX2_3ab743ce<>+0(SB), Y4, Y3
+	VFMADD213PS  sigmoidAVX2_3c088908<>+0(SB), Y4, Y3
+	VFMADD213PS  sigmoidAVX2_3d2aa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS  sigmoidAVX2_3e2aaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS  sigmoidAVX2_3f000000<>+0(SB), Y4, Y3
+	VMULPS       Y4, Y3, Y3
+	VFMADD213PS  Y4, Y4, Y3
+	VADDPS       sigmoidAVX2_3f800000<>+0(SB), Y3, Y3
+	VPSUBD       sigmoidAVX2_4b400000<>+0(SB), Y0, Y0
+	VPSRAD       $0x01, Y0, Y4
+	VPSUBD       Y4, Y0, Y0
+	VPADDD       sigmoidAVX2_0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y4, Y3, Y3
+	VPADDD       sigmoidAVX2_0000007f<>+0(SB), Y0, Y0
+	VPSLLD       $0x17, Y0, Y0
+	VMULPS       Y0, Y3, Y3
+	VXORPS       X2, X2, X2
+	VCMPPS       $0x11, sigmoidAVX2_c2aeac4f<>+0(SB), Y1, Y0
+	VBLENDVPS    Y0, Y2, Y3, Y3
+	VMOVUPS      sigmoidAVX2_7f800000<>+0(SB), Y0
+	VCMPPS       $0x1e, sigmoidAVX2_42b17217<>+0(SB), Y1, Y4
+	VBLENDVPS    Y4, Y0, Y3, Y3
+	VADDPS       sigmoidAVX2_3f800000<>+0(SB), Y3, Y3
+	VMOVUPS      sigmoidAVX2_3f800000<>+0(SB), Y0
+	VDIVPS       Y3, Y0, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000020, DX
+	ADDQ         $0x00000020, AX
+	SUBQ         $0x00000008, BX
+	JMP          whole
+
+rest:
+	TESTQ        BX, BX
+	JZ           done
+	MOVQ         $0x00000008, DX
+	SUBQ         BX, DX
+	LEAQ         laneMasks<>+0(SB), BX
+	VMOVUPS      (BX)(DX*4), Y1
+	VMASKMOVPS   (CX), Y1, Y0
+	VXORPS       X2, X2, X2
+	VSUBPS       Y0, Y2, Y2
+	VMULPS       sigmoidAVX2_3fb8aa3b<>+0(SB), Y2, Y0
+	VADDPS       sigmoidAVX2_4b400000<>+0(SB), Y0, Y0
+	VSUBPS       sigmoidAVX2_4b400000<>+0(SB), Y0, Y3
+	VMOVAPS      Y2, Y4
+	VFNMADD231PS sigmoidAVX2_3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS sigmoidAVX2_b95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      sigmoidAVX2_39506967<>+0(SB), Y3
+	VFMADD213PS  sigmoidAVX2_3ab743ce<>+0(SB), Y4, Y3
+	VFMADD213PS  sigmoidAVX2_3c088908<>+0(SB), Y4, Y3
+	VFMADD213PS  sigmoidAVX2_3d2aa9c1<>+0(SB), Y4, Y3
+	VFMADD213PS  sigmoidAVX2_3e2aaaaa<>+0(SB), Y4, Y3
+	VFMADD213PS  sigmoidAVX2_3f000000<>+0(SB), Y4, Y3
+	VMULPS       Y4, Y3, Y3
+	VFMADD213PS  Y4, Y4, Y3
+	VADDPS       sigmoidAVX2_3f800000<>+0(SB), Y3, Y3
+	VPSUBD       sigmoidAVX2_4b400000<>+0(SB), Y0, Y0
+	VPSRAD       $0x01, Y0, Y4
+	VPSUBD       Y4, Y0, Y0
+	VPADDD       sigmoidAVX2_0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y4, Y3, Y3
+	VPADDD       sigmoidAVX2_0000007f<>+0(SB), Y0, Y0
+	VPSLLD       $0x17, Y0, Y0
+	VMULPS       Y0, Y3, Y3
+	VXORPS       X5, X5, X5
+	VCMPPS       $0x11, sigmoidAVX2_c2aeac4f<>+0(SB), Y2, Y0
+	VBLENDVPS    Y0, Y5, Y3, Y3
+	VMOVUPS      sigmoidAVX2_7f800000<>+0(SB), Y0
+	VCMPPS       $0x1e, sigmoidAVX2_42b17217<>+0(SB), Y2, Y2
+	VBLENDVPS    Y2, Y0, Y3, Y3
+	VADDPS       sigmoidAVX2_3f800000<>+0(SB), Y3, Y3
+	VMOVUPS      sigmoidAVX2_3f800000<>+0(SB), Y0
+	VDIVPS       Y3, Y0, Y0
+	VMASKMOVPS   Y0, Y1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA sigmoidAVX2_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX2_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX2_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX2_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX2_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX2_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX2_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX2_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL sigmoidAVX2_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_4b400000<>+0(SB)/4, $0x4b400000
+DATA sigmoidAVX2_4b400000<>+4(SB)/4, $0x4b400000
+DATA sigmoidAVX2_4b400000<>+8(SB)/4, $0x4b400000
+DATA sigmoidAVX2_4b400000<>+12(SB)/4, $0x4b400000
+DATA sigmoidAVX2_4b400000<>+16(SB)/4, $0x4b400000
+DATA sigmoidAVX2_4b400000<>+20(SB)/4, $0x4b400000
+DATA sigmoidAVX2_4b400000<>+24(SB)/4, $0x4b400000
+DATA sigmoidAVX2_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL sigmoidAVX2_4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_3f318000<>+0(SB)/4, $0x3f318000
+DATA sigmoidAVX2_3f318000<>+4(SB)/4, $0x3f318000
+DATA sigmoidAVX2_3f318000<>+8(SB)/4, $0x3f318000
+DATA sigmoidAVX2_3f318000<>+12(SB)/4, $0x3f318000
+DATA sigmoidAVX2_3f318000<>+16(SB)/4, $0x3f318000
+DATA sigmoidAVX2_3f318000<>+20(SB)/4, $0x3f318000
+DATA sigmoidAVX2_3f318000<>+24(SB)/4, $0x3f318000
+DATA sigmoidAVX2_3f318000<>+28(SB)/4, $0x3f318000
+GLOBL sigmoidAVX2_3f318000<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_b95e8083<>+0(SB)/4, $0xb95e8083
+DATA sigmoidAVX2_b95e8083<>+4(SB)/4, $0xb95e8083
+DATA sigmoidAVX2_b95e8083<>+8(SB)/4, $0xb95e8083
+DATA sigmoidAVX2_b95e8083<>+12(SB)/4, $0xb95e8083
+DATA sigmoidAVX2_b95e8083<>+16(SB)/4, $0xb95e8083
+DATA sigmoidAVX2_b95e8083<>+20(SB)/4, $0xb95e8083
+DATA sigmoidAVX2_b95e8083<>+24(SB)/4, $0xb95e8083
+DATA sigmoidAVX2_b95e8083<>+28(SB)/4, $0xb95e8083
+GLOBL sigmoidAVX2_b95e8083<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_39506967<>+0(SB)/4, $0x39506967
+DATA sigmoidAVX2_39506967<>+4(SB)/4, $0x39506967
+DATA sigmoidAVX2_39506967<>+8(SB)/4, $0x39506967
+DATA sigmoidAVX2_39506967<>+12(SB)/4, $0x39506967
+DATA sigmoidAVX2_39506967<>+16(SB)/4, $0x39506967
+DATA sigmoidAVX2_39506967<>+20(SB)/4, $0x39506967
+DATA sigmoidAVX2_39506967<>+24(SB)/4, $0x39506967
+DATA sigmoidAVX2_39506967<>+28(SB)/4, $0x39506967
+GLOBL sigmoidAVX2_39506967<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_3ab743ce<>+0(SB)/4, $0x3ab743ce
+DATA sigmoidAVX2_3ab743ce<>+4(SB)/4, $0x3ab743ce
+DATA sigmoidAVX2_3ab743ce<>+8(SB)/4, $0x3ab743ce
+DATA sigmoidAVX2_3ab743ce<>+12(SB)/4, $0x3ab743ce
+DATA sigmoidAVX2_3ab743ce<>+16(SB)/4, $0x3ab743ce
+DATA sigmoidAVX2_3ab743ce<>+20(SB)/4, $0x3ab743ce
+DATA sigmoidAVX2_3ab743ce<>+24(SB)/4, $0x3ab743ce
+DATA sigmoidAVX2_3ab743ce<>+28(SB)/4, $0x3ab743ce
+GLOBL sigmoidAVX2_3ab743ce<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_3c088908<>+0(SB)/4, $0x3c088908
+DATA sigmoidAVX2_3c088908<>+4(SB)/4, $0x3c088908
+DATA sigmoidAVX2_3c088908<>+8(SB)/4, $0x3c088908
+DATA sigmoidAVX2_3c088908<>+12(SB)/4, $0x3c088908
+DATA sigmoidAVX2_3c088908<>+16(SB)/4, $0x3c088908
+DATA sigmoidAVX2_3c088908<>+20(SB)/4, $0x3c088908
+DATA sigmoidAVX2_3c088908<>+24(SB)/4, $0x3c088908
+DATA sigmoidAVX2_3c088908<>+28(SB)/4, $0x3c088908
+GLOBL sigmoidAVX2_3c088908<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX2_3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX2_3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX2_3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX2_3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX2_3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX2_3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX2_3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
+GLOBL sigmoidAVX2_3d2aa9c1<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX2_3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX2_3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX2_3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX2_3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX2_3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX2_3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX2_3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
+GLOBL sigmoidAVX2_3e2aaaaa<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_3f000000<>+0(SB)/4, $0x3f000000
+DATA sigmoidAVX2_3f000000<>+4(SB)/4, $0x3f000000
+DATA sigmoidAVX2_3f000000<>+8(SB)/4, $0x3f000000
+DATA sigmoidAVX2_3f000000<>+12(SB)/4, $0x3f000000
+DATA sigmoidAVX2_3f000000<>+16(SB)/4, $0x3f000000
+DATA sigmoidAVX2_3f000000<>+20(SB)/4, $0x3f000000
+DATA sigmoidAVX2_3f000000<>+24(SB)/4, $0x3f000000
+DATA sigmoidAVX2_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL sigmoidAVX2_3f000000<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_3f800000<>+0(SB)/4, $0x3f800000
+DATA sigmoidAVX2_3f800000<>+4(SB)/4, $0x3f800000
+DATA sigmoidAVX2_3f800000<>+8(SB)/4, $0x3f800000
+DATA sigmoidAVX2_3f800000<>+12(SB)/4, $0x3f800000
+DATA sigmoidAVX2_3f800000<>+16(SB)/4, $0x3f800000
+DATA sigmoidAVX2_3f800000<>+20(SB)/4, $0x3f800000
+DATA sigmoidAVX2_3f800000<>+24(SB)/4, $0x3f800000
+DATA sigmoidAVX2_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL sigmoidAVX2_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_c2aeac4f<>+0(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX2_c2aeac4f<>+4(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX2_c2aeac4f<>+8(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX2_c2aeac4f<>+12(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX2_c2aeac4f<>+16(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX2_c2aeac4f<>+20(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX2_c2aeac4f<>+24(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX2_c2aeac4f<>+28(SB)/4, $0xc2aeac4f
+GLOBL sigmoidAVX2_c2aeac4f<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_42b17217<>+0(SB)/4, $0x42b17217
+DATA sigmoidAVX2_42b17217<>+4(SB)/4, $0x42b17217
+DATA sigmoidAVX2_42b17217<>+8(SB)/4, $0x42b17217
+DATA sigmoidAVX2_42b17217<>+12(SB)/4, $0x42b17217
+DATA sigmoidAVX2_42b17217<>+16(SB)/4, $0x42b17217
+DATA sigmoidAVX2_42b17217<>+20(SB)/4, $0x42b17217
+DATA sigmoidAVX2_42b17217<>+24(SB)/4, $0x42b17217
+DATA sigmoidAVX2_42b17217<>+28(SB)/4, $0x42b17217
+GLOBL sigmoidAVX2_42b17217<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_0000007f<>+0(SB)/4, $0x0000007f
+DATA sigmoidAVX2_0000007f<>+4(SB)/4, $0x0000007f
+DATA sigmoidAVX2_0000007f<>+8(SB)/4, $0x0000007f
+DATA sigmoidAVX2_0000007f<>+12(SB)/4, $0x0000007f
+DATA sigmoidAVX2_0000007f<>+16(SB)/4, $0x0000007f
+DATA sigmoidAVX2_0000007f<>+20(SB)/4, $0x0000007f
+DATA sigmoidAVX2_0000007f<>+24(SB)/4, $0x0000007f
+DATA sigmoidAVX2_0000007f<>+28(SB)/4, $0x0000007f
+GLOBL sigmoidAVX2_0000007f<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX2_7f800000<>+0(SB)/4, $0x7f800000
+DATA sigmoidAVX2_7f800000<>+4(SB)/4, $0x7f800000
+DATA sigmoidAVX2_7f800000<>+8(SB)/4, $0x7f800000
+DATA sigmoidAVX2_7f800000<>+12(SB)/4, $0x7f800000
+DATA sigmoidAVX2_7f800000<>+16(SB)/4, $0x7f800000
+DATA sigmoidAVX2_7f800000<>+20(SB)/4, $0x7f800000
+DATA sigmoidAVX2_7f800000<>+24(SB)/4, $0x7f800000
+DATA sigmoidAVX2_7f800000<>+28(SB)/4, $0x7f800000
+GLOBL sigmoidAVX2_7f800000<>(SB), RODATA|NOPTR, $32
+
+// func siluAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·siluAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y0
+
+whole:
+	CMPQ         BX, $0x00000008
+	JLT          rest
+	VMOVUPS      (CX), Y0
+	VXORPS       X1, X1, X1
+	VSUBPS       Y0, Y1, Y1
+	VMULPS       siluAVX2_3fb8aa3b<>+0(SB), Y1, Y3
+	VADDPS       siluAVX2_4b400000<>+0(SB), Y3, Y3
+	VSUBPS       siluAVX2_4b400000<>+0(SB), Y3, Y4
+	VMOVAPS      Y1, Y5
+	VFNMADD231PS siluAVX2_3f318000<>+0(SB), Y4, Y5
+	VFNMADD231PS siluAVX2_b95e8083<>+0(SB), Y4, Y5
+	VMOVUPS      siluAVX2_39506967<>+0(SB), Y4
+	VFMADD213PS  siluAVX2_3ab743ce<>+0(SB), Y5, Y4
+	VFMADD213PS  siluAVX2_3c088908<>+0(SB), Y5, Y4
+	VFMADD213PS  siluAVX2_3d2aa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS  siluAVX2_3e2aaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS  siluAVX2_3f000000<>+0(SB), Y5, Y4
+	VMULPS       Y5, Y4, Y4
+	VFMADD213PS  Y5, Y5, Y4
+	VADDPS       siluAVX2_3f800000<>+0(SB), Y4, Y4
+	VPSUBD       siluAVX2_4b400000<>+0(SB), Y3, Y3
+	VPSRAD       $0x01, Y3, Y5
+	VPSUBD       Y5, Y3, Y3
+	VPADDD       siluAVX2_0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VMULPS       Y5, Y4, Y4
+	VPADDD       siluAVX2_0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VXORPS       X2, X2, X2
+	VCMPPS       $0x11, siluAVX2_c2aeac4f<>+0(SB), Y1, Y3
+	VBLENDVPS    Y3, Y2, Y4, Y4
+	VMOVUPS      siluAVX2_7f800000<>+0(SB), Y3
+	VCMPPS       $0x1e, siluAVX2_42b17217<>+0(SB), Y1, Y5
+	VBLENDVPS    Y5, Y3, Y4, Y4
+	VADDPS       siluAVX2_3f800000<>+0(SB), Y4, Y4
+	VMOVUPS      siluAVX2_3f800000<>+0(SB), Y3
+	VDIVPS       Y4, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000020, DX
+	ADDQ         $0x00000020, AX
+	SUBQ         $0x00000008, BX
+	JMP          whole
+
+rest:
+	TESTQ        BX, BX
+	JZ           done
+	MOVQ         $0x00000008, DX
+	SUBQ         BX, DX
+	LEAQ         laneMasks<>+0(SB), BX
+	VMOVUPS      (BX)(DX*4), Y1
+	VMASKMOVPS   (CX), Y1, Y0
+	VXORPS       X2, X2, X2
+	VSUBPS       Y0, Y2, Y2
+	VMULPS       siluAVX2_3fb8aa3b<>+0(SB), Y2, Y3
+	VADDPS       siluAVX2_4b400000<>+0(SB), Y3, Y3
+	VSUBPS       siluAVX2_4b400000<>+0(SB), Y3, Y4
+	VMOVAPS      Y2, Y5
+	VFNMADD231PS siluAVX2_3f318000<>+0(SB), Y4, Y5
+	VFNMADD231PS siluAVX2_b95e8083<>+0(SB), Y4, Y5
+	VMOVUPS      siluAVX2_39506967<>+0(SB), Y4
+	VFMADD213PS  siluAVX2_3ab743ce<>+0(SB), Y5, Y4
+	VFMADD213PS  siluAVX2_3c088908<>+0(SB), Y5, Y4
+	VFMADD213PS  siluAVX2_3d2aa9c1<>+0(SB), Y5, Y4
+	VFMADD213PS  siluAVX2_3e2aaaaa<>+0(SB), Y5, Y4
+	VFMADD213PS  siluAVX2_3f000000<>+0(SB), Y5, Y4
+	VMULPS       Y5, Y4, Y4
+	VFMADD213PS  Y5, Y5, Y4
+	VADDPS       siluAVX2_3f800000<>+0(SB), Y4, Y4
+	VPSUBD       siluAVX2_4b400000<>+0(SB), Y3, Y3
+	VPSRAD       $0x01, Y3, Y5
+	VPSUBD       Y5, Y3, Y3
+	VPADDD       siluAVX2_0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VMULPS       Y5, Y4, Y4
+	VPADDD       siluAVX2_0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VXORPS       X6, X6, X6
+	VCMPPS       $0x11, siluAVX2_c2aeac4f<>+0(SB), Y2, Y3
+	VBLENDVPS    Y3, Y6, Y4, Y4
+	VMOVUPS      siluAVX2_7f800000<>+0(SB), Y3
+	VCMPPS       $0x1e, siluAVX2_42b17217<>+0(SB), Y2, Y2
+	VBLENDVPS    Y2, Y3, Y4, Y4
+	VADDPS       siluAVX2_3f800000<>+0(SB), Y4, Y4
+	VMOVUPS      siluAVX2_3f800000<>+0(SB), Y2
+	VDIVPS       Y4, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMASKMOVPS   Y2, Y1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA siluAVX2_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA siluAVX2_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA siluAVX2_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA siluAVX2_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA siluAVX2_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA siluAVX2_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA siluAVX2_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA siluAVX2_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL siluAVX2_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_4b400000<>+0(SB)/4, $0x4b400000
+DATA siluAVX2_4b400000<>+4(SB)/4, $0x4b400000
+DATA siluAVX2_4b400000<>+8(SB)/4, $0x4b400000
+DATA siluAVX2_4b400000<>+12(SB)/4, $0x4b400000
+DATA siluAVX2_4b400000<>+16(SB)/4, $0x4b400000
+DATA siluAVX2_4b400000<>+20(SB)/4, $0x4b400000
+DATA siluAVX2_4b400000<>+24(SB)/4, $0x4b400000
+DATA siluAVX2_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL siluAVX2_4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_3f318000<>+0(SB)/4, $0x3f318000
+DATA siluAVX2_3f318000<>+4(SB)/4, $0x3f318000
+DATA siluAVX2_3f318000<>+8(SB)/4, $0x3f318000
+DATA siluAVX2_3f318000<>+12(SB)/4, $0x3f318000
+DATA siluAVX2_3f318000<>+16(SB)/4, $0x3f318000
+DATA siluAVX2_3f318000<>+20(SB)/4, $0x3f318000
+DATA siluAVX2_3f318000<>+24(SB)/4, $0x3f318000
+DATA siluAVX2_3f318000<>+28(SB)/4, $0x3f318000
+GLOBL siluAVX2_3f318000<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_b95e8083<>+0(SB)/4, $0xb95e8083
+DATA siluAVX2_b95e8083<>+4(SB)/4, $0xb95e8083
+DATA siluAVX2_b95e8083<>+8(SB)/4, $0xb95e8083
+DATA siluAVX2_b95e8083<>+12(SB)/4, $0xb95e8083
+DATA siluAVX2_b95e8083<>+16(SB)/4, $0xb95e8083
+DATA siluAVX2_b95e8083<>+20(SB)/4, $0xb95e8083
+DATA siluAVX2_b95e8083<>+24(SB)/4, $0xb95e8083
+DATA siluAVX2_b95e8083<>+28(SB)/4, $0xb95e8083
+GLOBL siluAVX2_b95e8083<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_39506967<>+0(SB)/4, $0x39506967
+DATA siluAVX2_39506967<>+4(SB)/4, $0x39506967
+DATA siluAVX2_39506967<>+8(SB)/4, $0x39506967
+DATA siluAVX2_39506967<>+12(SB)/4, $0x39506967
+DATA siluAVX2_39506967<>+16(SB)/4, $0x39506967
+DATA siluAVX2_39506967<>+20(SB)/4, $0x39506967
+DATA siluAVX2_39506967<>+24(SB)/4, $0x39506967
+DATA siluAVX2_39506967<>+28(SB)/4, $0x39506967
+GLOBL siluAVX2_39506967<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_3ab743ce<>+0(SB)/4, $0x3ab743ce
+DATA siluAVX2_3ab743ce<>+4(SB)/4, $0x3ab743ce
+DATA siluAVX2_3ab743ce<>+8(SB)/4, $0x3ab743ce
+DATA siluAVX2_3ab743ce<>+12(SB)/4, $0x3ab743ce
+DATA siluAVX2_3ab743ce<>+16(SB)/4, $0x3ab743ce
+DATA siluAVX2_3ab743ce<>+20(SB)/4, $0x3ab743ce
+DATA siluAVX2_3ab743ce<>+24(SB)/4, $0x3ab743ce
+DATA siluAVX2_3ab743ce<>+28(SB)/4, $0x3ab743ce
+GLOBL siluAVX2_3ab743ce<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_3c088908<>+0(SB)/4, $0x3c088908
+DATA siluAVX2_3c088908<>+4(SB)/4, $0x3c088908
+DATA siluAVX2_3c088908<>+8(SB)/4, $0x3c088908
+DATA siluAVX2_3c088908<>+12(SB)/4, $0x3c088908
+DATA siluAVX2_3c088908<>+16(SB)/4, $0x3c088908
+DATA siluAVX2_3c088908<>+20(SB)/4, $0x3c088908
+DATA siluAVX2_3c088908<>+24(SB)/4, $0x3c088908
+DATA siluAVX2_3c088908<>+28(SB)/4, $0x3c088908
+GLOBL siluAVX2_3c088908<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
+DATA siluAVX2_3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
+DATA siluAVX2_3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
+DATA siluAVX2_3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
+DATA siluAVX2_3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
+DATA siluAVX2_3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
+DATA siluAVX2_3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
+DATA siluAVX2_3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
+GLOBL siluAVX2_3d2aa9c1<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
+DATA siluAVX2_3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
+DATA siluAVX2_3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
+DATA siluAVX2_3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
+DATA siluAVX2_3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
+DATA siluAVX2_3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
+DATA siluAVX2_3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
+DATA siluAVX2_3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
+GLOBL siluAVX2_3e2aaaaa<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_3f000000<>+0(SB)/4, $0x3f000000
+DATA siluAVX2_3f000000<>+4(SB)/4, $0x3f000000
+DATA siluAVX2_3f000000<>+8(SB)/4, $0x3f000000
+DATA siluAVX2_3f000000<>+12(SB)/4, $0x3f000000
+DATA siluAVX2_3f000000<>+16(SB)/4, $0x3f000000
+DATA siluAVX2_3f000000<>+20(SB)/4, $0x3f000000
+DATA siluAVX2_3f000000<>+24(SB)/4, $0x3f000000
+DATA siluAVX2_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL siluAVX2_3f000000<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_3f800000<>+0(SB)/4, $0x3f800000
+DATA siluAVX2_3f800000<>+4(SB)/4, $0x3f800000
+DATA siluAVX2_3f800000<>+8(SB)/4, $0x3f800000
+DATA siluAVX2_3f800000<>+12(SB)/4, $0x3f800000
+DATA siluAVX2_3f800000<>+16(SB)/4, $0x3f800000
+DATA siluAVX2_3f800000<>+20(SB)/4, $0x3f800000
+DATA siluAVX2_3f800000<>+24(SB)/4, $0x3f800000
+DATA siluAVX2_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL siluAVX2_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_c2aeac4f<>+0(SB)/4, $0xc2aeac4f
+DATA siluAVX2_c2aeac4f<>+4(SB)/4, $0xc2aeac4f
+DATA siluAVX2_c2aeac4f<>+8(SB)/4, $0xc2aeac4f
+DATA siluAVX2_c2aeac4f<>+12(SB)/4, $0xc2aeac4f
+DATA siluAVX2_c2aeac4f<>+16(SB)/4, $0xc2aeac4f
+DATA siluAVX2_c2aeac4f<>+20(SB)/4, $0xc2aeac4f
+DATA siluAVX2_c2aeac4f<>+24(SB)/4, $0xc2aeac4f
+DATA siluAVX2_c2aeac4f<>+28(SB)/4, $0xc2aeac4f
+GLOBL siluAVX2_c2aeac4f<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_42b17217<>+0(SB)/4, $0x42b17217
+DATA siluAVX2_42b17217<>+4(SB)/4, $0x42b17217
+DATA siluAVX2_42b17217<>+8(SB)/4, $0x42b17217
+DATA siluAVX2_42b17217<>+12(SB)/4, $0x42b17217
+DATA siluAVX2_42b17217<>+16(SB)/4, $0x42b17217
+DATA siluAVX2_42b17217<>+20(SB)/4, $0x42b17217
+DATA siluAVX2_42b17217<>+24(SB)/4, $0x42b17217
+DATA siluAVX2_42b17217<>+28(SB)/4, $0x42b17217
+GLOBL siluAVX2_42b17217<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_0000007f<>+0(SB)/4, $0x0000007f
+DATA siluAVX2_0000007f<>+4(SB)/4, $0x0000007f
+DATA siluAVX2_0000007f<>+8(SB)/4, $0x0000007f
+DATA siluAVX2_0000007f<>+12(SB)/4, $0x0000007f
+DATA siluAVX2_0000007f<>+16(SB)/4, $0x0000007f
+DATA siluAVX2_0000007f<>+20(SB)/4, $0x0000007f
+DATA siluAVX2_0000007f<>+24(SB)/4, $0x0000007f
+DATA siluAVX2_0000007f<>+28(SB)/4, $0x0000007f
+GLOBL siluAVX2_0000007f<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX2_7f800000<>+0(SB)/4, $0x7f800000
+DATA siluAVX2_7f800000<>+4(SB)/4, $0x7f800000
+DATA siluAVX2_7f800000<>+8(SB)/4, $0x7f800000
+DATA siluAVX2_7f800000<>+12(SB)/4, $0x7f800000
+DATA siluAVX2_7f800000<>+16(SB)/4, $0x7f800000
+DATA siluAVX2_7f800000<>+20(SB)/4, $0x7f800000
+DATA siluAVX2_7f800000<>+24(SB)/4, $0x7f800000
+DATA siluAVX2_7f800000<>+28(SB)/4, $0x7f800000
+GLOBL siluAVX2_7f800000<>(SB), RODATA|NOPTR, $32
+
 // func maxHalvesAVX2(p *float32)
 // Requires: AVX, AVX2
 TEXT ·maxHalvesAVX2(SB), NOSPLIT, $0-8
@@ -37892,6 +39147,1295 @@ step:
 	JNZ          group
 	VZEROUPPER
 	RET
+
+// func addAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·addAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z0
+
+whole:
+	CMPQ    BX, $0x00000010
+	JLT     rest
+	VMOVUPS (CX), Z0
+	VMOVUPS (DX), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	ADDQ    $0x00000040, AX
+	SUBQ    $0x00000010, BX
+	JMP     whole
+
+rest:
+	TESTQ     BX, BX
+	JZ        done
+	MOVL      $0x0000ffff, SI
+	BZHIL     BX, SI, SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX), K1, Z0
+	VMOVUPS.Z (DX), K1, Z1
+	VADDPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func subAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·subAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z0
+
+whole:
+	CMPQ    BX, $0x00000010
+	JLT     rest
+	VMOVUPS (CX), Z0
+	VMOVUPS (DX), Z1
+	VSUBPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	ADDQ    $0x00000040, AX
+	SUBQ    $0x00000010, BX
+	JMP     whole
+
+rest:
+	TESTQ     BX, BX
+	JZ        done
+	MOVL      $0x0000ffff, SI
+	BZHIL     BX, SI, SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX), K1, Z0
+	VMOVUPS.Z (DX), K1, Z1
+	VSUBPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·mulAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z0
+
+whole:
+	CMPQ    BX, $0x00000010
+	JLT     rest
+	VMOVUPS (CX), Z0
+	VMOVUPS (DX), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	ADDQ    $0x00000040, AX
+	SUBQ    $0x00000010, BX
+	JMP     whole
+
+rest:
+	TESTQ     BX, BX
+	JZ        done
+	MOVL      $0x0000ffff, SI
+	BZHIL     BX, SI, SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX), K1, Z0
+	VMOVUPS.Z (DX), K1, Z1
+	VMULPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func divAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·divAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z0
+
+whole:
+	CMPQ    BX, $0x00000010
+	JLT     rest
+	VMOVUPS (CX), Z0
+	VMOVUPS (DX), Z1
+	VDIVPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	ADDQ    $0x00000040, AX
+	SUBQ    $0x00000010, BX
+	JMP     whole
+
+rest:
+	TESTQ     BX, BX
+	JZ        done
+	MOVL      $0x0000ffff, SI
+	BZHIL     BX, SI, SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX), K1, Z0
+	VMOVUPS.Z (DX), K1, Z1
+	VDIVPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func addNumberAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·addNumberAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z1
+
+whole:
+	CMPQ    BX, $0x00000010
+	JLT     rest
+	VMOVUPS (CX), Z1
+	VADDPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	ADDQ    $0x00000040, AX
+	SUBQ    $0x00000010, BX
+	JMP     whole
+
+rest:
+	TESTQ     BX, BX
+	JZ        done
+	MOVL      $0x0000ffff, DX
+	BZHIL     BX, DX, DX
+	KMOVW     DX, K1
+	VMOVUPS.Z (CX), K1, Z1
+	VADDPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulNumberAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·mulNumberAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z1
+
+whole:
+	CMPQ    BX, $0x00000010
+	JLT     rest
+	VMOVUPS (CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	ADDQ    $0x00000040, AX
+	SUBQ    $0x00000010, BX
+	JMP     whole
+
+rest:
+	TESTQ     BX, BX
+	JZ        done
+	MOVL      $0x0000ffff, DX
+	BZHIL     BX, DX, DX
+	KMOVW     DX, K1
+	VMOVUPS.Z (CX), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func scaleAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·scaleAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z1
+
+whole:
+	CMPQ        BX, $0x00000010
+	JLT         rest
+	VMOVUPS     (CX), Z2
+	VFMADD132PS Z0, Z1, Z2
+	VMOVUPS     Z2, (AX)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DX
+	ADDQ        $0x00000040, AX
+	SUBQ        $0x00000010, BX
+	JMP         whole
+
+rest:
+	TESTQ       BX, BX
+	JZ          done
+	MOVL        $0x0000ffff, DX
+	BZHIL       BX, DX, DX
+	KMOVW       DX, K1
+	VMOVUPS.Z   (CX), K1, Z2
+	VFMADD132PS Z0, Z1, Z2
+	VMOVUPS     Z2, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mixAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·mixAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z1
+
+whole:
+	CMPQ        BX, $0x00000010
+	JLT         rest
+	VMOVUPS     (CX), Z2
+	VMOVUPS     (DX), Z3
+	VMULPS      Z1, Z3, Z3
+	VFMADD132PS Z0, Z3, Z2
+	VMOVUPS     Z2, (AX)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DX
+	ADDQ        $0x00000040, AX
+	SUBQ        $0x00000010, BX
+	JMP         whole
+
+rest:
+	TESTQ       BX, BX
+	JZ          done
+	MOVL        $0x0000ffff, SI
+	BZHIL       BX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (CX), K1, Z2
+	VMOVUPS.Z   (DX), K1, Z3
+	VMULPS      Z1, Z3, Z3
+	VFMADD132PS Z0, Z3, Z2
+	VMOVUPS     Z2, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func clipAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·clipAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z1
+
+whole:
+	CMPQ    BX, $0x00000010
+	JLT     rest
+	VMOVUPS (CX), Z2
+	VMAXPS  Z2, Z0, Z2
+	VMINPS  Z2, Z1, Z2
+	VMOVUPS Z2, (AX)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	ADDQ    $0x00000040, AX
+	SUBQ    $0x00000010, BX
+	JMP     whole
+
+rest:
+	TESTQ     BX, BX
+	JZ        done
+	MOVL      $0x0000ffff, DX
+	BZHIL     BX, DX, DX
+	KMOVW     DX, K1
+	VMOVUPS.Z (CX), K1, Z2
+	VMAXPS    Z2, Z0, Z2
+	VMINPS    Z2, Z1, Z2
+	VMOVUPS   Z2, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func leakyAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·leakyAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z1
+	VBROADCASTSS leakyAVX512_00000000<>+0(SB), Z1
+	VMOVUPS      Z1, Z1
+
+whole:
+	CMPQ    BX, $0x00000010
+	JLT     rest
+	VMOVUPS (CX), Z2
+	VMULPS  Z0, Z2, Z3
+	VMOVAPS Z2, Z4
+	VCMPPS  $0x11, Z1, Z2, K1
+	VMOVAPS Z3, K1, Z4
+	VMOVUPS Z4, (AX)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	ADDQ    $0x00000040, AX
+	SUBQ    $0x00000010, BX
+	JMP     whole
+
+rest:
+	TESTQ     BX, BX
+	JZ        done
+	MOVL      $0x0000ffff, DX
+	BZHIL     BX, DX, DX
+	KMOVW     DX, K1
+	VMOVUPS.Z (CX), K1, Z2
+	VMULPS    Z0, Z2, Z0
+	VMOVAPS   Z2, Z3
+	VCMPPS    $0x11, Z1, Z2, K2
+	VMOVAPS   Z0, K2, Z3
+	VMOVUPS   Z3, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA leakyAVX512_00000000<>+0(SB)/4, $0x00000000
+DATA leakyAVX512_00000000<>+4(SB)/4, $0x00000000
+DATA leakyAVX512_00000000<>+8(SB)/4, $0x00000000
+DATA leakyAVX512_00000000<>+12(SB)/4, $0x00000000
+DATA leakyAVX512_00000000<>+16(SB)/4, $0x00000000
+DATA leakyAVX512_00000000<>+20(SB)/4, $0x00000000
+DATA leakyAVX512_00000000<>+24(SB)/4, $0x00000000
+DATA leakyAVX512_00000000<>+28(SB)/4, $0x00000000
+GLOBL leakyAVX512_00000000<>(SB), RODATA|NOPTR, $32
+
+// func hardSwishAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·hardSwishAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z1
+	VBROADCASTSS hardSwishAVX512_00000000<>+0(SB), Z2
+	VMOVUPS      Z2, Z2
+	VBROADCASTSS hardSwishAVX512_3f800000<>+0(SB), Z3
+	VMOVUPS      Z3, Z3
+
+whole:
+	CMPQ        BX, $0x00000010
+	JLT         rest
+	VMOVUPS     (CX), Z4
+	VMOVAPS     Z4, Z5
+	VFMADD132PS Z0, Z1, Z5
+	VMAXPS      Z5, Z2, Z5
+	VMINPS      Z5, Z3, Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     Z4, (AX)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DX
+	ADDQ        $0x00000040, AX
+	SUBQ        $0x00000010, BX
+	JMP         whole
+
+rest:
+	TESTQ       BX, BX
+	JZ          done
+	MOVL        $0x0000ffff, DX
+	BZHIL       BX, DX, DX
+	KMOVW       DX, K1
+	VMOVUPS.Z   (CX), K1, Z4
+	VMOVAPS     Z4, Z5
+	VFMADD132PS Z0, Z1, Z5
+	VMAXPS      Z5, Z2, Z5
+	VMINPS      Z5, Z3, Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     Z4, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA hardSwishAVX512_00000000<>+0(SB)/4, $0x00000000
+DATA hardSwishAVX512_00000000<>+4(SB)/4, $0x00000000
+DATA hardSwishAVX512_00000000<>+8(SB)/4, $0x00000000
+DATA hardSwishAVX512_00000000<>+12(SB)/4, $0x00000000
+DATA hardSwishAVX512_00000000<>+16(SB)/4, $0x00000000
+DATA hardSwishAVX512_00000000<>+20(SB)/4, $0x00000000
+DATA hardSwishAVX512_00000000<>+24(SB)/4, $0x00000000
+DATA hardSwishAVX512_00000000<>+28(SB)/4, $0x00000000
+GLOBL hardSwishAVX512_00000000<>(SB), RODATA|NOPTR, $32
+
+DATA hardSwishAVX512_3f800000<>+0(SB)/4, $0x3f800000
+DATA hardSwishAVX512_3f800000<>+4(SB)/4, $0x3f800000
+DATA hardSwishAVX512_3f800000<>+8(SB)/4, $0x3f800000
+DATA hardSwishAVX512_3f800000<>+12(SB)/4, $0x3f800000
+DATA hardSwishAVX512_3f800000<>+16(SB)/4, $0x3f800000
+DATA hardSwishAVX512_3f800000<>+20(SB)/4, $0x3f800000
+DATA hardSwishAVX512_3f800000<>+24(SB)/4, $0x3f800000
+DATA hardSwishAVX512_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL hardSwishAVX512_3f800000<>(SB), RODATA|NOPTR, $32
+
+// func expAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·expAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z1
+	VBROADCASTSS expAVX512_3fb8aa3b<>+0(SB), Z1
+	VBROADCASTSS expAVX512_4b400000<>+0(SB), Z3
+	VBROADCASTSS expAVX512_3f318000<>+0(SB), Z4
+	VBROADCASTSS expAVX512_b95e8083<>+0(SB), Z5
+	VBROADCASTSS expAVX512_39506967<>+0(SB), Z6
+	VBROADCASTSS expAVX512_3ab743ce<>+0(SB), Z7
+	VBROADCASTSS expAVX512_3c088908<>+0(SB), Z8
+	VBROADCASTSS expAVX512_3d2aa9c1<>+0(SB), Z9
+	VBROADCASTSS expAVX512_3e2aaaaa<>+0(SB), Z10
+	VBROADCASTSS expAVX512_3f000000<>+0(SB), Z11
+	VBROADCASTSS expAVX512_3f800000<>+0(SB), Z12
+	VBROADCASTSS expAVX512_c2aeac4f<>+0(SB), Z13
+	VBROADCASTSS expAVX512_42b17217<>+0(SB), Z14
+	VBROADCASTSS expAVX512_0000007f<>+0(SB), Z15
+	VBROADCASTSS expAVX512_7f800000<>+0(SB), Z16
+
+whole:
+	CMPQ         BX, $0x00000010
+	JLT          rest
+	VMOVUPS      (CX), Z17
+	VSUBPS       Z0, Z17, Z17
+	VMULPS       Z1, Z17, Z18
+	VADDPS       Z3, Z18, Z18
+	VSUBPS       Z3, Z18, Z19
+	VMOVAPS      Z17, Z20
+	VFNMADD231PS Z4, Z19, Z20
+	VFNMADD231PS Z5, Z19, Z20
+	VMOVUPS      Z6, Z19
+	VFMADD213PS  Z7, Z20, Z19
+	VFMADD213PS  Z8, Z20, Z19
+	VFMADD213PS  Z9, Z20, Z19
+	VFMADD213PS  Z10, Z20, Z19
+	VFMADD213PS  Z11, Z20, Z19
+	VMULPS       Z20, Z19, Z19
+	VFMADD213PS  Z20, Z20, Z19
+	VADDPS       Z12, Z19, Z19
+	VPSUBD       Z3, Z18, Z18
+	VPSRAD       $0x01, Z18, Z20
+	VPSUBD       Z20, Z18, Z18
+	VPADDD       Z15, Z20, Z20
+	VPSLLD       $0x17, Z20, Z20
+	VMULPS       Z20, Z19, Z19
+	VPADDD       Z15, Z18, Z18
+	VPSLLD       $0x17, Z18, Z18
+	VMULPS       Z18, Z19, Z19
+	VXORPS       X2, X2, X2
+	VCMPPS       $0x11, Z13, Z17, K1
+	VMOVAPS      Z2, K1, Z19
+	VMOVUPS      Z16, Z18
+	VCMPPS       $0x1e, Z14, Z17, K1
+	VMOVAPS      Z18, K1, Z19
+	VMOVUPS      Z19, (AX)
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000010, BX
+	JMP          whole
+
+rest:
+	TESTQ        BX, BX
+	JZ           done
+	MOVL         $0x0000ffff, DX
+	BZHIL        BX, DX, DX
+	KMOVW        DX, K1
+	VMOVUPS.Z    (CX), K1, Z17
+	VSUBPS       Z0, Z17, Z17
+	VMULPS       Z1, Z17, Z0
+	VADDPS       Z3, Z0, Z0
+	VSUBPS       Z3, Z0, Z1
+	VMOVAPS      Z17, Z18
+	VFNMADD231PS Z4, Z1, Z18
+	VFNMADD231PS Z5, Z1, Z18
+	VMOVUPS      Z6, Z1
+	VFMADD213PS  Z7, Z18, Z1
+	VFMADD213PS  Z8, Z18, Z1
+	VFMADD213PS  Z9, Z18, Z1
+	VFMADD213PS  Z10, Z18, Z1
+	VFMADD213PS  Z11, Z18, Z1
+	VMULPS       Z18, Z1, Z1
+	VFMADD213PS  Z18, Z18, Z1
+	VADDPS       Z12, Z1, Z1
+	VPSUBD       Z3, Z0, Z0
+	VPSRAD       $0x01, Z0, Z3
+	VPSUBD       Z3, Z0, Z0
+	VPADDD       Z15, Z3, Z3
+	VPSLLD       $0x17, Z3, Z3
+	VMULPS       Z3, Z1, Z1
+	VPADDD       Z15, Z0, Z0
+	VPSLLD       $0x17, Z0, Z0
+	VMULPS       Z0, Z1, Z1
+	VXORPS       X2, X2, X2
+	VCMPPS       $0x11, Z13, Z17, K2
+	VMOVAPS      Z2, K2, Z1
+	VMOVUPS      Z16, Z0
+	VCMPPS       $0x1e, Z14, Z17, K2
+	VMOVAPS      Z0, K2, Z1
+	VMOVUPS      Z1, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA expAVX512_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA expAVX512_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA expAVX512_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA expAVX512_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA expAVX512_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA expAVX512_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA expAVX512_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA expAVX512_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL expAVX512_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_4b400000<>+0(SB)/4, $0x4b400000
+DATA expAVX512_4b400000<>+4(SB)/4, $0x4b400000
+DATA expAVX512_4b400000<>+8(SB)/4, $0x4b400000
+DATA expAVX512_4b400000<>+12(SB)/4, $0x4b400000
+DATA expAVX512_4b400000<>+16(SB)/4, $0x4b400000
+DATA expAVX512_4b400000<>+20(SB)/4, $0x4b400000
+DATA expAVX512_4b400000<>+24(SB)/4, $0x4b400000
+DATA expAVX512_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL expAVX512_4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_3f318000<>+0(SB)/4, $0x3f318000
+DATA expAVX512_3f318000<>+4(SB)/4, $0x3f318000
+DATA expAVX512_3f318000<>+8(SB)/4, $0x3f318000
+DATA expAVX512_3f318000<>+12(SB)/4, $0x3f318000
+DATA expAVX512_3f318000<>+16(SB)/4, $0x3f318000
+DATA expAVX512_3f318000<>+20(SB)/4, $0x3f318000
+DATA expAVX512_3f318000<>+24(SB)/4, $0x3f318000
+DATA expAVX512_3f318000<>+28(SB)/4, $0x3f318000
+GLOBL expAVX512_3f318000<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_b95e8083<>+0(SB)/4, $0xb95e8083
+DATA expAVX512_b95e8083<>+4(SB)/4, $0xb95e8083
+DATA expAVX512_b95e8083<>+8(SB)/4, $0xb95e8083
+DATA expAVX512_b95e8083<>+12(SB)/4, $0xb95e8083
+DATA expAVX512_b95e8083<>+16(SB)/4, $0xb95e8083
+DATA expAVX512_b95e8083<>+20(SB)/4, $0xb95e8083
+DATA expAVX512_b95e8083<>+24(SB)/4, $0xb95e8083
+DATA expAVX512_b95e8083<>+28(SB)/4, $0xb95e8083
+GLOBL expAVX512_b95e8083<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_39506967<>+0(SB)/4, $0x39506967
+DATA expAVX512_39506967<>+4(SB)/4, $0x39506967
+DATA expAVX512_39506967<>+8(SB)/4, $0x39506967
+DATA expAVX512_39506967<>+12(SB)/4, $0x39506967
+DATA expAVX512_39506967<>+16(SB)/4, $0x39506967
+DATA expAVX512_39506967<>+20(SB)/4, $0x39506967
+DATA expAVX512_39506967<>+24(SB)/4, $0x39506967
+DATA expAVX512_39506967<>+28(SB)/4, $0x39506967
+GLOBL expAVX512_39506967<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_3ab743ce<>+0(SB)/4, $0x3ab743ce
+DATA expAVX512_3ab743ce<>+4(SB)/4, $0x3ab743ce
+DATA expAVX512_3ab743ce<>+8(SB)/4, $0x3ab743ce
+DATA expAVX512_3ab743ce<>+12(SB)/4, $0x3ab743ce
+DATA expAVX512_3ab743ce<>+16(SB)/4, $0x3ab743ce
+DATA expAVX512_3ab743ce<>+20(SB)/4, $0x3ab743ce
+DATA expAVX512_3ab743ce<>+24(SB)/4, $0x3ab743ce
+DATA expAVX512_3ab743ce<>+28(SB)/4, $0x3ab743ce
+GLOBL expAVX512_3ab743ce<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_3c088908<>+0(SB)/4, $0x3c088908
+DATA expAVX512_3c088908<>+4(SB)/4, $0x3c088908
+DATA expAVX512_3c088908<>+8(SB)/4, $0x3c088908
+DATA expAVX512_3c088908<>+12(SB)/4, $0x3c088908
+DATA expAVX512_3c088908<>+16(SB)/4, $0x3c088908
+DATA expAVX512_3c088908<>+20(SB)/4, $0x3c088908
+DATA expAVX512_3c088908<>+24(SB)/4, $0x3c088908
+DATA expAVX512_3c088908<>+28(SB)/4, $0x3c088908
+GLOBL expAVX512_3c088908<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
+DATA expAVX512_3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
+DATA expAVX512_3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
+DATA expAVX512_3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
+DATA expAVX512_3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
+DATA expAVX512_3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
+DATA expAVX512_3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
+DATA expAVX512_3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
+GLOBL expAVX512_3d2aa9c1<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
+DATA expAVX512_3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
+DATA expAVX512_3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
+DATA expAVX512_3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
+DATA expAVX512_3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
+DATA expAVX512_3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
+DATA expAVX512_3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
+DATA expAVX512_3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
+GLOBL expAVX512_3e2aaaaa<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_3f000000<>+0(SB)/4, $0x3f000000
+DATA expAVX512_3f000000<>+4(SB)/4, $0x3f000000
+DATA expAVX512_3f000000<>+8(SB)/4, $0x3f000000
+DATA expAVX512_3f000000<>+12(SB)/4, $0x3f000000
+DATA expAVX512_3f000000<>+16(SB)/4, $0x3f000000
+DATA expAVX512_3f000000<>+20(SB)/4, $0x3f000000
+DATA expAVX512_3f000000<>+24(SB)/4, $0x3f000000
+DATA expAVX512_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL expAVX512_3f000000<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_3f800000<>+0(SB)/4, $0x3f800000
+DATA expAVX512_3f800000<>+4(SB)/4, $0x3f800000
+DATA expAVX512_3f800000<>+8(SB)/4, $0x3f800000
+DATA expAVX512_3f800000<>+12(SB)/4, $0x3f800000
+DATA expAVX512_3f800000<>+16(SB)/4, $0x3f800000
+DATA expAVX512_3f800000<>+20(SB)/4, $0x3f800000
+DATA expAVX512_3f800000<>+24(SB)/4, $0x3f800000
+DATA expAVX512_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL expAVX512_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_c2aeac4f<>+0(SB)/4, $0xc2aeac4f
+DATA expAVX512_c2aeac4f<>+4(SB)/4, $0xc2aeac4f
+DATA expAVX512_c2aeac4f<>+8(SB)/4, $0xc2aeac4f
+DATA expAVX512_c2aeac4f<>+12(SB)/4, $0xc2aeac4f
+DATA expAVX512_c2aeac4f<>+16(SB)/4, $0xc2aeac4f
+DATA expAVX512_c2aeac4f<>+20(SB)/4, $0xc2aeac4f
+DATA expAVX512_c2aeac4f<>+24(SB)/4, $0xc2aeac4f
+DATA expAVX512_c2aeac4f<>+28(SB)/4, $0xc2aeac4f
+GLOBL expAVX512_c2aeac4f<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_42b17217<>+0(SB)/4, $0x42b17217
+DATA expAVX512_42b17217<>+4(SB)/4, $0x42b17217
+DATA expAVX512_42b17217<>+8(SB)/4, $0x42b17217
+DATA expAVX512_42b17217<>+12(SB)/4, $0x42b17217
+DATA expAVX512_42b17217<>+16(SB)/4, $0x42b17217
+DATA expAVX512_42b17217<>+20(SB)/4, $0x42b17217
+DATA expAVX512_42b17217<>+24(SB)/4, $0x42b17217
+DATA expAVX512_42b17217<>+28(SB)/4, $0x42b17217
+GLOBL expAVX512_42b17217<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_0000007f<>+0(SB)/4, $0x0000007f
+DATA expAVX512_0000007f<>+4(SB)/4, $0x0000007f
+DATA expAVX512_0000007f<>+8(SB)/4, $0x0000007f
+DATA expAVX512_0000007f<>+12(SB)/4, $0x0000007f
+DATA expAVX512_0000007f<>+16(SB)/4, $0x0000007f
+DATA expAVX512_0000007f<>+20(SB)/4, $0x0000007f
+DATA expAVX512_0000007f<>+24(SB)/4, $0x0000007f
+DATA expAVX512_0000007f<>+28(SB)/4, $0x0000007f
+GLOBL expAVX512_0000007f<>(SB), RODATA|NOPTR, $32
+
+DATA expAVX512_7f800000<>+0(SB)/4, $0x7f800000
+DATA expAVX512_7f800000<>+4(SB)/4, $0x7f800000
+DATA expAVX512_7f800000<>+8(SB)/4, $0x7f800000
+DATA expAVX512_7f800000<>+12(SB)/4, $0x7f800000
+DATA expAVX512_7f800000<>+16(SB)/4, $0x7f800000
+DATA expAVX512_7f800000<>+20(SB)/4, $0x7f800000
+DATA expAVX512_7f800000<>+24(SB)/4, $0x7f800000
+DATA expAVX512_7f800000<>+28(SB)/4, $0x7f800000
+GLOBL expAVX512_7f800000<>(SB), RODATA|NOPTR, $32
+
+// func sigmoidAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z0
+	VBROADCASTSS sigmoidAVX512_3fb8aa3b<>+0(SB), Z0
+	VBROADCASTSS sigmoidAVX512_4b400000<>+0(SB), Z3
+	VBROADCASTSS sigmoidAVX512_3f318000<>+0(SB), Z4
+	VBROADCASTSS sigmoidAVX512_b95e8083<>+0(SB), Z5
+	VBROADCASTSS sigmoidAVX512_39506967<>+0(SB), Z6
+	VBROADCASTSS sigmoidAVX512_3ab743ce<>+0(SB), Z7
+	VBROADCASTSS sigmoidAVX512_3c088908<>+0(SB), Z8
+	VBROADCASTSS sigmoidAVX512_3d2aa9c1<>+0(SB), Z9
+	VBROADCASTSS sigmoidAVX512_3e2aaaaa<>+0(SB), Z10
+	VBROADCASTSS sigmoidAVX512_3f000000<>+0(SB), Z11
+	VBROADCASTSS sigmoidAVX512_3f800000<>+0(SB), Z12
+	VBROADCASTSS sigmoidAVX512_c2aeac4f<>+0(SB), Z13
+	VBROADCASTSS sigmoidAVX512_42b17217<>+0(SB), Z14
+	VBROADCASTSS sigmoidAVX512_0000007f<>+0(SB), Z15
+	VBROADCASTSS sigmoidAVX512_7f800000<>+0(SB), Z16
+
+whole:
+	CMPQ         BX, $0x00000010
+	JLT          rest
+	VMOVUPS      (CX), Z17
+	VXORPS       X1, X1, X1
+	VSUBPS       Z17, Z1, Z1
+	VMULPS       Z0, Z1, Z17
+	VADDPS       Z3, Z17, Z17
+	VSUBPS       Z3, Z17, Z18
+	VMOVAPS      Z1, Z19
+	VFNMADD231PS Z4, Z18, Z19
+	VFNMADD231PS Z5, Z18, Z19
+	VMOVUPS      Z6, Z18
+	VFMADD213PS  Z7, Z19, Z18
+	VFMADD213PS  Z8, Z19, Z18
+	VFMADD213PS  Z9, Z19, Z18
+	VFMADD213PS  Z10, Z19, Z18
+	VFMADD213PS  Z11, Z19, Z18
+	VMULPS       Z19, Z18, Z18
+	VFMADD213PS  Z19, Z19, Z18
+	VADDPS       Z12, Z18, Z18
+	VPSUBD       Z3, Z17, Z17
+	VPSRAD       $0x01, Z17, Z19
+	VPSUBD       Z19, Z17, Z17
+	VPADDD       Z15, Z19, Z19
+	VPSLLD       $0x17, Z19, Z19
+	VMULPS       Z19, Z18, Z18
+	VPADDD       Z15, Z17, Z17
+	VPSLLD       $0x17, Z17, Z17
+	VMULPS       Z17, Z18, Z18
+	VXORPS       X2, X2, X2
+	VCMPPS       $0x11, Z13, Z1, K1
+	VMOVAPS      Z2, K1, Z18
+	VMOVUPS      Z16, Z17
+	VCMPPS       $0x1e, Z14, Z1, K1
+	VMOVAPS      Z17, K1, Z18
+	VADDPS       Z12, Z18, Z18
+	VMOVUPS      Z12, Z17
+	VDIVPS       Z18, Z17, Z17
+	VMOVUPS      Z17, (AX)
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000010, BX
+	JMP          whole
+
+rest:
+	TESTQ        BX, BX
+	JZ           done
+	MOVL         $0x0000ffff, DX
+	BZHIL        BX, DX, DX
+	KMOVW        DX, K1
+	VMOVUPS.Z    (CX), K1, Z1
+	VXORPS       X2, X2, X2
+	VSUBPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z0
+	VADDPS       Z3, Z0, Z0
+	VSUBPS       Z3, Z0, Z1
+	VMOVAPS      Z2, Z17
+	VFNMADD231PS Z4, Z1, Z17
+	VFNMADD231PS Z5, Z1, Z17
+	VMOVUPS      Z6, Z1
+	VFMADD213PS  Z7, Z17, Z1
+	VFMADD213PS  Z8, Z17, Z1
+	VFMADD213PS  Z9, Z17, Z1
+	VFMADD213PS  Z10, Z17, Z1
+	VFMADD213PS  Z11, Z17, Z1
+	VMULPS       Z17, Z1, Z1
+	VFMADD213PS  Z17, Z17, Z1
+	VADDPS       Z12, Z1, Z1
+	VPSUBD       Z3, Z0, Z0
+	VPSRAD       $0x01, Z0, Z3
+	VPSUBD       Z3, Z0, Z0
+	VPADDD       Z15, Z3, Z3
+	VPSLLD       $0x17, Z3, Z3
+	VMULPS       Z3, Z1, Z1
+	VPADDD       Z15, Z0, Z0
+	VPSLLD       $0x17, Z0, Z0
+	VMULPS       Z0, Z1, Z1
+	VXORPS       X20, X20, X20
+	VCMPPS       $0x11, Z13, Z2, K2
+	VMOVAPS      Z20, K2, Z1
+	VMOVUPS      Z16, Z0
+	VCMPPS       $0x1e, Z14, Z2, K2
+	VMOVAPS      Z0, K2, Z1
+	VADDPS       Z12, Z1, Z1
+	VMOVUPS      Z12, Z0
+	VDIVPS       Z1, Z0, Z0
+	VMOVUPS      Z0, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA sigmoidAVX512_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX512_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX512_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX512_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX512_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX512_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX512_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA sigmoidAVX512_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL sigmoidAVX512_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_4b400000<>+0(SB)/4, $0x4b400000
+DATA sigmoidAVX512_4b400000<>+4(SB)/4, $0x4b400000
+DATA sigmoidAVX512_4b400000<>+8(SB)/4, $0x4b400000
+DATA sigmoidAVX512_4b400000<>+12(SB)/4, $0x4b400000
+DATA sigmoidAVX512_4b400000<>+16(SB)/4, $0x4b400000
+DATA sigmoidAVX512_4b400000<>+20(SB)/4, $0x4b400000
+DATA sigmoidAVX512_4b400000<>+24(SB)/4, $0x4b400000
+DATA sigmoidAVX512_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL sigmoidAVX512_4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_3f318000<>+0(SB)/4, $0x3f318000
+DATA sigmoidAVX512_3f318000<>+4(SB)/4, $0x3f318000
+DATA sigmoidAVX512_3f318000<>+8(SB)/4, $0x3f318000
+DATA sigmoidAVX512_3f318000<>+12(SB)/4, $0x3f318000
+DATA sigmoidAVX512_3f318000<>+16(SB)/4, $0x3f318000
+DATA sigmoidAVX512_3f318000<>+20(SB)/4, $0x3f318000
+DATA sigmoidAVX512_3f318000<>+24(SB)/4, $0x3f318000
+DATA sigmoidAVX512_3f318000<>+28(SB)/4, $0x3f318000
+GLOBL sigmoidAVX512_3f318000<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_b95e8083<>+0(SB)/4, $0xb95e8083
+DATA sigmoidAVX512_b95e8083<>+4(SB)/4, $0xb95e8083
+DATA sigmoidAVX512_b95e8083<>+8(SB)/4, $0xb95e8083
+DATA sigmoidAVX512_b95e8083<>+12(SB)/4, $0xb95e8083
+DATA sigmoidAVX512_b95e8083<>+16(SB)/4, $0xb95e8083
+DATA sigmoidAVX512_b95e8083<>+20(SB)/4, $0xb95e8083
+DATA sigmoidAVX512_b95e8083<>+24(SB)/4, $0xb95e8083
+DATA sigmoidAVX512_b95e8083<>+28(SB)/4, $0xb95e8083
+GLOBL sigmoidAVX512_b95e8083<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_39506967<>+0(SB)/4, $0x39506967
+DATA sigmoidAVX512_39506967<>+4(SB)/4, $0x39506967
+DATA sigmoidAVX512_39506967<>+8(SB)/4, $0x39506967
+DATA sigmoidAVX512_39506967<>+12(SB)/4, $0x39506967
+DATA sigmoidAVX512_39506967<>+16(SB)/4, $0x39506967
+DATA sigmoidAVX512_39506967<>+20(SB)/4, $0x39506967
+DATA sigmoidAVX512_39506967<>+24(SB)/4, $0x39506967
+DATA sigmoidAVX512_39506967<>+28(SB)/4, $0x39506967
+GLOBL sigmoidAVX512_39506967<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_3ab743ce<>+0(SB)/4, $0x3ab743ce
+DATA sigmoidAVX512_3ab743ce<>+4(SB)/4, $0x3ab743ce
+DATA sigmoidAVX512_3ab743ce<>+8(SB)/4, $0x3ab743ce
+DATA sigmoidAVX512_3ab743ce<>+12(SB)/4, $0x3ab743ce
+DATA sigmoidAVX512_3ab743ce<>+16(SB)/4, $0x3ab743ce
+DATA sigmoidAVX512_3ab743ce<>+20(SB)/4, $0x3ab743ce
+DATA sigmoidAVX512_3ab743ce<>+24(SB)/4, $0x3ab743ce
+DATA sigmoidAVX512_3ab743ce<>+28(SB)/4, $0x3ab743ce
+GLOBL sigmoidAVX512_3ab743ce<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_3c088908<>+0(SB)/4, $0x3c088908
+DATA sigmoidAVX512_3c088908<>+4(SB)/4, $0x3c088908
+DATA sigmoidAVX512_3c088908<>+8(SB)/4, $0x3c088908
+DATA sigmoidAVX512_3c088908<>+12(SB)/4, $0x3c088908
+DATA sigmoidAVX512_3c088908<>+16(SB)/4, $0x3c088908
+DATA sigmoidAVX512_3c088908<>+20(SB)/4, $0x3c088908
+DATA sigmoidAVX512_3c088908<>+24(SB)/4, $0x3c088908
+DATA sigmoidAVX512_3c088908<>+28(SB)/4, $0x3c088908
+GLOBL sigmoidAVX512_3c088908<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX512_3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX512_3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX512_3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX512_3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX512_3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX512_3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
+DATA sigmoidAVX512_3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
+GLOBL sigmoidAVX512_3d2aa9c1<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX512_3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX512_3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX512_3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX512_3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX512_3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX512_3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
+DATA sigmoidAVX512_3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
+GLOBL sigmoidAVX512_3e2aaaaa<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_3f000000<>+0(SB)/4, $0x3f000000
+DATA sigmoidAVX512_3f000000<>+4(SB)/4, $0x3f000000
+DATA sigmoidAVX512_3f000000<>+8(SB)/4, $0x3f000000
+DATA sigmoidAVX512_3f000000<>+12(SB)/4, $0x3f000000
+DATA sigmoidAVX512_3f000000<>+16(SB)/4, $0x3f000000
+DATA sigmoidAVX512_3f000000<>+20(SB)/4, $0x3f000000
+DATA sigmoidAVX512_3f000000<>+24(SB)/4, $0x3f000000
+DATA sigmoidAVX512_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL sigmoidAVX512_3f000000<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_3f800000<>+0(SB)/4, $0x3f800000
+DATA sigmoidAVX512_3f800000<>+4(SB)/4, $0x3f800000
+DATA sigmoidAVX512_3f800000<>+8(SB)/4, $0x3f800000
+DATA sigmoidAVX512_3f800000<>+12(SB)/4, $0x3f800000
+DATA sigmoidAVX512_3f800000<>+16(SB)/4, $0x3f800000
+DATA sigmoidAVX512_3f800000<>+20(SB)/4, $0x3f800000
+DATA sigmoidAVX512_3f800000<>+24(SB)/4, $0x3f800000
+DATA sigmoidAVX512_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL sigmoidAVX512_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_c2aeac4f<>+0(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX512_c2aeac4f<>+4(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX512_c2aeac4f<>+8(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX512_c2aeac4f<>+12(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX512_c2aeac4f<>+16(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX512_c2aeac4f<>+20(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX512_c2aeac4f<>+24(SB)/4, $0xc2aeac4f
+DATA sigmoidAVX512_c2aeac4f<>+28(SB)/4, $0xc2aeac4f
+GLOBL sigmoidAVX512_c2aeac4f<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_42b17217<>+0(SB)/4, $0x42b17217
+DATA sigmoidAVX512_42b17217<>+4(SB)/4, $0x42b17217
+DATA sigmoidAVX512_42b17217<>+8(SB)/4, $0x42b17217
+DATA sigmoidAVX512_42b17217<>+12(SB)/4, $0x42b17217
+DATA sigmoidAVX512_42b17217<>+16(SB)/4, $0x42b17217
+DATA sigmoidAVX512_42b17217<>+20(SB)/4, $0x42b17217
+DATA sigmoidAVX512_42b17217<>+24(SB)/4, $0x42b17217
+DATA sigmoidAVX512_42b17217<>+28(SB)/4, $0x42b17217
+GLOBL sigmoidAVX512_42b17217<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_0000007f<>+0(SB)/4, $0x0000007f
+DATA sigmoidAVX512_0000007f<>+4(SB)/4, $0x0000007f
+DATA sigmoidAVX512_0000007f<>+8(SB)/4, $0x0000007f
+DATA sigmoidAVX512_0000007f<>+12(SB)/4, $0x0000007f
+DATA sigmoidAVX512_0000007f<>+16(SB)/4, $0x0000007f
+DATA sigmoidAVX512_0000007f<>+20(SB)/4, $0x0000007f
+DATA sigmoidAVX512_0000007f<>+24(SB)/4, $0x0000007f
+DATA sigmoidAVX512_0000007f<>+28(SB)/4, $0x0000007f
+GLOBL sigmoidAVX512_0000007f<>(SB), RODATA|NOPTR, $32
+
+DATA sigmoidAVX512_7f800000<>+0(SB)/4, $0x7f800000
+DATA sigmoidAVX512_7f800000<>+4(SB)/4, $0x7f800000
+DATA sigmoidAVX512_7f800000<>+8(SB)/4, $0x7f800000
+DATA sigmoidAVX512_7f800000<>+12(SB)/4, $0x7f800000
+DATA sigmoidAVX512_7f800000<>+16(SB)/4, $0x7f800000
+DATA sigmoidAVX512_7f800000<>+20(SB)/4, $0x7f800000
+DATA sigmoidAVX512_7f800000<>+24(SB)/4, $0x7f800000
+DATA sigmoidAVX512_7f800000<>+28(SB)/4, $0x7f800000
+GLOBL sigmoidAVX512_7f800000<>(SB), RODATA|NOPTR, $32
+
+// func siluAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·siluAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z0
+	VBROADCASTSS siluAVX512_3fb8aa3b<>+0(SB), Z0
+	VBROADCASTSS siluAVX512_4b400000<>+0(SB), Z3
+	VBROADCASTSS siluAVX512_3f318000<>+0(SB), Z4
+	VBROADCASTSS siluAVX512_b95e8083<>+0(SB), Z5
+	VBROADCASTSS siluAVX512_39506967<>+0(SB), Z6
+	VBROADCASTSS siluAVX512_3ab743ce<>+0(SB), Z7
+	VBROADCASTSS siluAVX512_3c088908<>+0(SB), Z8
+	VBROADCASTSS siluAVX512_3d2aa9c1<>+0(SB), Z9
+	VBROADCASTSS siluAVX512_3e2aaaaa<>+0(SB), Z10
+	VBROADCASTSS siluAVX512_3f000000<>+0(SB), Z11
+	VBROADCASTSS siluAVX512_3f800000<>+0(SB), Z12
+	VBROADCASTSS siluAVX512_c2aeac4f<>+0(SB), Z13
+	VBROADCASTSS siluAVX512_42b17217<>+0(SB), Z14
+	VBROADCASTSS siluAVX512_0000007f<>+0(SB), Z15
+	VBROADCASTSS siluAVX512_7f800000<>+0(SB), Z16
+
+whole:
+	CMPQ         BX, $0x00000010
+	JLT          rest
+	VMOVUPS      (CX), Z17
+	VXORPS       X1, X1, X1
+	VSUBPS       Z17, Z1, Z1
+	VMULPS       Z0, Z1, Z18
+	VADDPS       Z3, Z18, Z18
+	VSUBPS       Z3, Z18, Z19
+	VMOVAPS      Z1, Z20
+	VFNMADD231PS Z4, Z19, Z20
+	VFNMADD231PS Z5, Z19, Z20
+	VMOVUPS      Z6, Z19
+	VFMADD213PS  Z7, Z20, Z19
+	VFMADD213PS  Z8, Z20, Z19
+	VFMADD213PS  Z9, Z20, Z19
+	VFMADD213PS  Z10, Z20, Z19
+	VFMADD213PS  Z11, Z20, Z19
+	VMULPS       Z20, Z19, Z19
+	VFMADD213PS  Z20, Z20, Z19
+	VADDPS       Z12, Z19, Z19
+	VPSUBD       Z3, Z18, Z18
+	VPSRAD       $0x01, Z18, Z20
+	VPSUBD       Z20, Z18, Z18
+	VPADDD       Z15, Z20, Z20
+	VPSLLD       $0x17, Z20, Z20
+	VMULPS       Z20, Z19, Z19
+	VPADDD       Z15, Z18, Z18
+	VPSLLD       $0x17, Z18, Z18
+	VMULPS       Z18, Z19, Z19
+	VXORPS       X2, X2, X2
+	VCMPPS       $0x11, Z13, Z1, K1
+	VMOVAPS      Z2, K1, Z19
+	VMOVUPS      Z16, Z18
+	VCMPPS       $0x1e, Z14, Z1, K1
+	VMOVAPS      Z18, K1, Z19
+	VADDPS       Z12, Z19, Z19
+	VMOVUPS      Z12, Z18
+	VDIVPS       Z19, Z18, Z18
+	VMULPS       Z17, Z18, Z18
+	VMOVUPS      Z18, (AX)
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000010, BX
+	JMP          whole
+
+rest:
+	TESTQ        BX, BX
+	JZ           done
+	MOVL         $0x0000ffff, DX
+	BZHIL        BX, DX, DX
+	KMOVW        DX, K1
+	VMOVUPS.Z    (CX), K1, Z1
+	VXORPS       X2, X2, X2
+	VSUBPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z0
+	VADDPS       Z3, Z0, Z0
+	VSUBPS       Z3, Z0, Z17
+	VMOVAPS      Z2, Z18
+	VFNMADD231PS Z4, Z17, Z18
+	VFNMADD231PS Z5, Z17, Z18
+	VMOVUPS      Z6, Z4
+	VFMADD213PS  Z7, Z18, Z4
+	VFMADD213PS  Z8, Z18, Z4
+	VFMADD213PS  Z9, Z18, Z4
+	VFMADD213PS  Z10, Z18, Z4
+	VFMADD213PS  Z11, Z18, Z4
+	VMULPS       Z18, Z4, Z4
+	VFMADD213PS  Z18, Z18, Z4
+	VADDPS       Z12, Z4, Z4
+	VPSUBD       Z3, Z0, Z0
+	VPSRAD       $0x01, Z0, Z3
+	VPSUBD       Z3, Z0, Z0
+	VPADDD       Z15, Z3, Z3
+	VPSLLD       $0x17, Z3, Z3
+	VMULPS       Z3, Z4, Z4
+	VPADDD       Z15, Z0, Z0
+	VPSLLD       $0x17, Z0, Z0
+	VMULPS       Z0, Z4, Z4
+	VXORPS       X21, X21, X21
+	VCMPPS       $0x11, Z13, Z2, K2
+	VMOVAPS      Z21, K2, Z4
+	VMOVUPS      Z16, Z0
+	VCMPPS       $0x1e, Z14, Z2, K2
+	VMOVAPS      Z0, K2, Z4
+	VADDPS       Z12, Z4, Z4
+	VMOVUPS      Z12, Z0
+	VDIVPS       Z4, Z0, Z0
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA siluAVX512_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA siluAVX512_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA siluAVX512_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA siluAVX512_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA siluAVX512_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA siluAVX512_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA siluAVX512_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA siluAVX512_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL siluAVX512_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_4b400000<>+0(SB)/4, $0x4b400000
+DATA siluAVX512_4b400000<>+4(SB)/4, $0x4b400000
+DATA siluAVX512_4b400000<>+8(SB)/4, $0x4b400000
+DATA siluAVX512_4b400000<>+12(SB)/4, $0x4b400000
+DATA siluAVX512_4b400000<>+16(SB)/4, $0x4b400000
+DATA siluAVX512_4b400000<>+20(SB)/4, $0x4b400000
+DATA siluAVX512_4b400000<>+24(SB)/4, $0x4b400000
+DATA siluAVX512_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL siluAVX512_4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_3f318000<>+0(SB)/4, $0x3f318000
+DATA siluAVX512_3f318000<>+4(SB)/4, $0x3f318000
+DATA siluAVX512_3f318000<>+8(SB)/4, $0x3f318000
+DATA siluAVX512_3f318000<>+12(SB)/4, $0x3f318000
+DATA siluAVX512_3f318000<>+16(SB)/4, $0x3f318000
+DATA siluAVX512_3f318000<>+20(SB)/4, $0x3f318000
+DATA siluAVX512_3f318000<>+24(SB)/4, $0x3f318000
+DATA siluAVX512_3f318000<>+28(SB)/4, $0x3f318000
+GLOBL siluAVX512_3f318000<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_b95e8083<>+0(SB)/4, $0xb95e8083
+DATA siluAVX512_b95e8083<>+4(SB)/4, $0xb95e8083
+DATA siluAVX512_b95e8083<>+8(SB)/4, $0xb95e8083
+DATA siluAVX512_b95e8083<>+12(SB)/4, $0xb95e8083
+DATA siluAVX512_b95e8083<>+16(SB)/4, $0xb95e8083
+DATA siluAVX512_b95e8083<>+20(SB)/4, $0xb95e8083
+DATA siluAVX512_b95e8083<>+24(SB)/4, $0xb95e8083
+DATA siluAVX512_b95e8083<>+28(SB)/4, $0xb95e8083
+GLOBL siluAVX512_b95e8083<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_39506967<>+0(SB)/4, $0x39506967
+DATA siluAVX512_39506967<>+4(SB)/4, $0x39506967
+DATA siluAVX512_39506967<>+8(SB)/4, $0x39506967
+DATA siluAVX512_39506967<>+12(SB)/4, $0x39506967
+DATA siluAVX512_39506967<>+16(SB)/4, $0x39506967
+DATA siluAVX512_39506967<>+20(SB)/4, $0x39506967
+DATA siluAVX512_39506967<>+24(SB)/4, $0x39506967
+DATA siluAVX512_39506967<>+28(SB)/4, $0x39506967
+GLOBL siluAVX512_39506967<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_3ab743ce<>+0(SB)/4, $0x3ab743ce
+DATA siluAVX512_3ab743ce<>+4(SB)/4, $0x3ab743ce
+DATA siluAVX512_3ab743ce<>+8(SB)/4, $0x3ab743ce
+DATA siluAVX512_3ab743ce<>+12(SB)/4, $0x3ab743ce
+DATA siluAVX512_3ab743ce<>+16(SB)/4, $0x3ab743ce
+DATA siluAVX512_3ab743ce<>+20(SB)/4, $0x3ab743ce
+DATA siluAVX512_3ab743ce<>+24(SB)/4, $0x3ab743ce
+DATA siluAVX512_3ab743ce<>+28(SB)/4, $0x3ab743ce
+GLOBL siluAVX512_3ab743ce<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_3c088908<>+0(SB)/4, $0x3c088908
+DATA siluAVX512_3c088908<>+4(SB)/4, $0x3c088908
+DATA siluAVX512_3c088908<>+8(SB)/4, $0x3c088908
+DATA siluAVX512_3c088908<>+12(SB)/4, $0x3c088908
+DATA siluAVX512_3c088908<>+16(SB)/4, $0x3c088908
+DATA siluAVX512_3c088908<>+20(SB)/4, $0x3c088908
+DATA siluAVX512_3c088908<>+24(SB)/4, $0x3c088908
+DATA siluAVX512_3c088908<>+28(SB)/4, $0x3c088908
+GLOBL siluAVX512_3c088908<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
+DATA siluAVX512_3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
+DATA siluAVX512_3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
+DATA siluAVX512_3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
+DATA siluAVX512_3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
+DATA siluAVX512_3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
+DATA siluAVX512_3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
+DATA siluAVX512_3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
+GLOBL siluAVX512_3d2aa9c1<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
+DATA siluAVX512_3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
+DATA siluAVX512_3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
+DATA siluAVX512_3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
+DATA siluAVX512_3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
+DATA siluAVX512_3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
+DATA siluAVX512_3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
+DATA siluAVX512_3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
+GLOBL siluAVX512_3e2aaaaa<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_3f000000<>+0(SB)/4, $0x3f000000
+DATA siluAVX512_3f000000<>+4(SB)/4, $0x3f000000
+DATA siluAVX512_3f000000<>+8(SB)/4, $0x3f000000
+DATA siluAVX512_3f000000<>+12(SB)/4, $0x3f000000
+DATA siluAVX512_3f000000<>+16(SB)/4, $0x3f000000
+DATA siluAVX512_3f000000<>+20(SB)/4, $0x3f000000
+DATA siluAVX512_3f000000<>+24(SB)/4, $0x3f000000
+DATA siluAVX512_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL siluAVX512_3f000000<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_3f800000<>+0(SB)/4, $0x3f800000
+DATA siluAVX512_3f800000<>+4(SB)/4, $0x3f800000
+DATA siluAVX512_3f800000<>+8(SB)/4, $0x3f800000
+DATA siluAVX512_3f800000<>+12(SB)/4, $0x3f800000
+DATA siluAVX512_3f800000<>+16(SB)/4, $0x3f800000
+DATA siluAVX512_3f800000<>+20(SB)/4, $0x3f800000
+DATA siluAVX512_3f800000<>+24(SB)/4, $0x3f800000
+DATA siluAVX512_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL siluAVX512_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_c2aeac4f<>+0(SB)/4, $0xc2aeac4f
+DATA siluAVX512_c2aeac4f<>+4(SB)/4, $0xc2aeac4f
+DATA siluAVX512_c2aeac4f<>+8(SB)/4, $0xc2aeac4f
+DATA siluAVX512_c2aeac4f<>+12(SB)/4, $0xc2aeac4f
+DATA siluAVX512_c2aeac4f<>+16(SB)/4, $0xc2aeac4f
+DATA siluAVX512_c2aeac4f<>+20(SB)/4, $0xc2aeac4f
+DATA siluAVX512_c2aeac4f<>+24(SB)/4, $0xc2aeac4f
+DATA siluAVX512_c2aeac4f<>+28(SB)/4, $0xc2aeac4f
+GLOBL siluAVX512_c2aeac4f<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_42b17217<>+0(SB)/4, $0x42b17217
+DATA siluAVX512_42b17217<>+4(SB)/4, $0x42b17217
+DATA siluAVX512_42b17217<>+8(SB)/4, $0x42b17217
+DATA siluAVX512_42b17217<>+12(SB)/4, $0x42b17217
+DATA siluAVX512_42b17217<>+16(SB)/4, $0x42b17217
+DATA siluAVX512_42b17217<>+20(SB)/4, $0x42b17217
+DATA siluAVX512_42b17217<>+24(SB)/4, $0x42b17217
+DATA siluAVX512_42b17217<>+28(SB)/4, $0x42b17217
+GLOBL siluAVX512_42b17217<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_0000007f<>+0(SB)/4, $0x0000007f
+DATA siluAVX512_0000007f<>+4(SB)/4, $0x0000007f
+DATA siluAVX512_0000007f<>+8(SB)/4, $0x0000007f
+DATA siluAVX512_0000007f<>+12(SB)/4, $0x0000007f
+DATA siluAVX512_0000007f<>+16(SB)/4, $0x0000007f
+DATA siluAVX512_0000007f<>+20(SB)/4, $0x0000007f
+DATA siluAVX512_0000007f<>+24(SB)/4, $0x0000007f
+DATA siluAVX512_0000007f<>+28(SB)/4, $0x0000007f
+GLOBL siluAVX512_0000007f<>(SB), RODATA|NOPTR, $32
+
+DATA siluAVX512_7f800000<>+0(SB)/4, $0x7f800000
+DATA siluAVX512_7f800000<>+4(SB)/4, $0x7f800000
+DATA siluAVX512_7f800000<>+8(SB)/4, $0x7f800000
+DATA siluAVX512_7f800000<>+12(SB)/4, $0x7f800000
+DATA siluAVX512_7f800000<>+16(SB)/4, $0x7f800000
+DATA siluAVX512_7f800000<>+20(SB)/4, $0x7f800000
+DATA siluAVX512_7f800000<>+24(SB)/4, $0x7f800000
+DATA siluAVX512_7f800000<>+28(SB)/4, $0x7f800000
+GLOBL siluAVX512_7f800000<>(SB), RODATA|NOPTR, $32
 
 // func maxHalvesAVX512(p *float32)
 // Requires: AVX, AVX512F, BMI2

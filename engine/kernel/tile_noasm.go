@@ -5,3 +5,5 @@ package kernel
 import "github.com/secateur/secateur/engine/kernel/isa"
 
 func microFloat32(isa.Level) *micro[float32] { return nil }
+
+func vectorsFor(isa.Level) *vectors { return nil }

@@ -973,6 +973,124 @@ var depthsAVX512 = &[2][2][2]func(*depthCall[float32]){
 	{{depthAVX512_3x3s1, depthAVX512_3x3s2}, {depthAVX512_5x5s1, depthAVX512_5x5s2}},
 }
 
+var vectorsAVX2 = &vectors{
+	add:       addAVX2,
+	sub:       subAVX2,
+	mul:       mulAVX2,
+	div:       divAVX2,
+	addNumber: addNumberAVX2,
+	mulNumber: mulNumberAVX2,
+	scale:     scaleAVX2,
+	mix:       mixAVX2,
+	clip:      clipAVX2,
+	leaky:     leakyAVX2,
+	hardSwish: hardSwishAVX2,
+	exp:       expAVX2,
+	sigmoid:   sigmoidAVX2,
+	silu:      siluAVX2,
+}
+
+//go:noescape
+func addAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func subAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func mulAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func divAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func addNumberAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func mulNumberAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func scaleAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func mixAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func clipAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func leakyAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func hardSwishAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func expAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func sigmoidAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func siluAVX2(y, a, b *float32, n int64, s, t float32)
+
+var vectorsAVX512 = &vectors{
+	add:       addAVX512,
+	sub:       subAVX512,
+	mul:       mulAVX512,
+	div:       divAVX512,
+	addNumber: addNumberAVX512,
+	mulNumber: mulNumberAVX512,
+	scale:     scaleAVX512,
+	mix:       mixAVX512,
+	clip:      clipAVX512,
+	leaky:     leakyAVX512,
+	hardSwish: hardSwishAVX512,
+	exp:       expAVX512,
+	sigmoid:   sigmoidAVX512,
+	silu:      siluAVX512,
+}
+
+//go:noescape
+func addAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func subAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func mulAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func divAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func addNumberAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func mulNumberAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func scaleAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func mixAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func clipAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func leakyAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func hardSwishAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func expAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func sigmoidAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func siluAVX512(y, a, b *float32, n int64, s, t float32)
+
 //go:noescape
 func zip2AVX2(dst, a, b *float32, blocks int64)
 

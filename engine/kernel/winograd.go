@@ -60,6 +60,11 @@ func winogradFits(s ConvShape) bool {
 }
 
 func newWinograd[T Float](level isa.Level, s ConvShape, w, bias []T, cl Clamp) *winograd[T] {
+	return newTunedWinograd(level, s, w, bias, cl, winoTuning{})
+}
+
+// newTunedWinograd cuts the work as told, or if that is nothing as the caches want it.
+func newTunedWinograd[T Float](level isa.Level, s ConvShape, w, bias []T, cl Clamp, tuning winoTuning) *winograd[T] {
 	d := &winograd[T]{k: microFor[T](level), s: s, ty: (s.OH + 3) / 4, tx: (s.OW + 3) / 4}
 	d.lo, d.hi = T(cl.Lo), T(cl.Hi)
 	switch {
@@ -80,7 +85,9 @@ func newWinograd[T Float](level isa.Level, s ConvShape, w, bias []T, cl Clamp) *
 		*n += f.C
 		first += f.C
 	}
-	d.tuning = d.tune()
+	if d.tuning = tuning; tuning.vectors == 0 {
+		d.tuning = d.tune()
+	}
 	d.choose()
 	d.pack(w)
 	return d

@@ -1,7 +1,5 @@
 package kernel
 
-import "unsafe"
-
 // winoRun is a winograd bound to buffers.
 type winoRun[T Float] struct {
 	*winograd[T]
@@ -235,7 +233,7 @@ func (r *winoRun[T]) products(worker int, v, m []T, pn panel, p0, p1, vectors in
 	for i := range q {
 		g0, g1 := i*vectors/q, (i+1)*vectors/q
 		c.u = u
-		c.v = (*T)(unsafe.Pointer(&v[g0*r.k.lanes]))
+		c.v = &v[g0*r.k.lanes]
 		c.m = &m[p0*r.p.m+g0*r.k.lanes]
 		row[g1-g0](c)
 	}

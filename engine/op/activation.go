@@ -25,7 +25,7 @@ var activationFamily = slices.Concat(
 	since(scalarDef("Erf", math.Erf), 9, 13),
 	since(scalarDef("Softplus", softplus), 1, 22),
 	since(scalarDef("Softsign", func(x float64) float64 { return x / (1 + math.Abs(x)) }), 1, 22),
-	since(rowDef("HardSwish", hardSwish[float32], hardSwish[float64]), 14, 22),
+	since(unaryDef("HardSwish", hardSwish[float32], hardSwish[float64]), 14, 22),
 	since(scalarDef("Mish", func(x float64) float64 { return x * math.Tanh(softplus(x)) }), 18, 22),
 	since(scalarDef("Floor", math.Floor), 1, 6, 13),
 	since(scalarDef("Ceil", math.Ceil), 1, 6, 13),
@@ -65,10 +65,9 @@ var activationFamily = slices.Concat(
 			return 0
 		}
 	}), 10, 22),
-	since(attrDef("Swish", func(s *Site) func(float64) float64 {
-		alpha := s.number("alpha", 1)
-		return func(x float64) float64 { return x * sigmoid(alpha*x) }
-	}), 24),
+	since(unaryDef("Swish", swish[float32], swish[float64]), 24),
+	since(private(unaryDef("Swish", swish[float32], swish[float64])), 1),
+	since(private(unaryDef("HardSwish", hardSwish[float32], hardSwish[float64])), 1),
 	since(attrDef("Gelu", func(s *Site) func(float64) float64 {
 		if s.Attrs().Str("approximate", "none") == "tanh" {
 			return func(x float64) float64 {
@@ -167,7 +166,7 @@ func realDef(name string, of func(tensor.DType) (Kernel, bool)) Def {
 }
 
 func reluOf(dt tensor.DType) (Kernel, bool) {
-	return byReal(dt, elements(relu[float32]), elements(relu[float64]), elements(relu[int8]), elements(relu[int16]), elements(relu[int32]),
+	return byReal(dt, elements(row(relu[float32], vec.Relu)), elements(relu[float64]), elements(relu[int8]), elements(relu[int16]), elements(relu[int32]),
 		elements(relu[int64]), elements(relu[uint8]), elements(relu[uint16]), elements(relu[uint32]), elements(relu[uint64]))
 }
 
@@ -175,6 +174,22 @@ func relu[T real](y, x []T) {
 	for i, v := range x {
 		y[i] = max(v, 0)
 	}
+}
+
+// private is an operator that passes make.
+func private(d Def) Def {
+	d.Domain = Private
+	return d
+}
+
+// swish is x/(1+e^-αx), with α = 1 also called SiLU.
+func swish[T kernel.Float](s *Site) func(y, x []T) {
+	alpha := s.number("alpha", 1)
+	slow := apply[T](func(x float64) float64 { return x * sigmoid(alpha*x) })
+	if alpha != 1 {
+		return slow
+	}
+	return row(slow, vec.SiLU)
 }
 
 func absOf(dt tensor.DType) (Kernel, bool) {
@@ -206,11 +221,11 @@ func negate[T real](y, x []T) {
 
 func leakyRelu[T kernel.Float](s *Site) func(y, x []T) {
 	alpha := T(s.Attrs().Float("alpha", 0.01))
-	return func(y, x []T) {
+	return row(func(y, x []T) {
 		for i, v := range x {
 			y[i] = max(v, 0) + alpha*min(v, 0) // signs come in no order, so a branch would cost more
 		}
-	}
+	}, func(y, x []float32) { vec.LeakyRelu(y, x, float32(alpha)) })
 }
 
 func hardSigmoid[T kernel.Float](s *Site) func(y, x []T) {
@@ -222,10 +237,14 @@ func hardSigmoid[T kernel.Float](s *Site) func(y, x []T) {
 	}
 }
 
-func hardSwish[T kernel.Float](y, x []T) {
-	for i, v := range x {
-		y[i] = v * max(0, min(1, v*(1.0/6)+0.5))
-	}
+// hardSwish is x·min(max(αx+β, 0), 1).
+func hardSwish[T kernel.Float](s *Site) func(y, x []T) {
+	alpha, beta := T(s.number("alpha", 1.0/6)), T(s.number("beta", 0.5))
+	return row(func(y, x []T) {
+		for i, v := range x {
+			y[i] = v * max(0, min(1, alpha*v+beta))
+		}
+	}, func(y, x []float32) { vec.HardSwish(y, x, float32(alpha), float32(beta)) })
 }
 
 // clipDef: bounds are attributes before opset 11 and scalar inputs from then on, which may be computed.
@@ -264,6 +283,10 @@ func clip[T real](s *Site) Kernel {
 		b := bounds
 		run := share(env, len(y), 1, func(lo, hi int) {
 			y, least, most := y[lo:hi], b[0], b[1]
+			if y := floats32(y); y != nil && least == least && most == most {
+				vec.Clip(y, floats32(x[lo:hi]), float32(least), float32(most))
+				return
+			}
 			for i, v := range x[lo:hi] {
 				y[i] = min(max(v, least), most)
 			}

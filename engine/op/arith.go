@@ -190,6 +190,11 @@ func noZero[T real](b []T) error {
 // arithmetic is the binary operators whose result has the type of the operands.
 func arithmetic[T real](op string, fmod bool) (binder, error) {
 	isFloat := tensor.DTypeOf[T]().IsFloat()
+	if f, ok := vectorLoops(op); ok {
+		if f, ok := any(f).(loops[T, T]); ok {
+			return f.binder(nil), nil
+		}
+	}
 	var check func([]T) error
 	if !isFloat {
 		check = noZero[T]

@@ -87,6 +87,15 @@ func convShape(s *Site, transposed bool) (kernel.ConvShape, []int, error) {
 	return z, append([]int{x[0], m}, win.out...), nil
 }
 
+// ConvShape is the geometry of a node that is a convolution of constant weights; ok is false for others.
+func ConvShape(s *Site) (z kernel.ConvShape, ok bool) {
+	if s.Node.Op != "Conv" || s.Arg(1).Const == nil {
+		return z, false
+	}
+	z, _, err := convShape(s, false)
+	return z, err == nil
+}
+
 // convSources gives the shape of the whole input, and what it comes from if that is several tensors or an upsampled one.
 func convSources(s *Site) (sources []kernel.Source, whole tensor.Shape, err error) {
 	whole = s.Shape(0).Clone()
@@ -251,7 +260,11 @@ func convOf[T kernel.Float](s *Site) (Kernel, error) {
 	}}
 	w, b := s.Arg(1), s.Arg(2)
 	if !transposed && w.Const != nil && (!b.Given() || b.Const != nil) {
-		c.packed = kernel.NewConv(shape, tensor.Of[T](w.Const), optional[T](b.Const), clamp)
+		var by kernel.Choice
+		if s.Choose != nil {
+			by = s.Choose(shape)
+		}
+		c.packed = kernel.NewConvBy(shape, tensor.Of[T](w.Const), optional[T](b.Const), clamp, by)
 		return c, nil
 	}
 	if w.Const == nil || b.Given() && b.Const == nil {

@@ -60,6 +60,10 @@ func tanh32(x float32) float32 {
 
 // expRow is y = e^(x-shift); y may be x.
 func expRow[T kernel.Float](y, x []T, shift T) {
+	if x := floats32(x); x != nil {
+		vec.Exp(floats32(y)[:len(x)], x, float32(shift))
+		return
+	}
 	switch x := any(x).(type) {
 	case []float32:
 		y, s := any(y).([]float32)[:len(x)], float32(shift)
@@ -76,6 +80,10 @@ func expRow[T kernel.Float](y, x []T, shift T) {
 
 // sigmoidRow is y = 1/(1+e^-x); y may be x.
 func sigmoidRow[T kernel.Float](y, x []T) {
+	if x := floats32(x); x != nil {
+		vec.Sigmoid(floats32(y)[:len(x)], x)
+		return
+	}
 	switch x := any(x).(type) {
 	case []float32:
 		y := any(y).([]float32)[:len(x)]

@@ -36,6 +36,8 @@ type Site struct {
 	// Out is the types of the outputs: empty while Infer runs, its result when New runs.
 	Out   []tensor.Type
 	Float tensor.DType // what floating point runs as: Float32 or Float64
+	// Choose gives the way to compute a convolution, where New is to take another than the cost model's; nil: it is not.
+	Choose func(kernel.ConvShape) kernel.Choice
 }
 
 // Arg is the i-th input, the zero Arg if it is omitted.

@@ -134,6 +134,10 @@ func weightedPass[T kernel.Float](t *taps, y, x []T, outside T, inner int) func(
 					row[0] = sum
 				case t.n == 2:
 					a, b, u, v := src[at[0]*inner:][:inner], src[at[1]*inner:][:inner], wt[0], wt[1]
+					if row := floats32(row); row != nil {
+						vec.Mix(row, floats32(a), floats32(b), float32(u), float32(v))
+						continue
+					}
 					for j := range row {
 						row[j] = u*a[j] + v*b[j]
 					}

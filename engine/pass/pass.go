@@ -27,6 +27,7 @@ var Passes = []Pass{
 	{"fold batch normalization", FoldBatchNorm},
 	{"fuse clamps", FuseClamps},
 	{"fuse sources", FuseSources},
+	{"fuse swish", FuseSwish},
 	{"drop dead code", DropDead},
 }
 

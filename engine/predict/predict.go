@@ -24,12 +24,16 @@ type Runner interface {
 // several goroutines.
 type Backend func(g *graph.Graph, in []tensor.Type) (func() (Runner, error), error)
 
-// Native is the backend of package engine.
+// Native is the backend of package engine. With a Tuner it measures in the background what it has compiled, for the next
+// time.
 func Native(opt engine.Options) Backend {
 	return func(g *graph.Graph, in []tensor.Type) (func() (Runner, error), error) {
 		m, err := engine.Compile(g, in, opt)
 		if err != nil {
 			return nil, err
+		}
+		if opt.Tune != nil {
+			go func() { _, _ = opt.Tune.Measure(context.Background(), g, in, opt.Threads, nil) }() // it has compiled: no error is left
 		}
 		return func() (Runner, error) { return m.NewSession(), nil }, nil
 	}

@@ -126,6 +126,7 @@ func table(name string) error {
 		}
 	}
 	b.WriteString(depthTable())
+	b.WriteString(vectorTable())
 	b.WriteString("\n//go:noescape\nfunc zip2AVX2(dst, a, b *float32, blocks int64)\n")
 	b.WriteString("\n//go:noescape\nfunc padRowsAVX2(p *padCall[float32])\n")
 	b.WriteString("\n//go:noescape\nfunc unzipRowsAVX2(p *padCall[float32])\n")
@@ -157,6 +158,9 @@ func main() {
 		}
 		for nv := 1; nv <= maxColumn; nv++ {
 			column(lv, nv)
+		}
+		for _, k := range vectorKernels {
+			k.emit(lv)
 		}
 		maxHalves(lv)
 		winoInWide(lv)

@@ -30,3 +30,19 @@ func readCache(name string, otherwise int) int {
 	}
 	return n * unit
 }
+
+// Name is the processor's, as Linux has it; empty elsewhere.
+func Name() string { return name }
+
+var name = readName("/proc/cpuinfo")
+
+func readName(file string) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(b), "model name")
+	line, _, _ := strings.Cut(rest, "\n")
+	_, value, _ := strings.Cut(line, ":")
+	return strings.TrimSpace(value)
+}

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"fmt"
+	"math"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// vectorKernel is a loop over elements: y from a, perhaps b, and two numbers.
+type vectorKernel struct {
+	name string
+	two  bool // it reads b
+	make func(v *vectorLoop) func(a, b VecVirtual) VecVirtual
+}
+
+// vectorLoop is what bodies of such loops share: numbers broadcast before the loop.
+type vectorLoop struct {
+	lv   level
+	name string
+	s, t VecVirtual // the arguments
+	have map[uint32]Op
+}
+
+// number is a constant in every lane: in a register of AVX-512, in memory for AVX2.
+func (v *vectorLoop) number(x float64) Op { return v.bits(math.Float32bits(float32(x))) }
+
+func (v *vectorLoop) bits(b uint32) (c Op) {
+	if c, ok := v.have[b]; ok {
+		return c
+	}
+	defer func() { v.have[b] = c }()
+	g := GLOBL(fmt.Sprintf("%s%s_%08x", v.name, v.lv.name, b), RODATA|NOPTR)
+	for i := range 8 {
+		DATA(4*i, U32(b))
+	}
+	if v.lv.lanes == 8 {
+		return g
+	}
+	r := ZMM()
+	VBROADCASTSS(g, r)
+	return r
+}
+
+// register is a constant in a register.
+func (v *vectorLoop) register(x float64) VecVirtual {
+	r := v.lv.vec()
+	VMOVUPS(v.number(x), r)
+	return r
+}
+
+// where gives yes where x compares so with y, else no.
+func (v *vectorLoop) where(predicate int, x VecVirtual, y Op, yes, no VecVirtual) {
+	if v.lv.lanes == 16 {
+		k := K()
+		VCMPPS(Imm(uint64(predicate)), y, x, k)
+		VMOVAPS(yes, k, no)
+		return
+	}
+	m := YMM()
+	VCMPPS(Imm(uint64(predicate)), y, x, m)
+	VBLENDVPS(m, yes, no, no)
+}
+
+const less, greater, unordered = 17, 30, 3 // predicates of VCMPPS: LT_OQ, GT_OQ, UNORD_Q
+
+// exp is eˣ as exp32 of package op has it: x = n·ln 2 + r, a polynomial for eʳ, and n put into the exponent.
+func (v *vectorLoop) exp() func(x VecVirtual) VecVirtual {
+	lv := v.lv
+	log2e, shift := v.number(1.44269504088896341), v.number(12582912)
+	hi, lo := v.number(0.693359375), v.number(-2.12194440e-4)
+	var poly []Op
+	for _, c := range []float64{1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1} {
+		poly = append(poly, v.number(c))
+	}
+	one, least, most := v.number(1), v.number(-87.33654), v.number(88.72283)
+	shiftBits, bias := v.bits(math.Float32bits(12582912)), v.bits(127)
+	inf := v.number(math.Inf(1))
+	return func(x VecVirtual) VecVirtual {
+		t, n := lv.vec(), lv.vec()
+		VMULPS(log2e, x, t)
+		VADDPS(shift, t, t)
+		VSUBPS(shift, t, n)
+		r := lv.copy(x)
+		VFNMADD231PS(hi, n, r)
+		VFNMADD231PS(lo, n, r)
+		p := lv.vec()
+		VMOVUPS(poly[0], p)
+		for _, c := range poly[1:] {
+			VFMADD213PS(c, r, p) // p = p·r + c
+		}
+		VMULPS(r, p, p)
+		VFMADD213PS(r, r, p)
+		VADDPS(one, p, p)
+		// n runs to 128, whose power of two is no float32, so it comes in two factors.
+		h := lv.vec()
+		VPSUBD(shiftBits, t, t)
+		VPSRAD(Imm(1), t, h)
+		VPSUBD(h, t, t)
+		for _, e := range []VecVirtual{h, t} {
+			VPADDD(bias, e, e)
+			VPSLLD(Imm(23), e, e)
+			VMULPS(e, p, p)
+		}
+		zero, large := lv.vec(), lv.vec()
+		VXORPS(zero.AsX(), zero.AsX(), zero.AsX())
+		v.where(less, x, least, zero, p)
+		VMOVUPS(inf, large)
+		v.where(greater, x, most, large, p)
+		return p
+	}
+}
+
+// sigmoid is 1/(1+e⁻ˣ).
+func (v *vectorLoop) sigmoid() func(x VecVirtual) VecVirtual {
+	exp, one := v.exp(), v.number(1)
+	return func(x VecVirtual) VecVirtual {
+		n := v.lv.vec()
+		VXORPS(n.AsX(), n.AsX(), n.AsX())
+		VSUBPS(x, n, n)
+		e := exp(n)
+		VADDPS(one, e, e)
+		q := v.lv.vec()
+		VMOVUPS(one, q)
+		VDIVPS(e, q, q)
+		return q
+	}
+}
+
+func pairOf(f func(...Op)) func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
+	return func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
+		return func(a, b VecVirtual) VecVirtual { f(b, a, a); return a }
+	}
+}
+
+func numberOf(f func(...Op)) func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
+	return func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
+		return func(a, _ VecVirtual) VecVirtual { f(v.s, a, a); return a }
+	}
+}
+
+var vectorKernels = []vectorKernel{
+	{"add", true, pairOf(VADDPS)},
+	{"sub", true, pairOf(VSUBPS)},
+	{"mul", true, pairOf(VMULPS)},
+	{"div", true, pairOf(VDIVPS)},
+	{"addNumber", false, numberOf(VADDPS)},
+	{"mulNumber", false, numberOf(VMULPS)},
+	{"scale", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual { // s·a + t
+		return func(a, _ VecVirtual) VecVirtual { VFMADD132PS(v.s, v.t, a); return a }
+	}},
+	{"mix", true, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual { // s·a + t·b
+		return func(a, b VecVirtual) VecVirtual { VMULPS(v.t, b, b); VFMADD132PS(v.s, b, a); return a }
+	}},
+	{"clip", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual { // a NaN stays one, as in the micro-kernel
+		return func(a, _ VecVirtual) VecVirtual { VMAXPS(a, v.s, a); VMINPS(a, v.t, a); return a }
+	}},
+	{"leaky", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual { // a, or s·a where a < 0
+		zero := v.register(0)
+		return func(a, _ VecVirtual) VecVirtual {
+			y := v.lv.vec()
+			VMULPS(v.s, a, y)
+			r := v.lv.copy(a)
+			v.where(less, a, zero, y, r)
+			return r
+		}
+	}},
+	{"hardSwish", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual { // a·min(max(s·a+t, 0), 1)
+		zero, one := v.register(0), v.register(1)
+		return func(a, _ VecVirtual) VecVirtual {
+			y := v.lv.copy(a)
+			VFMADD132PS(v.s, v.t, y)
+			VMAXPS(y, zero, y)
+			VMINPS(y, one, y)
+			VMULPS(y, a, a)
+			return a
+		}
+	}},
+	{"exp", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual { // e^(a-s)
+		exp := v.exp()
+		return func(a, _ VecVirtual) VecVirtual { VSUBPS(v.s, a, a); return exp(a) }
+	}},
+	{"sigmoid", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
+		f := v.sigmoid()
+		return func(a, _ VecVirtual) VecVirtual { return f(a) }
+	}},
+	{"silu", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
+		f := v.sigmoid()
+		return func(a, _ VecVirtual) VecVirtual { q := f(a); VMULPS(a, q, q); return q }
+	}},
+}
+
+// emit writes the loop: whole vectors, then one that is masked.
+func (k vectorKernel) emit(lv level) {
+	TEXT(k.name+lv.name, NOSPLIT, "func(y, a, b *float32, n int64, s, t float32)")
+	Pragma("noescape")
+	y, a, b, n := Load(Param("y"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64()), GP64()
+	Load(Param("n"), n)
+	v := &vectorLoop{lv: lv, name: k.name, have: map[uint32]Op{}}
+	v.s, v.t = lv.vec(), lv.vec()
+	s, t := XMM(), XMM()
+	Load(Param("s"), s)
+	Load(Param("t"), t)
+	VBROADCASTSS(s, v.s)
+	VBROADCASTSS(t, v.t)
+	body := k.make(v)
+	size := 4 * lv.lanes
+	Label("whole")
+	CMPQ(n, U32(uint32(lv.lanes)))
+	JLT(LabelRef("rest"))
+	x := lv.get(Mem{Base: a})
+	var x2 VecVirtual
+	if k.two {
+		x2 = lv.get(Mem{Base: b})
+	}
+	VMOVUPS(body(x, x2), Mem{Base: y})
+	ADDQ(U32(uint32(size)), a)
+	ADDQ(U32(uint32(size)), b)
+	ADDQ(U32(uint32(size)), y)
+	SUBQ(U32(uint32(lv.lanes)), n)
+	JMP(LabelRef("whole"))
+	Label("rest")
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	x, x2 = lv.vec(), nil
+	if k.two {
+		x2 = lv.vec()
+	}
+	if lv.lanes == 16 {
+		m, kk := GP64(), K()
+		MOVL(U32(0xffff), m.As32())
+		BZHIL(n.As32(), m.As32(), m.As32())
+		KMOVW(m.As32(), kk)
+		VMOVUPS_Z(Mem{Base: a}, kk, x)
+		if k.two {
+			VMOVUPS_Z(Mem{Base: b}, kk, x2)
+		}
+		VMOVUPS(body(x, x2), kk, Mem{Base: y})
+	} else {
+		at, base, mask := GP64(), GP64(), YMM()
+		MOVQ(U32(8), at)
+		SUBQ(n, at)
+		LEAQ(lanes, base)
+		VMOVUPS(Mem{Base: base, Index: at, Scale: 4}, mask)
+		VMASKMOVPS(Mem{Base: a}, mask, x)
+		if k.two {
+			VMASKMOVPS(Mem{Base: b}, mask, x2)
+		}
+		VMASKMOVPS(body(x, x2), mask, Mem{Base: y})
+	}
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// vectorTable writes the Go table of an instruction set's loops.
+func vectorTable() string {
+	s := ""
+	for _, lv := range levels {
+		s += fmt.Sprintf("\nvar vectors%s = &vectors{\n", lv.name)
+		for _, k := range vectorKernels {
+			s += fmt.Sprintf("\t%s: %s%s,\n", k.name, k.name, lv.name)
+		}
+		s += "}\n"
+		for _, k := range vectorKernels {
+			s += fmt.Sprintf("\n//go:noescape\nfunc %s%s(y, a, b *float32, n int64, s, t float32)\n", k.name, lv.name)
+		}
+	}
+	return s
+}
