@@ -22,6 +22,7 @@ type benchCmd struct {
 	Runs    int      `help:"Timed runs of each; they take turns." default:"11"`
 	Clients []int    `help:"Measure throughput instead, with so many clients at a time: 1,2,4,16."`
 	Seconds float64  `help:"How long --clients measures each." default:"3"`
+	Tune    bool     `help:"Measure first how each layer runs fastest here; what was measured before is in the user's cache folder."`
 	Busy    bool     `help:"Time everything a second time beside a busy process on every core."`
 	Stdio   bool     `help:"Answer each line 'run' on standard input with the milliseconds of a run; 'output FILE' and 'reference FILE' write the first output, of a run and of one in float64, as raw float32."`
 	Input   string   `help:"A file of raw float32 to run on instead of random numbers." type:"existingfile"`

@@ -107,7 +107,16 @@ func (c *benchCmd) measure(ctx context.Context, m benched, size, threads int, li
 		return t, err
 	}
 	t.MACs = cost.MACs
-	native, err := engine.Compile(m.graph, []tensor.Type{in}, engine.Options{Threads: threads})
+	opt := engine.Options{Threads: threads}
+	if c.Tune {
+		opt.Tune = engine.OpenTuner(tuningFolder())
+		p := newProgress()
+		_, err := opt.Tune.Measure(ctx, m.graph, []tensor.Type{in}, threads, func(done, total int) { p.update("tune "+m.name, done, total) })
+		if p.done(); err != nil {
+			return t, err
+		}
+	}
+	native, err := engine.Compile(m.graph, []tensor.Type{in}, opt)
 	if err != nil {
 		return t, err
 	}

@@ -30,6 +30,7 @@ type serveCmd struct {
 	MaxMessage   int           `name:"max-message" help:"The largest gRPC message in MiB." default:"64"`
 	MaxModel     int           `name:"max-model" help:"The largest model to upload in MiB." default:"1024"`
 	MaxPixels    int           `name:"max-pixels" help:"The largest image in pixels; 0 means 64 Mi."`
+	Tune         bool          `help:"Measure in the background how layers run fastest on this processor, keep it in the user's cache folder, and use what is known when a model is loaded. Masks may then differ by rounding from one machine to the next."`
 	DrainTimeout time.Duration `name:"drain-timeout" help:"How long requests in flight may take once the server is told to stop." default:"30s"`
 	Log          string        `help:"Which log lines are written: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
@@ -38,6 +39,7 @@ type serveCmd struct {
 type serverOptions struct {
 	Models  string
 	Threads int
+	Tune    *engine.Tuner
 	Log     io.Writer
 	Level   slog.Level
 	Config  server.Config // the rest
@@ -47,7 +49,7 @@ type serverOptions struct {
 func newServer(o serverOptions) (*server.Server, error) {
 	c := o.Config
 	c.Models = o.Models
-	c.Predict = predict.Options{Engine: engine.Options{Threads: o.Threads}}
+	c.Predict = predict.Options{Engine: engine.Options{Threads: o.Threads, Tune: o.Tune}}
 	c.Version = buildVersion()
 	c.Log = slog.New(slog.NewJSONHandler(o.Log, &slog.HandlerOptions{Level: o.Level}))
 	return server.New(c)
@@ -80,7 +82,11 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		_ = grpcListener.Close() // nothing came in yet
 		return fmt.Errorf("--http: %w", err)
 	}
-	s, err := newServer(serverOptions{Models: c.Models, Threads: c.Threads, Log: os.Stderr, Level: level, Config: server.Config{
+	var tuner *engine.Tuner
+	if c.Tune {
+		tuner = engine.OpenTuner(tuningFolder())
+	}
+	s, err := newServer(serverOptions{Models: c.Models, Threads: c.Threads, Tune: tuner, Log: os.Stderr, Level: level, Config: server.Config{
 		State: c.State, DefaultModel: c.Default, MaxInFlight: c.MaxInflight, QueueDepth: queueDepth(c.Queue), PruneThreads: c.PruneThreads,
 		MaxMessageBytes: c.MaxMessage << 20, MaxModelBytes: int64(c.MaxModel) << 20, MaxPixels: c.MaxPixels, DrainTimeout: c.DrainTimeout,
 	}})
@@ -114,6 +120,15 @@ func howTo(grpcAddr, httpAddr, models string) string {
 		fmt.Sprintf("  echo '{\"image\":{\"encoded\":\"'$(base64 -w0 IMAGE)'\"}}' | grpcurl -plaintext -d @ %s secateur.v1.SegmentationService/Segment", grpcAddr),
 		fmt.Sprintf("  curl http://%s/metrics", httpAddr),
 	}, "\n") + "\n"
+}
+
+// tuningFolder is where measurements of this machine are kept; empty where there is no such folder.
+func tuningFolder() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "secateur")
 }
 
 // dataFolder is where models are kept by default, as the XDG base directory specification has it.
