@@ -13,16 +13,20 @@ func microFloat32(l isa.Level) *micro[float32] {
 		return &micro[float32]{
 			16, tilesAVX512, pairTilesAVX512, columnsAVX512, zip2Blocks, padRowsAVX2, unzipRowsAVX2, maxHalvesAVX512, depthsAVX512,
 			wino[float32]{
-				[2]func(*winoInCall[float32]){winoInAVX512, winoInEdgeAVX512}, [2]func(*winoInCall[float32]){winoInUpAVX512, winoInUpEdgeAVX512},
-				[2]func(*winoOutCall[float32]){winoOutAVX512, winoOutEdgeAVX512}, winoMulsAVX512, winoInWideAVX512, true,
+				in:  [2][2]func(*winoInCall[float32]){{winoInAVX512, winoInEdgeAVX512}, {winoInBalancedAVX512, winoInBalancedEdgeAVX512}},
+				up:  [2]func(*winoInCall[float32]){winoInUpAVX512, winoInUpEdgeAVX512},
+				out: [2][2]func(*winoOutCall[float32]){{winoOutAVX512, winoOutEdgeAVX512}, {winoOutBalancedAVX512, winoOutBalancedEdgeAVX512}},
+				mul: winoMulsAVX512, wide: [2]func(*winoInCall[float32]){winoInWideAVX512, winoInWideBalancedAVX512}, wideMasks: true,
 			},
 		}
 	case isa.AVX2:
 		return &micro[float32]{
 			8, tilesAVX2, pairTilesAVX2, columnsAVX2, zip2Blocks, padRowsAVX2, unzipRowsAVX2, maxHalvesAVX2, depthsAVX2,
 			wino[float32]{
-				[2]func(*winoInCall[float32]){winoInAVX2, winoInEdgeAVX2}, [2]func(*winoInCall[float32]){winoInUpAVX2, winoInUpEdgeAVX2},
-				[2]func(*winoOutCall[float32]){winoOutAVX2, winoOutEdgeAVX2}, winoMulsAVX2, winoInWideAVX2, false,
+				in:  [2][2]func(*winoInCall[float32]){{winoInAVX2, winoInEdgeAVX2}, {winoInBalancedAVX2, winoInBalancedEdgeAVX2}},
+				up:  [2]func(*winoInCall[float32]){winoInUpAVX2, winoInUpEdgeAVX2},
+				out: [2][2]func(*winoOutCall[float32]){{winoOutAVX2, winoOutEdgeAVX2}, {winoOutBalancedAVX2, winoOutBalancedEdgeAVX2}},
+				mul: winoMulsAVX2, wide: [2]func(*winoInCall[float32]){winoInWideAVX2, winoInWideBalancedAVX2}, wideMasks: false,
 			},
 		}
 	}

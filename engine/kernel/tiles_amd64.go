@@ -889,19 +889,34 @@ func winoInWideAVX2(p *winoInCall[float32])
 func winoInAVX2(p *winoInCall[float32])
 
 //go:noescape
-func winoInUpAVX2(p *winoInCall[float32])
-
-//go:noescape
 func winoOutAVX2(p *winoOutCall[float32])
 
 //go:noescape
 func winoInEdgeAVX2(p *winoInCall[float32])
 
 //go:noescape
-func winoInUpEdgeAVX2(p *winoInCall[float32])
+func winoOutEdgeAVX2(p *winoOutCall[float32])
 
 //go:noescape
-func winoOutEdgeAVX2(p *winoOutCall[float32])
+func winoInWideBalancedAVX2(p *winoInCall[float32])
+
+//go:noescape
+func winoInBalancedAVX2(p *winoInCall[float32])
+
+//go:noescape
+func winoOutBalancedAVX2(p *winoOutCall[float32])
+
+//go:noescape
+func winoInBalancedEdgeAVX2(p *winoInCall[float32])
+
+//go:noescape
+func winoOutBalancedEdgeAVX2(p *winoOutCall[float32])
+
+//go:noescape
+func winoInUpAVX2(p *winoInCall[float32])
+
+//go:noescape
+func winoInUpEdgeAVX2(p *winoInCall[float32])
 
 //go:noescape
 func maxHalvesAVX512(p *halvesCall[float32])
@@ -913,19 +928,34 @@ func winoInWideAVX512(p *winoInCall[float32])
 func winoInAVX512(p *winoInCall[float32])
 
 //go:noescape
-func winoInUpAVX512(p *winoInCall[float32])
-
-//go:noescape
 func winoOutAVX512(p *winoOutCall[float32])
 
 //go:noescape
 func winoInEdgeAVX512(p *winoInCall[float32])
 
 //go:noescape
-func winoInUpEdgeAVX512(p *winoInCall[float32])
+func winoOutEdgeAVX512(p *winoOutCall[float32])
 
 //go:noescape
-func winoOutEdgeAVX512(p *winoOutCall[float32])
+func winoInWideBalancedAVX512(p *winoInCall[float32])
+
+//go:noescape
+func winoInBalancedAVX512(p *winoInCall[float32])
+
+//go:noescape
+func winoOutBalancedAVX512(p *winoOutCall[float32])
+
+//go:noescape
+func winoInBalancedEdgeAVX512(p *winoInCall[float32])
+
+//go:noescape
+func winoOutBalancedEdgeAVX512(p *winoOutCall[float32])
+
+//go:noescape
+func winoInUpAVX512(p *winoInCall[float32])
+
+//go:noescape
+func winoInUpEdgeAVX512(p *winoInCall[float32])
 
 //go:noescape
 func depthAVX2_3x3s1(p *depthCall[float32])

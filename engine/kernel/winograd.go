@@ -23,13 +23,16 @@ const points, upPoints, upValues = 36, 25, 16
 // Bᵀ makes a zero of one combination and multiples of each other of two: 25 of the 36 products remain, of 16 distinct
 // values, and the large tensor never exists. This is exact, for 1.56 products a pixel where the definition has 9.
 //
-// Results of finite inputs are off by some 1e-6 of the largest; an infinite input makes NaNs of all that its tile gives.
+// The points to interpolate at are 0, ±1/√2, ±√2 and infinity, which halve the error of 0, ±1, ±2 and infinity; where a
+// tensor is upsampled it is the latter, for whose sake products vanish. Results of finite inputs are off by some 1e-6 of
+// the largest; an infinite input makes NaNs of all that its tile gives.
 type winograd[T Float] struct {
 	k          *micro[T]
 	s          ConvShape
 	ty, tx     int // rows and columns of tiles
 	sources    []winoSource
 	ups, plain int // channels of upsampled tensors, and of others
+	points     winoPoints
 	panels     []panel
 	u          []T // packed [panel][point][c][r], channels of upsampled tensors first and only where they count
 	bias       []T
@@ -85,6 +88,9 @@ func newTunedWinograd[T Float](level isa.Level, s ConvShape, w, bias []T, cl Cla
 		*n += f.C
 		first += f.C
 	}
+	if d.ups == 0 {
+		d.points = balancedPoints
+	}
 	if d.tuning = tuning; tuning.vectors == 0 {
 		d.tuning = d.tune()
 	}
@@ -114,7 +120,7 @@ func (d *winograd[T]) pack(w []T) {
 		for _, f := range d.sources {
 			for c := range f.C {
 				for k := range pn.r {
-					for i, r := range transformWeights(w[((pn.first+k)*d.s.C+f.first+c)*9:][:9]) {
+					for i, r := range transformWeights(d.points, w[((pn.first+k)*d.s.C+f.first+c)*9:][:9]) {
 						for j, v := range r {
 							at := offset[6*i+j] + f.at + c
 							switch {

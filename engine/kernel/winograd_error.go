@@ -40,7 +40,7 @@ const looksAt = 6
 func (d *winograd[T]) tileError(w []T, x [][6][6]T) float64 {
 	v := make([][6][6]T, len(x))
 	for c := range x {
-		v[c] = transformTile(x[c])
+		v[c] = transformTile(d.points, x[c])
 	}
 	var off, top float64
 	n := min(looksAt, d.s.M)
@@ -48,14 +48,14 @@ func (d *winograd[T]) tileError(w []T, x [][6][6]T) float64 {
 		m := k * d.s.M / n
 		var sum [6][6]T
 		for c := range x {
-			g := transformWeights(w[(m*d.s.C+c)*9:][:9])
+			g := transformWeights(d.points, w[(m*d.s.C+c)*9:][:9])
 			for i := range 6 {
 				for j := range 6 {
 					sum[i][j] += T(g[i][j]) * v[c][i][j]
 				}
 			}
 		}
-		y := transformBack(sum)
+		y := transformBack(d.points, sum)
 		for i := range 4 {
 			for j := range 4 {
 				exact := 0.0
@@ -75,12 +75,12 @@ func (d *winograd[T]) tileError(w []T, x [][6][6]T) float64 {
 }
 
 // transformTile is Bᵀ·d·B.
-func transformTile[T Float](d [6][6]T) (v [6][6]T) {
+func transformTile[T Float](points winoPoints, d [6][6]T) (v [6][6]T) {
 	for i := range 6 {
-		d[i] = winoB(d[i])
+		d[i] = winoB(points, d[i])
 	}
 	for j := range 6 {
-		for i, x := range winoB([6]T{d[0][j], d[1][j], d[2][j], d[3][j], d[4][j], d[5][j]}) {
+		for i, x := range winoB(points, [6]T{d[0][j], d[1][j], d[2][j], d[3][j], d[4][j], d[5][j]}) {
 			v[i][j] = x
 		}
 	}
@@ -88,13 +88,13 @@ func transformTile[T Float](d [6][6]T) (v [6][6]T) {
 }
 
 // transformBack is Aᵀ·m·A.
-func transformBack[T Float](m [6][6]T) (y [4][4]T) {
+func transformBack[T Float](points winoPoints, m [6][6]T) (y [4][4]T) {
 	var r [6][4]T
 	for i := range 6 {
-		r[i] = winoA(m[i])
+		r[i] = winoA(points, m[i])
 	}
 	for j := range 4 {
-		for i, x := range winoA([6]T{r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j]}) {
+		for i, x := range winoA(points, [6]T{r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j]}) {
 			y[i][j] = x
 		}
 	}
@@ -102,15 +102,15 @@ func transformBack[T Float](m [6][6]T) (y [4][4]T) {
 }
 
 // transformWeights is G·g·Gᵀ, in float64.
-func transformWeights[T Float](g []T) (u [6][6]float64) {
+func transformWeights[T Float](points winoPoints, g []T) (u [6][6]float64) {
 	var rows [6][3]float64
 	for j := range 3 {
-		for i, v := range winoG(float64(g[j]), float64(g[3+j]), float64(g[6+j])) {
+		for i, v := range winoG(points, float64(g[j]), float64(g[3+j]), float64(g[6+j])) {
 			rows[i][j] = v
 		}
 	}
 	for i, r := range rows {
-		u[i] = winoG(r[0], r[1], r[2])
+		u[i] = winoG(points, r[0], r[1], r[2])
 	}
 	return u
 }

@@ -65,24 +65,28 @@ type winoMulCall[T Float] struct {
 	to           int64 // from point to point of M
 }
 
-// wino is the Winograd kernels of an instruction set. The second of each pair heeds masks.
+// wino is the Winograd kernels of an instruction set, for either set of points (see winoPoints). The second of each
+// pair heeds masks.
 type wino[T Float] struct {
-	in, up [2]func(*winoInCall[T])
-	out    [2]func(*winoOutCall[T])
+	in  [2][2]func(*winoInCall[T])
+	up  [2]func(*winoInCall[T])
+	out [2][2]func(*winoOutCall[T])
 	// mul[r][nv] is for r channels and nv vectors.
 	mul [][]func(*winoMulCall[T])
 	// wide is in for four segments that follow each other in a row of tiles, where all rows of pixels are there; nil where
 	// that would be no faster. It heeds columns if wideMasks, else there must be all pixels.
-	wide      func(*winoInCall[T])
+	wide      [2]func(*winoInCall[T])
 	wideMasks bool
 }
 
 func genericWino[T Float](rows int, vectors int) wino[T] {
 	w := wino[T]{mul: [][]func(*winoMulCall[T]){nil}}
 	for masked := range 2 {
-		w.in[masked] = func(p *winoInCall[T]) { winoInGeneric(p, genericLanes, masked > 0) }
+		for points := range 2 {
+			w.in[points][masked] = func(p *winoInCall[T]) { winoInGeneric(p, winoPoints(points), genericLanes, masked > 0) }
+			w.out[points][masked] = func(p *winoOutCall[T]) { winoOutGeneric(p, winoPoints(points), genericLanes, masked > 0) }
+		}
 		w.up[masked] = func(p *winoInCall[T]) { winoUpGeneric(p, genericLanes, masked > 0) }
-		w.out[masked] = func(p *winoOutCall[T]) { winoOutGeneric(p, genericLanes, masked > 0) }
 	}
 	for r := 1; r <= rows; r++ {
 		row := []func(*winoMulCall[T]){nil}
@@ -122,7 +126,7 @@ func (p *winoInCall[T]) each(lanes, stride int, masked bool, tile func(lane int,
 }
 
 // winoInGeneric is what every winoIn computes.
-func winoInGeneric[T Float](p *winoInCall[T], lanes int, masked bool) {
+func winoInGeneric[T Float](p *winoInCall[T], points winoPoints, lanes int, masked bool) {
 	p.each(lanes, 4, masked, func(lane int, at func(i, j int) T) {
 		var d [6][6]T
 		for i := range d {
@@ -130,7 +134,7 @@ func winoInGeneric[T Float](p *winoInCall[T], lanes int, masked bool) {
 				d[i][j] = at(i, j)
 			}
 		}
-		for i, row := range transformTile(d) {
+		for i, row := range transformTile(points, d) {
 			for j, v := range row {
 				*element(p.dst, int64(6*i+j)*p.to, lane) = v
 			}
@@ -156,8 +160,28 @@ func winoUpGeneric[T Float](p *winoInCall[T], lanes int, masked bool) {
 	})
 }
 
+// winoPoints is the points that F(4x4,3x3) interpolates at, beside 0 and infinity.
+type winoPoints int
+
+const (
+	// wholePoints are 1, -1, 2 and -2: with them, products of upsampled tensors vanish.
+	wholePoints winoPoints = iota
+	// balancedPoints are a, -a, b and -b, with a = 1/√2 and b = √2: the weights of the transforms are smaller, and with them
+	// the errors.
+	balancedPoints
+)
+
+const (
+	rootA, rootB = 0.70710678118654752440, 1.41421356237309504880
+)
+
 // winoB is Bᵀ·d.
-func winoB[T Float](d [6]T) [6]T {
+func winoB[T Float](points winoPoints, d [6]T) [6]T {
+	if points == balancedPoints {
+		even, odd := d[4]-2*d[2], rootA*(d[3]-2*d[1])
+		wide, far := d[4]-d[2]/2, rootB*(d[3]-d[1]/2)
+		return [6]T{d[0] + d[4] - 2.5*d[2], even + odd, even - odd, wide + far, wide - far, d[5] + d[1] - 2.5*d[3]}
+	}
 	c, e := d[4]-d[2], d[3]-d[1]
 	a, b := d[4]-4*d[2], d[3]-4*d[1]
 	return [6]T{4*(d[0]-d[2]) + c, a + b, a - b, c + 2*e, c - 2*e, d[5] - d[3] - 4*e}
@@ -176,7 +200,7 @@ var upPoint = [6]struct {
 }{{0, 1}, {1, 2}, {-1, 0}, {2, -3}, {2, 1}, {3, 1}}
 
 // winoOutGeneric is what every winoOut computes.
-func winoOutGeneric[T Float](p *winoOutCall[T], lanes int, masked bool) {
+func winoOutGeneric[T Float](p *winoOutCall[T], points winoPoints, lanes int, masked bool) {
 	for c := range p.channels {
 		bias := *element(p.bias, 0, int(c))
 		for lane := range lanes {
@@ -187,7 +211,7 @@ func winoOutGeneric[T Float](p *winoOutCall[T], lanes int, masked bool) {
 					m[i][j] = *element(p.src, c*p.step+int64(6*i+j)*p.from, lane)
 				}
 			}
-			for i, row := range transformBack(m) {
+			for i, row := range transformBack(points, m) {
 				for j, v := range row {
 					v += bias
 					if v < p.lo {
@@ -205,8 +229,11 @@ func winoOutGeneric[T Float](p *winoOutCall[T], lanes int, masked bool) {
 }
 
 // winoA is Aᵀ·m.
-func winoA[T Float](m [6]T) [4]T {
+func winoA[T Float](points winoPoints, m [6]T) [4]T {
 	s, d, t, u := m[1]+m[2], m[1]-m[2], m[3]+m[4], m[3]-m[4]
+	if points == balancedPoints {
+		return [4]T{m[0] + s + t, rootA*d + rootB*u, s/2 + 2*t, rootA/2*d + 2*rootB*u + m[5]}
+	}
 	return [4]T{m[0] + s + t, d + 2*u, s + 4*t, d + 8*u + m[5]}
 }
 
@@ -234,8 +261,18 @@ func winoMulGeneric[T Float](p *winoMulCall[T], r, n int) {
 	}
 }
 
-// winoG is G·g for the interpolation points 0, 1, -1, 2, -2 and infinity.
-func winoG(g0, g1, g2 float64) [6]float64 {
+// winoG is G·g.
+func winoG(points winoPoints, g0, g1, g2 float64) [6]float64 {
+	if points == balancedPoints {
+		return [6]float64{
+			g0,
+			-(g0 + rootA*g1 + g2/2) / 1.5,
+			-(g0 - rootA*g1 + g2/2) / 1.5,
+			(g0 + rootB*g1 + 2*g2) / 6,
+			(g0 - rootB*g1 + 2*g2) / 6,
+			g2,
+		}
+	}
 	return [6]float64{
 		g0 / 4,
 		-(g0 + g1 + g2) / 6,

@@ -185,15 +185,15 @@ func (r *winoRun[T]) place(p *winoPlace, g, h, w int, up bool) func(*winoInCall[
 	switch {
 	case up && masked == 0:
 		return k.up[0]
-	case !up && k.wide != nil && y0[0] >= 0 && y0[0]+rows <= h && y0[0] == y0[3] && (masked == 0 || k.wideMasks):
+	case !up && k.wide[r.points] != nil && y0[0] >= 0 && y0[0]+rows <= h && y0[0] == y0[3] && (masked == 0 || k.wideMasks):
 		for s := range 5 {
 			p.columns[s] = columnMask(x0[0]+1+s*lanes, lanes, w)
 		}
 		p.columns[4] &= 1
 		p.columns[5] = columnMask(x0[0], 1, w) << 1
-		return k.wide
+		return k.wide[r.points]
 	case masked == 0:
-		return k.in[0]
+		return k.in[r.points][0]
 	}
 	for s := range 4 {
 		first, second := columnMask(x0[s], lanes, w), columnMask(x0[s]+4, lanes, w)
@@ -209,7 +209,7 @@ func (r *winoRun[T]) place(p *winoPlace, g, h, w int, up bool) func(*winoInCall[
 	if up {
 		return k.up[1]
 	}
-	return k.in[1]
+	return k.in[r.points][1]
 }
 
 // columnMask has a bit for each of lanes columns from x on that lies in [0,w).
@@ -248,7 +248,7 @@ func (r *winoRun[T]) out(worker int, m []T, n, g0, g1, first, count int) {
 		c.src = &m[(g-g0)*r.k.lanes]
 		c.dst = &r.y[(n*r.s.M+first)*r.s.OH*r.s.OW]
 		c.bias = &r.bias[first]
-		r.k.wino.out[masked](c)
+		r.k.wino.out[r.points][masked](c)
 	}
 }
 

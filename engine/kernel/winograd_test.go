@@ -38,6 +38,14 @@ func places(rnd *rand.Rand, lanes, w, rows int) (p winoPlace, t winoTarget) {
 	return p, t
 }
 
+func inWhole(p *winoInCall[float32], lanes int, masked bool) {
+	winoInGeneric(p, wholePoints, lanes, masked)
+}
+
+func inBalanced(p *winoInCall[float32], lanes int, masked bool) {
+	winoInGeneric(p, balancedPoints, lanes, masked)
+}
+
 // Every transform of every instruction set equals generic, misaligned, and writes nothing else.
 func TestWinogradTransforms(t *testing.T) {
 	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
@@ -57,7 +65,8 @@ func TestWinogradTransforms(t *testing.T) {
 					def    func(*winoInCall[float32], int, bool)
 					values int
 				}{
-					{"V", k.wino.in[masked], winoInGeneric[float32], points},
+					{"V", k.wino.in[wholePoints][masked], inWhole, points},
+					{"balanced V", k.wino.in[balancedPoints][masked], inBalanced, points},
 					{"V of upsampled", k.wino.up[masked], winoUpGeneric[float32], upValues},
 				} {
 					to := channels*lanes + rnd.IntN(20)
@@ -94,11 +103,14 @@ func TestWinogradTransforms(t *testing.T) {
 				if call.clamp > 1 {
 					call.hi = 4
 				}
-				k.wino.out[masked](&call)
-				call.dst = &want.V[0]
-				winoOutGeneric(&call, lanes, masked > 0)
-				got.Check(t, "y")
-				closeTo(t, "y", got.V, want.V, 2*361*8*kerneltest.Eps[float32]()) // weights of at most 19², values up to 1
+				for which := range 2 {
+					call.dst = &got.V[0]
+					k.wino.out[which][masked](&call)
+					call.dst = &want.V[0]
+					winoOutGeneric(&call, winoPoints(which), lanes, masked > 0)
+					got.Check(t, "y")
+					closeTo(t, "y", got.V, want.V, 2*361*8*kerneltest.Eps[float32]()) // weights of at most 19², values up to 1
+				}
 			}
 		}
 	})
@@ -242,7 +254,7 @@ func TestWinogradLaw(t *testing.T) {
 	})
 }
 
-// With Gaussian data the error stays below 2e-5 of the largest result, up to 512 channels.
+// With Gaussian data the error stays below 6e-6 of the largest result, up to 512 channels.
 func TestWinogradAccuracy(t *testing.T) {
 	p := NewPool(2)
 	for _, c := range []int{16, 64, 256, 512} {
@@ -268,7 +280,7 @@ func TestWinogradAccuracy(t *testing.T) {
 				worst = max(worst, math.Abs(float64(v)-want[i])/top)
 			}
 			t.Logf("%d channels: %.2g", c, worst)
-			if worst > 2e-5 {
+			if worst > 6e-6 {
 				t.Fatalf("%d channels: off by %g of the largest result", c, worst)
 			}
 		})

@@ -118,11 +118,15 @@ func table(name string) error {
 	}
 	for _, lv := range levels {
 		fmt.Fprintf(&b, "\n//go:noescape\nfunc maxHalves%s(p *halvesCall[float32])\n", lv.name)
-		fmt.Fprintf(&b, "\n//go:noescape\nfunc winoInWide%s(p *winoInCall[float32])\n", lv.name)
+		for _, points := range []string{"", "Balanced"} {
+			fmt.Fprintf(&b, "\n//go:noescape\nfunc winoInWide%s%s(p *winoInCall[float32])\n", points, lv.name)
+			for _, edge := range []string{"", "Edge"} {
+				fmt.Fprintf(&b, "\n//go:noescape\nfunc winoIn%s%s%s(p *winoInCall[float32])\n", points, edge, lv.name)
+				fmt.Fprintf(&b, "\n//go:noescape\nfunc winoOut%s%s%s(p *winoOutCall[float32])\n", points, edge, lv.name)
+			}
+		}
 		for _, edge := range []string{"", "Edge"} {
-			fmt.Fprintf(&b, "\n//go:noescape\nfunc winoIn%s%s(p *winoInCall[float32])\n", edge, lv.name)
 			fmt.Fprintf(&b, "\n//go:noescape\nfunc winoInUp%s%s(p *winoInCall[float32])\n", edge, lv.name)
-			fmt.Fprintf(&b, "\n//go:noescape\nfunc winoOut%s%s(p *winoOutCall[float32])\n", edge, lv.name)
 		}
 	}
 	b.WriteString(depthTable())
@@ -163,12 +167,15 @@ func main() {
 			k.emit(lv)
 		}
 		maxHalves(lv)
-		winoInWide(lv)
 		for _, masked := range []bool{false, true} {
-			winoIn(lv, false, masked)
-			winoIn(lv, true, masked)
-			winoOut(lv, masked)
+			for _, balanced := range []bool{false, true} {
+				winoIn(lv, false, masked, balanced)
+				winoOut(lv, masked, balanced)
+			}
+			winoIn(lv, true, masked, false)
 		}
+		winoInWide(lv, false)
+		winoInWide(lv, true)
 	}
 	for _, k := range []int{3, 5} {
 		for _, stride := range []int{1, 2} {

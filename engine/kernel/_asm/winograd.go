@@ -28,13 +28,13 @@ const (
 // constants are the multipliers of the transforms: in registers where there are 32, else in memory.
 type constants struct {
 	lv level
-	of map[int]Op
+	of map[float64]Op
 }
 
-func multipliers(lv level, name string, vs ...int) constants {
-	c := constants{lv, map[int]Op{}}
-	for _, v := range vs {
-		g := GLOBL(fmt.Sprintf("%s%s_%d", name, lv.name, v), RODATA|NOPTR)
+func multipliers(lv level, name string, vs ...float64) constants {
+	c := constants{lv, map[float64]Op{}}
+	for i, v := range vs {
+		g := GLOBL(fmt.Sprintf("%s%s_%d", name, lv.name, i), RODATA|NOPTR)
 		for i := range 8 {
 			DATA(4*i, U32(math.Float32bits(float32(v))))
 		}
@@ -50,9 +50,10 @@ func multipliers(lv level, name string, vs ...int) constants {
 
 // The rest is one line an instruction, named by what it does to d.
 
-func (c constants) add(k int, x, d VecVirtual)       { VFMADD231PS(c.of[k], x, d) }  // d += k·x
-func (c constants) sub(k int, x, d VecVirtual)       { VFNMADD231PS(c.of[k], x, d) } // d -= k·x
-func (c constants) timesPlus(k int, x, d VecVirtual) { VFMADD132PS(c.of[k], x, d) }  // d = k·d + x
+func (c constants) add(k float64, x, d VecVirtual)       { VFMADD231PS(c.of[k], x, d) }  // d += k·x
+func (c constants) sub(k float64, x, d VecVirtual)       { VFNMADD231PS(c.of[k], x, d) } // d -= k·x
+func (c constants) timesPlus(k float64, x, d VecVirtual) { VFMADD132PS(c.of[k], x, d) }  // d = k·d + x
+func (c constants) times(k float64, d VecVirtual)        { VMULPS(c.of[k], d, d) }       // d = k·d
 
 func (lv level) get(m Mem) VecVirtual { v := lv.vec(); VMOVUPS(m, v); return v }
 func (lv level) sum(x, y VecVirtual) VecVirtual {
@@ -171,6 +172,53 @@ func winoB(lv level, k constants, d []VecVirtual, put func(i int, v VecVirtual))
 	put(3, f)
 	k.sub(2, e, c)
 	put(4, c)
+}
+
+// The balanced points are 0, a, -a, b, -b and infinity, with a = 1/√2 and b = √2: weights of the transforms, and with them the
+// errors, are smaller than those of 0, 1, -1, 2, -2.
+var (
+	rootA = math.Sqrt(0.5)
+	rootB = math.Sqrt2
+	cubeA = rootA / 2
+	cubeB = rootB * 2
+)
+
+// balanced are the multipliers of Bᵀ, and of Aᵀ, for the balanced points.
+var (
+	balancedB = []float64{2.5, 2, 0.5, rootA, rootB}
+	balancedA = []float64{0.5, 2, rootA, rootB, cubeA, cubeB}
+)
+
+// winoBalanced is winoB for the balanced points.
+//
+//	Bᵀ = 1   0  -5/2  0   1  0
+//	     0 -2a   -2   a   1  0
+//	     0  2a   -2  -a   1  0
+//	     0 -b/2 -1/2  b   1  0
+//	     0  b/2 -1/2 -b   1  0
+//	     0   1    0 -5/2  0  1
+func winoBalanced(lv level, k constants, d []VecVirtual, put func(i int, v VecVirtual)) {
+	VADDPS(d[4], d[0], d[0])
+	k.sub(2.5, d[2], d[0])
+	put(0, d[0])
+	VADDPS(d[1], d[5], d[5])
+	k.sub(2.5, d[3], d[5])
+	put(5, d[5])
+	even, odd := lv.copy(d[4]), lv.copy(d[3])
+	k.sub(2, d[2], even)
+	k.sub(2, d[1], odd)
+	x := lv.copy(even)
+	k.add(rootA, odd, x)
+	put(1, x)
+	k.sub(rootA, odd, even)
+	put(2, even)
+	k.sub(0.5, d[2], d[4])
+	k.sub(0.5, d[1], d[3])
+	x = lv.copy(d[4])
+	k.add(rootB, d[3], x)
+	put(3, x)
+	k.sub(rootB, d[3], d[4])
+	put(4, d[4])
 }
 
 // winoBUp multiplies four vectors, each of which stands for two equal rows (but for the outer ones' halves that lie

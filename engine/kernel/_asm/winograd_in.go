@@ -12,11 +12,14 @@ import (
 // tile l of segment s, since segments are loaded as they lie and transposed four by four.
 //
 // Rows are multiplied by B as they are loaded and wait in memory for their columns.
-func winoIn(lv level, up, masked bool) {
+func winoIn(lv level, up, masked, balanced bool) {
 	name := "winoIn"
 	n, width := 6, 6 // rows and columns of d
 	if up {
 		name, n, width = "winoInUp", 4, 4
+	}
+	if balanced {
+		name += "Balanced"
 	}
 	if masked {
 		name += "Edge"
@@ -29,9 +32,12 @@ func winoIn(lv level, up, masked bool) {
 		r := load(p, by)
 		ADDQ(r, field(p, at))
 	}
-	transform, factors := winoB, []int{4, 2}
-	if up {
-		transform, factors = winoBUp, []int{4, 5}
+	transform, factors := winoB, []float64{4, 2}
+	switch {
+	case up:
+		transform, factors = winoBUp, []float64{4, 5}
+	case balanced:
+		transform, factors = winoBalanced, balancedB
 	}
 	k := multipliers(lv, name, factors...)
 	e := newEdge(lv, masked)
@@ -139,13 +145,17 @@ func winoIn(lv level, up, masked bool) {
 //
 // With AVX-512 columns are masked, and the vectors begin with the second column of the first tile: with a padding of one
 // they are whole cache lines then.
-func winoInWide(lv level) {
+func winoInWide(lv level, balanced bool) {
 	wide := lv.lanes == 16
 	size := lv.lanes * 4
-	TEXT("winoInWide"+lv.name, NOSPLIT, "func(p *float32)")
+	name, transform, factors := "winoInWide", winoB, []float64{4, 2}
+	if balanced {
+		name, transform, factors = "winoInWideBalanced", winoBalanced, balancedB
+	}
+	TEXT(name+lv.name, NOSPLIT, "func(p *float32)")
 	Pragma("noescape")
 	p := Load(Param("p"), GP64())
-	k := multipliers(lv, "winoInWide", 4, 2)
+	k := multipliers(lv, name, factors...)
 	q, row, place := load(p, iSrc), load(p, iRow), load(p, iPlace)
 	ADDQ(field(place, 0), q)
 	row3, row5 := multiple(row, 3), multiple(row, 5)
@@ -161,7 +171,7 @@ func winoInWide(lv level) {
 			masks[i] = k
 		}
 		for i := range shift {
-			g := GLOBL(fmt.Sprintf("winoBeside%d", i), RODATA|NOPTR)
+			g := GLOBL(fmt.Sprintf("%sBeside%d", name, i), RODATA|NOPTR)
 			for at := range 16 {
 				from := 4*(at%4) + at/4 + 1 - 2*i // tile, in order
 				switch from {
@@ -253,7 +263,7 @@ func winoInWide(lv level) {
 			LEAQ(Mem{Base: dst, Index: to3, Scale: 8}, r)
 			LEAQ(Mem{Base: r, Index: to3, Scale: 2}, r)
 		}
-		winoB(lv, k, d, func(j int, v VecVirtual) {
+		transform(lv, k, d, func(j int, v VecVirtual) {
 			switch j {
 			case 0:
 				VMOVUPS(v, Mem{Base: r})
@@ -265,6 +275,18 @@ func winoInWide(lv level) {
 				VMOVUPS(v, Mem{Base: r, Index: to, Scale: uint8(j)})
 			}
 		})
+	}
+	// halves makes rows i and i+1 of balanced points: (d4 - m·d2) ± r·(d3 - m·d1).
+	halves := func(m, r float64) func(v int) (x, y VecVirtual) {
+		return func(v int) (x, y VecVirtual) {
+			even, odd := pixels(4, v), pixels(3, v)
+			k.sub(m, pixels(2, v), even)
+			k.sub(m, pixels(1, v), odd)
+			x = lv.copy(even)
+			k.add(r, odd, x)
+			k.sub(r, odd, even)
+			return x, even
+		}
 	}
 	// minus is rows i - j.
 	minus := func(i, j, v int) VecVirtual {
@@ -289,34 +311,45 @@ func winoInWide(lv level) {
 			ADDQ(row, r)
 		}
 	}
-	a, b := pair(func(v int) (x, y VecVirtual) { // rows 0 and 5
-		c, e := minus(4, 2, v), minus(3, 1, v)
-		x, y = minus(0, 2, v), minus(5, 3, v)
-		k.timesPlus(4, c, x)
-		k.sub(4, e, y)
-		return x, y
-	})
-	across(0, a)
-	across(5, b)
-	a, b = pair(func(v int) (x, y VecVirtual) { // rows 1 and 2
-		even, odd := pixels(4, v), pixels(3, v)
-		k.sub(4, pixels(2, v), even)
-		k.sub(4, pixels(1, v), odd)
-		x = lv.sum(even, odd)
-		VSUBPS(odd, even, even)
-		return x, even
-	})
-	across(1, a)
-	across(2, b)
-	a, b = pair(func(v int) (x, y VecVirtual) { // rows 3 and 4
-		y, e := minus(4, 2, v), minus(3, 1, v)
-		x = lv.copy(y)
-		k.add(2, e, x)
-		k.sub(2, e, y)
-		return x, y
-	})
-	across(3, a)
-	across(4, b)
+	rows := []func(v int) (x, y VecVirtual){
+		func(v int) (x, y VecVirtual) { // rows 0 and 5
+			c, e := minus(4, 2, v), minus(3, 1, v)
+			x, y = minus(0, 2, v), minus(5, 3, v)
+			k.timesPlus(4, c, x)
+			k.sub(4, e, y)
+			return x, y
+		},
+		func(v int) (x, y VecVirtual) { // rows 1 and 2
+			even, odd := pixels(4, v), pixels(3, v)
+			k.sub(4, pixels(2, v), even)
+			k.sub(4, pixels(1, v), odd)
+			x = lv.sum(even, odd)
+			VSUBPS(odd, even, even)
+			return x, even
+		},
+		func(v int) (x, y VecVirtual) { // rows 3 and 4
+			y, e := minus(4, 2, v), minus(3, 1, v)
+			x = lv.copy(y)
+			k.add(2, e, x)
+			k.sub(2, e, y)
+			return x, y
+		},
+	}
+	if balanced {
+		rows = []func(v int) (x, y VecVirtual){func(v int) (x, y VecVirtual) {
+			x, y = pixels(0, v), pixels(5, v)
+			VADDPS(pixels(4, v), x, x)
+			k.sub(2.5, pixels(2, v), x)
+			VADDPS(pixels(1, v), y, y)
+			k.sub(2.5, pixels(3, v), y)
+			return x, y
+		}, halves(2, rootA), halves(0.5, rootB)}
+	}
+	for i, at := range [][2]int{{0, 5}, {1, 2}, {3, 4}} {
+		a, b := pair(rows[i])
+		across(at[0], a)
+		across(at[1], b)
+	}
 	ADDQ(field(p, iPlane), q)
 	ADDQ(field(p, iStep), dst)
 	DECQ(channels)

@@ -17,8 +17,18 @@ import (
 //	     0  1 -1  8 -8  1
 //
 // Rows 0 and 2 of Aᵀ·M have their terms in common, and 1 and 3: twelve vectors at a time, which 16 registers hold.
-func winoOut(lv level, masked bool) {
-	name := "winoOut"
+//
+// With the balanced points (see winoBalanced):
+//
+//	Aᵀ = 1  1    1   1    1   0
+//	     0  a   -a   b   -b   0
+//	     0 1/2  1/2  2    2   0
+//	     0 a/2 -a/2  2b  -2b  1
+func winoOut(lv level, masked, balanced bool) {
+	name, factors := "winoOut", []float64{2, 4, 8}
+	if balanced {
+		name, factors = "winoOutBalanced", balancedA
+	}
 	if masked {
 		name += "Edge"
 	}
@@ -30,7 +40,7 @@ func winoOut(lv level, masked bool) {
 	from6 := multiple(from, 3)
 	ADDQ(from6, from6)
 	from18, from30 := multiple(from6, 3), multiple(from6, 5)
-	k := multipliers(lv, name, 2, 4, 8)
+	k := multipliers(lv, name, factors...)
 	e := newEdge(lv, masked)
 	q := GP64()
 	at := func(i int) Mem {
@@ -55,6 +65,31 @@ func winoOut(lv level, masked bool) {
 		}
 		return a, b
 	}
+	// sums gives rows 0 and 2 of Aᵀ·m of s = m1 + m2 and t = m3 + m4; row 0 lacks m0.
+	sums := func(s, t VecVirtual) (x, y VecVirtual) {
+		x = lv.sum(s, t)
+		if balanced {
+			k.times(0.5, s)
+			k.add(2, t, s)
+		} else {
+			k.add(4, t, s)
+		}
+		return x, s
+	}
+	// differences gives rows 1 and 3 of d = m1 - m2 and u = m3 - m4; row 3 lacks m5.
+	differences := func(d, u VecVirtual) (x, y VecVirtual) {
+		x = lv.copy(d)
+		if balanced {
+			k.times(rootA, x)
+			k.add(rootB, u, x)
+			k.times(cubeA, d)
+			k.add(cubeB, u, d)
+		} else {
+			k.add(2, u, x)
+			k.add(8, u, d)
+		}
+		return x, d
+	}
 	line := GP64() // dst, and rows down from it
 	ahead := load(p, oPlane)
 	ADDQ(ahead, ahead) // what the second next channel writes is fetched meanwhile
@@ -63,14 +98,11 @@ func winoOut(lv level, masked bool) {
 		s, t := lv.sum(m[1], m[2]), lv.sum(m[3], m[4])
 		VSUBPS(m[2], m[1], m[1])
 		VSUBPS(m[4], m[3], m[3])
-		VADDPS(s, m[0], m[0])
-		VADDPS(t, m[0], m[0])
-		k.add(4, t, s)
-		o1 := lv.copy(m[1])
-		k.add(2, m[3], o1)
-		k.add(8, m[3], m[1])
-		VADDPS(m[5], m[1], m[1])
-		os := []VecVirtual{m[0], o1, s, m[1]}
+		o0, o2 := sums(s, t)
+		VADDPS(o0, m[0], m[0])
+		o1, o3 := differences(m[1], m[3])
+		VADDPS(m[5], o3, o3)
+		os := []VecVirtual{m[0], o1, o2, o3}
 		b := lv.vec()
 		VBROADCASTSS(Mem{Base: bias}, b)
 		for _, o := range os {
@@ -108,9 +140,8 @@ func winoOut(lv level, masked bool) {
 		VADDPS(at(2), y, y)
 		t := lv.get(at(3))
 		VADDPS(at(4), t, t)
-		x = lv.sum(y, t)
+		x, y = sums(y, t)
 		VADDPS(at(0), x, x)
-		k.add(4, t, y)
 		return x, y
 	})
 	MOVQ(dst, line)
@@ -122,9 +153,7 @@ func winoOut(lv level, masked bool) {
 		VSUBPS(at(2), y, y)
 		u := lv.get(at(3))
 		VSUBPS(at(4), u, u)
-		x = lv.copy(y)
-		k.add(2, u, x)
-		k.add(8, u, y)
+		x, y = differences(y, u)
 		VADDPS(at(5), y, y)
 		return x, y
 	})
