@@ -65,7 +65,7 @@ $(VENV)/ok: scripts/requirements.txt
 
 $(VENV)-bench/ok: scripts/requirements-bench.txt
 	python3 -m venv $(VENV)-bench
-	$(VENV)-bench/bin/pip install -q --no-deps -r scripts/requirements-bench.txt
+	$(VENV)-bench/bin/pip install -q -r scripts/requirements-bench.txt
 	touch $@
 
 check: check-generated lint test race reference ## all of it, as continuous integration does
