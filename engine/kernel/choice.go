@@ -26,7 +26,8 @@ func Choices(s ConvShape) []Choice {
 	for n := 1; n <= 64/lanes; n++ {
 		list = append(list, Choice{formWinograd, int(byBlocks), n})
 	}
-	return append(list, Choice{formWinograd, int(byPanels), 32 / lanes}, Choice{formWinograd, int(byPoints), 48 / lanes})
+	return append(list, Choice{formWinograd, int(byPanels), 32 / lanes}, Choice{formWinograd, int(byPoints), 48 / lanes},
+		Choice{formWinograd, int(byWeights), thinVectors})
 }
 
 // NewConvBy is NewConv in a chosen way. A Winograd form that would spoil the results is not taken. Results of two choices
@@ -35,7 +36,7 @@ func NewConvBy[T Float](s ConvShape, w, bias []T, c Clamp, by Choice) *Conv[T] {
 	switch {
 	case by.Form == formDirect:
 		return newConv(isa.Best(), direct, s, w, bias, c)
-	case by.Form == formWinograd && winogradFits(s) && sizeOf[T]() == 4 && by.Vectors > 0 && by.Mode >= int(byBlocks) && by.Mode <= int(byPoints):
+	case by.Form == formWinograd && winogradFits(s) && sizeOf[T]() == 4 && by.Vectors > 0 && by.Mode >= int(byBlocks) && by.Mode <= int(byWeights):
 		if d := newTunedWinograd(isa.Best(), s, w, bias, c, winoTuning{winoMode(by.Mode), by.Vectors}); d.estimateError(w) <= winogradBudget {
 			return &Conv[T]{w: d}
 		}

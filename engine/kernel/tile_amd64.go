@@ -16,7 +16,8 @@ func microFloat32(l isa.Level) *micro[float32] {
 				in:  [2][2]func(*winoInCall[float32]){{winoInAVX512, winoInEdgeAVX512}, {winoInBalancedAVX512, winoInBalancedEdgeAVX512}},
 				up:  [2]func(*winoInCall[float32]){winoInUpAVX512, winoInUpEdgeAVX512},
 				out: [2][2]func(*winoOutCall[float32]){{winoOutAVX512, winoOutEdgeAVX512}, {winoOutBalancedAVX512, winoOutBalancedEdgeAVX512}},
-				mul: winoMulsAVX512, wide: [2]func(*winoInCall[float32]){winoInWideAVX512, winoInWideBalancedAVX512}, wideMasks: true,
+				mul: winoMulsAVX512, add: winoAddsAVX512, weights: winoWeightsAVX512,
+				wide: [2]func(*winoInCall[float32]){winoInWideAVX512, winoInWideBalancedAVX512}, wideMasks: true,
 			},
 		}
 	case isa.AVX2:
@@ -26,7 +27,8 @@ func microFloat32(l isa.Level) *micro[float32] {
 				in:  [2][2]func(*winoInCall[float32]){{winoInAVX2, winoInEdgeAVX2}, {winoInBalancedAVX2, winoInBalancedEdgeAVX2}},
 				up:  [2]func(*winoInCall[float32]){winoInUpAVX2, winoInUpEdgeAVX2},
 				out: [2][2]func(*winoOutCall[float32]){{winoOutAVX2, winoOutEdgeAVX2}, {winoOutBalancedAVX2, winoOutBalancedEdgeAVX2}},
-				mul: winoMulsAVX2, wide: [2]func(*winoInCall[float32]){winoInWideAVX2, winoInWideBalancedAVX2}, wideMasks: false,
+				mul: winoMulsAVX2, add: winoAddsAVX2, weights: winoWeightsAVX2,
+				wide: [2]func(*winoInCall[float32]){winoInWideAVX2, winoInWideBalancedAVX2}, wideMasks: false,
 			},
 		}
 	}

@@ -46,6 +46,22 @@ var winoMulsAVX2 = [][]func(*winoMulCall[float32]){
 	{nil, winoMulAVX2_12x1},
 }
 
+var winoAddsAVX2 = [][]func(*winoMulCall[float32]){
+	nil,
+	{nil, winoAddAVX2_1x1, winoAddAVX2_1x2, winoAddAVX2_1x3, winoAddAVX2_1x4, winoAddAVX2_1x5, winoAddAVX2_1x6, winoAddAVX2_1x7, winoAddAVX2_1x8},
+	{nil, winoAddAVX2_2x1, winoAddAVX2_2x2, winoAddAVX2_2x3, winoAddAVX2_2x4, winoAddAVX2_2x5, winoAddAVX2_2x6},
+	{nil, winoAddAVX2_3x1, winoAddAVX2_3x2, winoAddAVX2_3x3, winoAddAVX2_3x4},
+	{nil, winoAddAVX2_4x1, winoAddAVX2_4x2, winoAddAVX2_4x3},
+	{nil, winoAddAVX2_5x1, winoAddAVX2_5x2},
+	{nil, winoAddAVX2_6x1, winoAddAVX2_6x2},
+	{nil, winoAddAVX2_7x1},
+	{nil, winoAddAVX2_8x1},
+	{nil, winoAddAVX2_9x1},
+	{nil, winoAddAVX2_10x1},
+	{nil, winoAddAVX2_11x1},
+	{nil, winoAddAVX2_12x1},
+}
+
 var columnsAVX2 = []func(*call[float32]){
 	nil, columnAVX2_1, columnAVX2_2, columnAVX2_3, columnAVX2_4, columnAVX2_5, columnAVX2_6, columnAVX2_7, columnAVX2_8,
 }
@@ -302,6 +318,99 @@ func winoMulAVX2_11x1(p *winoMulCall[float32])
 //go:noescape
 func winoMulAVX2_12x1(p *winoMulCall[float32])
 
+//go:noescape
+func winoAddAVX2_1x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_1x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_1x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_1x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_1x5(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_1x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_1x7(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_1x8(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_2x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_2x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_2x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_2x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_2x5(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_2x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_3x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_3x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_3x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_3x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_4x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_4x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_4x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_5x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_5x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_6x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_6x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_7x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_8x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_9x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_10x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_11x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX2_12x1(p *winoMulCall[float32])
+
 var tilesAVX512 = [][]func(*call[float32]){
 	nil,
 	{nil, tileAVX512_1x1, tileAVX512_1x2, tileAVX512_1x3, tileAVX512_1x4, tileAVX512_1x5, tileAVX512_1x6, tileAVX512_1x7, tileAVX512_1x8},
@@ -372,6 +481,34 @@ var winoMulsAVX512 = [][]func(*winoMulCall[float32]){
 	{nil, winoMulAVX512_22x1},
 	{nil, winoMulAVX512_23x1},
 	{nil, winoMulAVX512_24x1},
+}
+
+var winoAddsAVX512 = [][]func(*winoMulCall[float32]){
+	nil,
+	{nil, winoAddAVX512_1x1, winoAddAVX512_1x2, winoAddAVX512_1x3, winoAddAVX512_1x4, winoAddAVX512_1x5, winoAddAVX512_1x6, winoAddAVX512_1x7, winoAddAVX512_1x8},
+	{nil, winoAddAVX512_2x1, winoAddAVX512_2x2, winoAddAVX512_2x3, winoAddAVX512_2x4, winoAddAVX512_2x5, winoAddAVX512_2x6, winoAddAVX512_2x7, winoAddAVX512_2x8},
+	{nil, winoAddAVX512_3x1, winoAddAVX512_3x2, winoAddAVX512_3x3, winoAddAVX512_3x4, winoAddAVX512_3x5, winoAddAVX512_3x6, winoAddAVX512_3x7, winoAddAVX512_3x8},
+	{nil, winoAddAVX512_4x1, winoAddAVX512_4x2, winoAddAVX512_4x3, winoAddAVX512_4x4, winoAddAVX512_4x5, winoAddAVX512_4x6},
+	{nil, winoAddAVX512_5x1, winoAddAVX512_5x2, winoAddAVX512_5x3, winoAddAVX512_5x4},
+	{nil, winoAddAVX512_6x1, winoAddAVX512_6x2, winoAddAVX512_6x3, winoAddAVX512_6x4},
+	{nil, winoAddAVX512_7x1, winoAddAVX512_7x2, winoAddAVX512_7x3},
+	{nil, winoAddAVX512_8x1, winoAddAVX512_8x2, winoAddAVX512_8x3},
+	{nil, winoAddAVX512_9x1, winoAddAVX512_9x2},
+	{nil, winoAddAVX512_10x1, winoAddAVX512_10x2},
+	{nil, winoAddAVX512_11x1, winoAddAVX512_11x2},
+	{nil, winoAddAVX512_12x1, winoAddAVX512_12x2},
+	{nil, winoAddAVX512_13x1},
+	{nil, winoAddAVX512_14x1},
+	{nil, winoAddAVX512_15x1},
+	{nil, winoAddAVX512_16x1},
+	{nil, winoAddAVX512_17x1},
+	{nil, winoAddAVX512_18x1},
+	{nil, winoAddAVX512_19x1},
+	{nil, winoAddAVX512_20x1},
+	{nil, winoAddAVX512_21x1},
+	{nil, winoAddAVX512_22x1},
+	{nil, winoAddAVX512_23x1},
+	{nil, winoAddAVX512_24x1},
 }
 
 var columnsAVX512 = []func(*call[float32]){
@@ -880,7 +1017,202 @@ func winoMulAVX512_23x1(p *winoMulCall[float32])
 func winoMulAVX512_24x1(p *winoMulCall[float32])
 
 //go:noescape
+func winoAddAVX512_1x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_1x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_1x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_1x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_1x5(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_1x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_1x7(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_1x8(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_2x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_2x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_2x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_2x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_2x5(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_2x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_2x7(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_2x8(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_3x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_3x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_3x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_3x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_3x5(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_3x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_3x7(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_3x8(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_4x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_4x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_4x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_4x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_4x5(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_4x6(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_5x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_5x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_5x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_5x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_6x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_6x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_6x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_6x4(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_7x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_7x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_7x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_8x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_8x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_8x3(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_9x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_9x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_10x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_10x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_11x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_11x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_12x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_12x2(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_13x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_14x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_15x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_16x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_17x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_18x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_19x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_20x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_21x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_22x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_23x1(p *winoMulCall[float32])
+
+//go:noescape
+func winoAddAVX512_24x1(p *winoMulCall[float32])
+
+//go:noescape
 func maxHalvesAVX2(p *halvesCall[float32])
+
+//go:noescape
+func winoWeightsAVX2(p *winoWeightsCall[float32])
 
 //go:noescape
 func winoInWideAVX2(p *winoInCall[float32])
@@ -920,6 +1252,9 @@ func winoInUpEdgeAVX2(p *winoInCall[float32])
 
 //go:noescape
 func maxHalvesAVX512(p *halvesCall[float32])
+
+//go:noescape
+func winoWeightsAVX512(p *winoWeightsCall[float32])
 
 //go:noescape
 func winoInWideAVX512(p *winoInCall[float32])

@@ -34,7 +34,8 @@ type winograd[T Float] struct {
 	ups, plain int // channels of upsampled tensors, and of others
 	points     winoPoints
 	panels     []panel
-	u          []T // packed [panel][point][c][r], channels of upsampled tensors first and only where they count
+	u          []T             // packed [panel][point][c][r], channels of upsampled tensors first and only where they count
+	thin       *thinWeights[T] // instead of u
 	bias       []T
 	lo, hi     T
 	clamp      int64
@@ -91,11 +92,15 @@ func newTunedWinograd[T Float](level isa.Level, s ConvShape, w, bias []T, cl Cla
 	if d.ups == 0 {
 		d.points = balancedPoints
 	}
-	if d.tuning = tuning; tuning.vectors == 0 {
+	if d.tuning = tuning; tuning.vectors == 0 || tuning.mode == byWeights && !d.thinFits() {
 		d.tuning = d.tune()
 	}
 	d.choose()
-	d.pack(w)
+	if d.tuning.mode == byWeights {
+		d.thin = newThinWeights(d, w)
+	} else {
+		d.pack(w)
+	}
 	return d
 }
 

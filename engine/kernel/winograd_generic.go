@@ -56,13 +56,23 @@ type winoSpan struct {
 	at, channel int64
 }
 
-// winoMulCall is the operands of winoMul: for each point M[n] = Σ_c V[c]·U[c][n] over the channels of its span.
+// winoMulCall is the operands of winoMul: for each point M[n] = Σ_c V[c]·U[c][n] over the channels of its span. winoAdd
+// adds that to M, heeds no channels of upsampled tensors, and fetches so many lines from ahead on for each point.
 type winoMulCall[T Float] struct {
 	v, u, m      *T
 	spans        *winoSpan
 	points       int64
 	vstep, mstep int64 // from channel to channel
 	to           int64 // from point to point of M
+	ahead        *T
+	lines        int64
+}
+
+// winoWeightsCall is the operands of winoWeights, which gives U = G·g·Gᵀ at the balanced points, element by element:
+// src is blocks of nine vectors of g, and point p of a block's vector goes to dst + p·to bytes.
+type winoWeightsCall[T Float] struct {
+	src, dst   *T
+	blocks, to int64
 }
 
 // wino is the Winograd kernels of an instruction set, for either set of points (see winoPoints). The second of each
@@ -71,8 +81,9 @@ type wino[T Float] struct {
 	in  [2][2]func(*winoInCall[T])
 	up  [2]func(*winoInCall[T])
 	out [2][2]func(*winoOutCall[T])
-	// mul[r][nv] is for r channels and nv vectors.
-	mul [][]func(*winoMulCall[T])
+	// mul[r][nv] and add[r][nv] are for r channels and nv vectors.
+	mul, add [][]func(*winoMulCall[T])
+	weights  func(*winoWeightsCall[T])
 	// wide is in for four segments that follow each other in a row of tiles, where all rows of pixels are there; nil where
 	// that would be no faster. It heeds columns if wideMasks, else there must be all pixels.
 	wide      [2]func(*winoInCall[T])
@@ -80,7 +91,8 @@ type wino[T Float] struct {
 }
 
 func genericWino[T Float](rows int, vectors int) wino[T] {
-	w := wino[T]{mul: [][]func(*winoMulCall[T]){nil}}
+	w := wino[T]{mul: [][]func(*winoMulCall[T]){nil}, add: [][]func(*winoMulCall[T]){nil}}
+	w.weights = func(p *winoWeightsCall[T]) { winoWeightsGeneric(p, genericLanes) }
 	for masked := range 2 {
 		for points := range 2 {
 			w.in[points][masked] = func(p *winoInCall[T]) { winoInGeneric(p, winoPoints(points), genericLanes, masked > 0) }
@@ -89,11 +101,12 @@ func genericWino[T Float](rows int, vectors int) wino[T] {
 		w.up[masked] = func(p *winoInCall[T]) { winoUpGeneric(p, genericLanes, masked > 0) }
 	}
 	for r := 1; r <= rows; r++ {
-		row := []func(*winoMulCall[T]){nil}
+		mul, add := []func(*winoMulCall[T]){nil}, []func(*winoMulCall[T]){nil}
 		for nv := 1; nv <= vectors; nv++ {
-			row = append(row, func(p *winoMulCall[T]) { winoMulGeneric(p, r, nv*genericLanes) })
+			mul = append(mul, func(p *winoMulCall[T]) { winoMulGeneric(p, r, nv*genericLanes) })
+			add = append(add, func(p *winoMulCall[T]) { winoAddGeneric(p, r, nv*genericLanes) })
 		}
-		w.mul = append(w.mul, row)
+		w.mul, w.add = append(w.mul, mul), append(w.add, add)
 	}
 	return w
 }
@@ -256,6 +269,44 @@ func winoMulGeneric[T Float](p *winoMulCall[T], r, n int) {
 					}
 				}
 				u = element(u, 0, r)
+			}
+		}
+	}
+}
+
+// winoAddGeneric is what every winoAdd computes, for r channels and n tiles.
+func winoAddGeneric[T Float](p *winoMulCall[T], r, n int) {
+	u, sum := p.u, make([]T, n)
+	for i, s := range unsafe.Slice(p.spans, p.points) {
+		for k := range r {
+			clear(sum)
+			for c := range s.channel {
+				w := *element(u, 0, int(c)*r+k)
+				for t, x := range unsafe.Slice(element(p.v, s.at+c*p.vstep, 0), n) {
+					sum[t] += x * w
+				}
+			}
+			m := unsafe.Slice(element(p.m, int64(i)*p.to+int64(k)*p.mstep, 0), n)
+			for t, x := range sum {
+				m[t] += x
+			}
+		}
+		u = element(u, 0, int(s.channel)*r)
+	}
+}
+
+// winoWeightsGeneric is what every winoWeights computes.
+func winoWeightsGeneric[T Float](p *winoWeightsCall[T], lanes int) {
+	for b := range int(p.blocks) {
+		for lane := range lanes {
+			var g [9]T
+			for i := range g {
+				g[i] = *element(p.src, 0, (9*b+i)*lanes+lane)
+			}
+			for i, row := range transformWeights(balancedPoints, g[:]) {
+				for j, v := range row {
+					*element(p.dst, int64(6*i+j)*p.to, b*lanes+lane) = T(v)
+				}
 			}
 		}
 	}

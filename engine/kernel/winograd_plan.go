@@ -12,6 +12,9 @@ const (
 	byPanels
 	// byPoints: workers share each step. What a point needs stays in a cache where all the points' does not.
 	byPoints
+	// byWeights: workers share the first step, then each takes groups of output channels, whose weights are transformed a
+	// few at a time as they are needed. For weights that no cache holds: they are four times as large transformed.
+	byWeights
 )
 
 // winoTuning is what plans go by.
@@ -31,6 +34,9 @@ func (d *winograd[T]) segments() int { return (d.tx + d.k.lanes/4 - 1) / (d.k.la
 // those are too large, a point at a time.
 func (d *winograd[T]) tune() winoTuning {
 	cache := isa.SecondLevel()
+	if d.thinPays() {
+		return winoTuning{byWeights, thinVectors}
+	}
 	vector := max(d.values(), 1) * d.k.lanes * int(sizeOf[T]())
 	if 2*vector > cache*5/8 && d.values()*d.s.M > 1<<20 {
 		return winoTuning{byPoints, 48 / d.k.lanes} // whole tiles of three vectors, the widest that are eight channels tall
@@ -126,11 +132,17 @@ type winoPlan struct {
 	m              int // from point to point of M
 	shared, worker int // elements
 	temp           int // where a worker's memory for 36 vectors is
+	groups         int // of output channels, of byWeights
+	u              int // where a worker's memory for a panel's weights is
 }
 
 func (d *winograd[T]) plan(workers int) *winoPlan {
 	all := d.vectorsOf()
 	p := &winoPlan{mode: d.tuning.mode, vectors: max(1, min(d.tuning.vectors, all))}
+	if p.mode == byWeights { // blocks as even as can be
+		count := (all + p.vectors - 1) / p.vectors
+		p.vectors = (all + count - 1) / count
+	}
 	if p.mode == byBlocks && workers > 1 {
 		// Blocks for everyone, and as many for each.
 		count := (d.s.N*all + p.vectors - 1) / p.vectors
@@ -155,8 +167,17 @@ func (d *winograd[T]) plan(workers int) *winoPlan {
 		tall = max(tall, pn.r)
 	}
 	p.m = odd(tall * p.t)
-	if p.mode == byPoints {
+	switch p.mode {
+	case byPoints:
 		p.m = odd(d.s.M * p.t)
+	case byWeights:
+		p.groups = d.groupsOf(p, workers)
+		most := 0
+		for i := range p.groups {
+			a, b := d.group(p, i)
+			most = max(most, d.channelsOf(a, b))
+		}
+		p.m = odd(most * p.t)
 	}
 	ms := points * p.m
 	p.worker = points*d.k.lanes + 64
@@ -170,6 +191,11 @@ func (d *winograd[T]) plan(workers int) *winoPlan {
 		p.worker += ms
 	case byPoints:
 		p.shared = vs + ms
+	case byWeights:
+		p.shared = vs
+		p.u = ms
+		p.temp = ms + (points*d.thin.pairs(tall)+2*d.k.lanes+31)/32*32
+		p.worker += p.temp
 	}
 	p.worker = (p.worker + 31) / 32 * 32
 	p.shared = (p.shared + 31) / 32 * 32

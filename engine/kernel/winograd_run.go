@@ -18,6 +18,7 @@ type winoCalls[T Float] struct {
 	in     winoInCall[T]
 	mul    winoMulCall[T]
 	out    winoOutCall[T]
+	make   winoWeightsCall[T]
 	place  winoPlace
 	target winoTarget
 	_      [64]byte
@@ -41,6 +42,9 @@ func (d *winograd[T]) bind(p *Pool, scratch, y []T, x [][]T) func() {
 		r.offsets = append(r.offsets, n)
 		n += int(span.ups + span.channel)
 	}
+	if d.thin != nil {
+		r.spans = d.thin.spans(r.p, size)
+	}
 	r.calls = make([]winoCalls[T], p.Workers())
 	for i := range r.calls {
 		c := &r.calls[i]
@@ -55,6 +59,8 @@ func (d *winograd[T]) bind(p *Pool, scratch, y []T, x [][]T) func() {
 		return r.bindPanels(p)
 	case byPoints:
 		return r.bindPoints(p)
+	case byWeights:
+		return r.bindWeights(p)
 	}
 	return p.Loop(s.N*r.p.blocks, func(worker, i int) {
 		n, b := i/r.p.blocks, i%r.p.blocks

@@ -147,6 +147,13 @@ func TestWinogradProducts(t *testing.T) {
 				winoMulGeneric(&c, r, n)
 				got.Check(t, "M")
 				closeTo(t, "M", got.V, want.V, 10*10*kerneltest.Eps[float32]())
+				// And what is added to it, while anything may be fetched.
+				c.m, c.ahead, c.lines = &got.V[0], &u.V[0], int64(rnd.IntN(3))
+				k.wino.add[r][nv](&c)
+				c.m = &want.V[0]
+				winoAddGeneric(&c, r, n)
+				got.Check(t, "M")
+				closeTo(t, "M", got.V, want.V, 2*10*10*kerneltest.Eps[float32]())
 			}
 		}
 	})
@@ -197,8 +204,7 @@ func checkWinograd[T Float](t testing.TB, p *Pool, s ConvShape, withBias bool, s
 		bias = kerneltest.New[T](s.M, 0, 5e3).Random(rnd).V
 	}
 	want, _ := defineConv(s, w.V, bias, upsampled(s, x), c)
-	d := newWinograd(l, s, w.V, bias, c)
-	d.tuning = tune
+	d := newTunedWinograd(l, s, w.V, bias, c, tune)
 	y := kerneltest.New[T](len(want), skew/2, 7e3)
 	scratch := kerneltest.New[T](d.scratch(p.Workers()), 0, 9e3).Random(rnd)
 	f := d.bind(p, scratch.V, y.V, x)
@@ -220,6 +226,56 @@ func checkWinograd[T Float](t testing.TB, p *Pool, s ConvShape, withBias bool, s
 	}
 }
 
+// The transform of weights of every instruction set equals generic, whose blocks may run over what comes behind them only.
+func TestWinogradWeights(t *testing.T) {
+	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
+		k := microFor[float32](l)
+		rnd := rand.New(rand.NewPCG(6, uint64(l)))
+		for range 50 {
+			blocks := 1 + rnd.IntN(5)
+			to := blocks*k.lanes + rnd.IntN(20)
+			g := kerneltest.New[float32](9*blocks*k.lanes, rnd.IntN(16), 1e3).Random(rnd)
+			got, want := kerneltest.New[float32](points*to, rnd.IntN(16), 7e3), kerneltest.New[float32](points*to, 0, 7e3)
+			for i := range got.V {
+				got.V[i], want.V[i] = 9, 9
+			}
+			c := winoWeightsCall[float32]{&g.V[0], &got.V[0], int64(blocks), int64(4 * to)}
+			k.wino.weights(&c)
+			c = winoWeightsCall[float32]{&g.V[0], &want.V[0], int64(blocks), int64(4 * to)}
+			winoWeightsGeneric(&c, k.lanes)
+			got.Check(t, "U")
+			closeTo(t, "U", got.V, want.V, 8*kerneltest.Eps[float32]()) // sums of values up to 1 with weights of 2 in all
+		}
+	})
+}
+
+// The weights are made on the way or ahead, at any number of workers: results differ by rounding, and workers change none.
+func TestThinWeights(t *testing.T) {
+	s := same(100, 75, 17, 3, 1, 1)
+	rnd := rand.New(rand.NewPCG(9, 9))
+	x := kerneltest.New[float32](s.C*s.H*s.W, 0, 0).Random(rnd).V
+	w := kerneltest.New[float32](s.C*s.M*9, 0, 0).Random(rnd).V
+	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
+		run := func(workers int, tune winoTuning) []float32 {
+			d := newTunedWinograd(l, s, w, nil, NoClamp, tune)
+			if (d.thin != nil) != (tune.mode == byWeights) {
+				t.Fatalf("%+v: other weights", tune)
+			}
+			y := make([]float32, s.M*s.OH*s.OW+256)
+			d.bind(NewPool(workers), make([]float32, d.scratch(workers)), y, [][]float32{x})()
+			return y
+		}
+		want := run(1, winoTuning{byBlocks, 2})
+		first := run(1, winoTuning{byWeights, 1})
+		closeTo(t, "y", first, want, 900*kerneltest.Eps[float32]()*10)
+		for workers := 1; workers <= 3; workers++ {
+			for vectors := 1; vectors <= 4; vectors++ {
+				closeTo(t, "y", run(workers, winoTuning{byWeights, vectors}), first, 0)
+			}
+		}
+	})
+}
+
 // F(4x4,3x3) is the convolution, at every size, padding and number of channels, cut into blocks or phased.
 func TestWinogradLaw(t *testing.T) {
 	p := NewPool(3)
@@ -227,7 +283,7 @@ func TestWinogradLaw(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) {
 			n := func(name string, lo, hi int) int { return rapid.IntRange(lo, hi).Draw(rt, name) }
 			s := ConvShape{
-				N: n("N", 1, 2), C: n("C", 1, 20), M: n("M", 1, 30), H: n("H", 1, 30), W: n("W", 1, 150), KH: 3, KW: 3,
+				N: n("N", 1, 2), C: n("C", 1, 20) + 32*n("more", 0, 2), M: n("M", 1, 30), H: n("H", 1, 30), W: n("W", 1, 150), KH: 3, KW: 3,
 				StrideH: 1, StrideW: 1, DilH: 1, DilW: 1, Group: 1,
 				PadTop: n("PadTop", 0, 3), PadLeft: n("PadLeft", 0, 3), PadBottom: n("PadBottom", -1, 3), PadRight: n("PadRight", -1, 3),
 			}
@@ -243,7 +299,7 @@ func TestWinogradLaw(t *testing.T) {
 			if !winogradFits(s) {
 				rt.Fatalf("does not fit: %+v", s)
 			}
-			tune := winoTuning{winoMode(n("mode", 0, 2)), n("vectors", 1, 9)}
+			tune := winoTuning{winoMode(n("mode", 0, 3)), n("vectors", 1, 9)}
 			rt.Logf("%+v", s)
 			bias, skew, seed := rapid.Bool().Draw(rt, "bias"), n("skew", 0, 15), rapid.Uint64().Draw(rt, "seed")
 			checkWinograd[float32](shim{t, rt}, p, s, bias, skew, l, tune, seed)
@@ -298,8 +354,7 @@ func TestWinogradSameBytes(t *testing.T) {
 		for workers := 1; workers <= 3; workers++ {
 			p := NewPool(workers)
 			for _, tune := range []winoTuning{{byBlocks, 4}, {byBlocks, 1}, {byPanels, 99}, {byPoints, 3}} {
-				d := newWinograd(l, s, w, nil, NoClamp)
-				d.tuning = tune
+				d := newTunedWinograd(l, s, w, nil, NoClamp, tune)
 				y := make([]float32, s.M*s.OH*s.OW)
 				d.bind(p, make([]float32, d.scratch(workers)), y, [][]float32{x})()
 				got := bytes.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&y[0])), 4*len(y)))

@@ -82,7 +82,7 @@ var tables = []struct {
 	name, call string
 	each       int // sums of a channel
 	emit       func(lv level, r, nv int)
-}{{"tile", "call", 1, tile}, {"pairTile", "call", 2, pairTile}, {"winoMul", "winoMulCall", 1, winoMul}}
+}{{"tile", "call", 1, tile}, {"pairTile", "call", 2, pairTile}, {"winoMul", "winoMulCall", 1, winoMul}, {"winoAdd", "winoMulCall", 1, winoAdd}}
 
 // table writes the Go tables through which the driver finds a tile by r and nv.
 func table(name string) error {
@@ -118,6 +118,7 @@ func table(name string) error {
 	}
 	for _, lv := range levels {
 		fmt.Fprintf(&b, "\n//go:noescape\nfunc maxHalves%s(p *halvesCall[float32])\n", lv.name)
+		fmt.Fprintf(&b, "\n//go:noescape\nfunc winoWeights%s(p *winoWeightsCall[float32])\n", lv.name)
 		for _, points := range []string{"", "Balanced"} {
 			fmt.Fprintf(&b, "\n//go:noescape\nfunc winoInWide%s%s(p *winoInCall[float32])\n", points, lv.name)
 			for _, edge := range []string{"", "Edge"} {
@@ -167,6 +168,7 @@ func main() {
 			k.emit(lv)
 		}
 		maxHalves(lv)
+		winoWeights(lv)
 		for _, masked := range []bool{false, true} {
 			for _, balanced := range []bool{false, true} {
 				winoIn(lv, false, masked, balanced)

@@ -20,6 +20,7 @@ const (
 
 	mV, mU, mM, mSpans, mPoints    = 0, 8, 16, 24, 32
 	mVStep, mMStep, mTo            = 40, 48, 56
+	mAhead, mLines                 = 64, 72
 	pMasks, sSteps, sPlain, sNext  = 32, 8, 16, 32 // in kernel.winoPlace and winoSpan
 	pColumns                       = 224
 	inMasks, outMasks, maskOfPlus4 = 32, 16, 4 // bytes from row to row of masks, and to those of the second load

@@ -13,17 +13,42 @@ const weightsAhead = 4096
 
 // winoMul emits the sums over channels of all points, for r channels and nv vectors of tiles:
 // M[p][n] = Σ_c V[p][c]·U[p][c][n]. The channels of a point are two spans of V.
-func winoMul(lv level, r, nv int) {
+func winoMul(lv level, r, nv int) { sums(lv, r, nv, false) }
+
+// winoAdd emits M[p][n] += Σ_c V[p][c]·U[p][c][n], for weights that were made just before. A point's channels are one span,
+// and so many lines of what the weights after these are made from are fetched meanwhile.
+func winoAdd(lv level, r, nv int) { sums(lv, r, nv, true) }
+
+func sums(lv level, r, nv int, add bool) {
 	size := lv.lanes * 4
-	TEXT(fmt.Sprintf("winoMul%s_%dx%d", lv.name, r, nv), NOSPLIT, "func(p *float32)")
+	name, parts := "winoMul", []int{0, sPlain}
+	if add {
+		name, parts = "winoAdd", []int{sPlain}
+	}
+	TEXT(fmt.Sprintf("%s%s_%dx%d", name, lv.name, r, nv), NOSPLIT, "func(p *float32)")
 	Pragma("noescape")
 	p := Load(Param("p"), GP64())
 	v, w, m := load(p, mV), load(p, mU), load(p, mM)
 	spans, count := load(p, mSpans), load(p, mPoints)
 	step, mstep := load(p, mVStep), load(p, mMStep)
 	a, n := GP64(), GP64()
+	var ahead, lines GPVirtual
+	if add {
+		ahead, lines = load(p, mAhead), load(p, mLines)
+	}
 
 	Label("point")
+	if add {
+		MOVQ(lines, n)
+		TESTQ(n, n)
+		JZ(LabelRef("fetched"))
+		Label("fetch")
+		PREFETCHT0(Mem{Base: ahead})
+		ADDQ(Imm(64), ahead)
+		DECQ(n)
+		JNZ(LabelRef("fetch"))
+		Label("fetched")
+	}
 	acc := make([][]VecVirtual, r)
 	for i := range acc {
 		for range nv {
@@ -32,7 +57,7 @@ func winoMul(lv level, r, nv int) {
 			acc[i] = append(acc[i], x)
 		}
 	}
-	for span, at := range []int{0, sPlain} {
+	for span, at := range parts {
 		done := fmt.Sprintf("done%d", span)
 		MOVQ(field(spans, at+sSteps), n)
 		TESTQ(n, n)
@@ -42,7 +67,7 @@ func winoMul(lv level, r, nv int) {
 		loop := fmt.Sprintf("step%d", span)
 		Label(loop)
 		// Weights are read once for each block; the hardware's prefetcher stops at the end of every page.
-		for line := 0; line < 4*r; line += 64 {
+		for line := 0; line < 4*r && !add; line += 64 {
 			PREFETCHT0(field(w, weightsAhead+line))
 		}
 		product(lv, acc, func(v int) Mem { return field(a, v*size) }, w)
@@ -56,6 +81,9 @@ func winoMul(lv level, r, nv int) {
 	MOVQ(m, q)
 	for i := range r {
 		for j := range nv {
+			if add {
+				VADDPS(field(q, j*size), acc[i][j], acc[i][j])
+			}
 			VMOVUPS(acc[i][j], field(q, j*size))
 		}
 		if i < r-1 {
