@@ -242,3 +242,24 @@ func winoBUp(lv level, k constants, d []VecVirtual, put func(i int, v VecVirtual
 	k.sub(4, b, c)
 	put(1, c)
 }
+
+// rowOfPoints sets r to where point (i, 0) of six by six lies, dst + 6·i·to.
+func rowOfPoints(i int, dst, to3, r Register) {
+	at := func(base Register, scale uint8) { LEAQ(Mem{Base: base, Index: to3, Scale: scale}, r) }
+	switch i {
+	case 0:
+		MOVQ(dst, r)
+	case 1:
+		at(dst, 2)
+	case 2:
+		at(dst, 4)
+	case 3:
+		at(dst, 2)
+		at(r, 4)
+	case 4:
+		at(dst, 8)
+	case 5:
+		at(dst, 8)
+		at(r, 2)
+	}
+}

@@ -247,22 +247,7 @@ func winoInWide(lv level, balanced bool) {
 		} else {
 			d = append(d, next(d, 0, raw[4]), next(d, 1, raw[4]))
 		}
-		switch i {
-		case 0:
-			MOVQ(dst, r)
-		case 1:
-			LEAQ(Mem{Base: dst, Index: to3, Scale: 2}, r)
-		case 2:
-			LEAQ(Mem{Base: dst, Index: to3, Scale: 4}, r)
-		case 3:
-			LEAQ(Mem{Base: dst, Index: to3, Scale: 2}, r)
-			LEAQ(Mem{Base: r, Index: to3, Scale: 4}, r)
-		case 4:
-			LEAQ(Mem{Base: dst, Index: to3, Scale: 8}, r)
-		case 5:
-			LEAQ(Mem{Base: dst, Index: to3, Scale: 8}, r)
-			LEAQ(Mem{Base: r, Index: to3, Scale: 2}, r)
-		}
+		rowOfPoints(i, dst, to3, r)
 		transform(lv, k, d, func(j int, v VecVirtual) {
 			switch j {
 			case 0:

@@ -51,22 +51,7 @@ func winoWeights(lv level) {
 	}
 	// row multiplies row i of G·g by Gᵀ and stores it.
 	row := func(i int, t [3]Op) {
-		switch i {
-		case 0:
-			MOVQ(dst, r)
-		case 1:
-			LEAQ(Mem{Base: dst, Index: to3, Scale: 2}, r)
-		case 2:
-			LEAQ(Mem{Base: dst, Index: to3, Scale: 4}, r)
-		case 3:
-			LEAQ(Mem{Base: dst, Index: to3, Scale: 2}, r)
-			LEAQ(Mem{Base: r, Index: to3, Scale: 4}, r)
-		case 4:
-			LEAQ(Mem{Base: dst, Index: to3, Scale: 8}, r)
-		case 5:
-			LEAQ(Mem{Base: dst, Index: to3, Scale: 8}, r)
-			LEAQ(Mem{Base: r, Index: to3, Scale: 2}, r)
-		}
+		rowOfPoints(i, dst, to3, r)
 		v := lv.vec()
 		VMOVUPS(t[0], v)
 		VMOVUPS(v, Mem{Base: r})
