@@ -25,7 +25,7 @@ var activationFamily = slices.Concat(
 	since(scalarDef("Erf", math.Erf), 9, 13),
 	since(scalarDef("Softplus", softplus), 1, 22),
 	since(scalarDef("Softsign", func(x float64) float64 { return x / (1 + math.Abs(x)) }), 1, 22),
-	since(unaryDef("HardSwish", hardSwish[float32], hardSwish[float64]), 14, 22),
+	since(unaryDef("HardSwish", hardSwish[float32](1.0/6), hardSwish[float64](1.0/6)), 14, 22),
 	since(scalarDef("Mish", func(x float64) float64 { return x * math.Tanh(softplus(x)) }), 18, 22),
 	since(scalarDef("Floor", math.Floor), 1, 6, 13),
 	since(scalarDef("Ceil", math.Ceil), 1, 6, 13),
@@ -67,7 +67,7 @@ var activationFamily = slices.Concat(
 	}), 10, 22),
 	since(unaryDef("Swish", swish[float32], swish[float64]), 24),
 	since(private(unaryDef("Swish", swish[float32], swish[float64])), 1),
-	since(private(unaryDef("HardSwish", hardSwish[float32], hardSwish[float64])), 1),
+	since(private(unaryDef("HardSwish", hardSwish[float32](0.2), hardSwish[float64](0.2))), 1),
 	since(attrDef("Gelu", func(s *Site) func(float64) float64 {
 		if s.Attrs().Str("approximate", "none") == "tanh" {
 			return func(x float64) float64 {
@@ -237,14 +237,16 @@ func hardSigmoid[T kernel.Float](s *Site) func(y, x []T) {
 	}
 }
 
-// hardSwish is x·min(max(αx+β, 0), 1).
-func hardSwish[T kernel.Float](s *Site) func(y, x []T) {
-	alpha, beta := T(s.number("alpha", 1.0/6)), T(s.number("beta", 0.5))
-	return row(func(y, x []T) {
-		for i, v := range x {
-			y[i] = v * max(0, min(1, alpha*v+beta))
-		}
-	}, func(y, x []float32) { vec.HardSwish(y, x, float32(alpha), float32(beta)) })
+// hardSwish is x·min(max(αx+β, 0), 1). That of passes is x·HardSigmoid(x), whose attributes and default slope it has.
+func hardSwish[T kernel.Float](slope float64) func(s *Site) func(y, x []T) {
+	return func(s *Site) func(y, x []T) {
+		alpha, beta := T(s.number("alpha", slope)), T(s.number("beta", 0.5))
+		return row(func(y, x []T) {
+			for i, v := range x {
+				y[i] = v * max(0, min(1, alpha*v+beta))
+			}
+		}, func(y, x []float32) { vec.HardSwish(y, x, float32(alpha), float32(beta)) })
+	}
 }
 
 // clipDef: bounds are attributes before opset 11 and scalar inputs from then on, which may be computed.

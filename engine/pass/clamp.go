@@ -19,7 +19,7 @@ func FuseClamps(g *graph.Graph, info Info) {
 		if act == nil {
 			continue
 		}
-		lo, hi, ok := clampOf(act, info)
+		lo, hi, ok := clampOf(act, g.Opset(""), info)
 		if !ok {
 			continue
 		}
@@ -33,13 +33,15 @@ func FuseClamps(g *graph.Graph, info Info) {
 }
 
 // clampOf gives the bounds of a node that clamps its input between constants.
-func clampOf(n *graph.Node, info Info) (lo, hi float32, ok bool) {
+func clampOf(n *graph.Node, opset int, info Info) (lo, hi float32, ok bool) {
 	inf := float32(math.Inf(1))
 	switch {
 	case isONNX(n, "Relu"):
 		return 0, inf, true
 	case isONNX(n, "Clip"):
-		lo, hi = n.Attrs.Float("min", -inf), n.Attrs.Float("max", inf)
+		if lo, hi = -inf, inf; opset < 11 {
+			lo, hi = n.Attrs.Float("min", lo), n.Attrs.Float("max", hi)
+		}
 		for i, bound := range []*float32{&lo, &hi} {
 			v := n.Input(i + 1)
 			if v == nil {

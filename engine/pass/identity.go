@@ -14,7 +14,7 @@ func DropIdentities(g *graph.Graph, _ Info) {
 				n.Inputs[i] = w
 			}
 		}
-		if !isIdentity(n, uses) || outs[n.Outputs[0]] {
+		if !isIdentity(n, outs, uses) || outs[n.Outputs[0]] {
 			nodes = append(nodes, n)
 			continue
 		}
@@ -23,7 +23,7 @@ func DropIdentities(g *graph.Graph, _ Info) {
 	g.Nodes = nodes
 }
 
-func isIdentity(n *graph.Node, uses map[*graph.Value][]graph.Use) bool {
+func isIdentity(n *graph.Node, outs map[*graph.Value]bool, uses map[*graph.Value][]graph.Use) bool {
 	if len(n.Inputs) == 0 || n.Inputs[0] == nil || len(n.Outputs) == 0 || n.Outputs[0] == nil {
 		return false
 	}
@@ -31,7 +31,7 @@ func isIdentity(n *graph.Node, uses map[*graph.Value][]graph.Use) bool {
 	case isONNX(n, "Identity"):
 		return true
 	case isONNX(n, "Dropout"): // the mask, if anyone reads it, needs the node
-		return len(n.Outputs) < 2 || n.Outputs[1] == nil || len(uses[n.Outputs[1]]) == 0
+		return len(n.Outputs) < 2 || n.Outputs[1] == nil || len(uses[n.Outputs[1]]) == 0 && !outs[n.Outputs[1]]
 	}
 	return false
 }

@@ -17,8 +17,7 @@ func FuseSwish(g *graph.Graph, _ Info) {
 		case isONNX(gate, "Sigmoid"):
 			name = "Swish"
 		case isONNX(gate, "HardSigmoid"):
-			name = "HardSwish"
-			attrs = graph.Attrs{graph.FloatAttr("alpha", gate.Attrs.Float("alpha", 0.2)), graph.FloatAttr("beta", gate.Attrs.Float("beta", 0.5))}
+			name, attrs = "HardSwish", gate.Attrs
 		default:
 			continue
 		}
