@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -333,7 +334,25 @@ func (r *Registry) load(ctx context.Context, g *graph.Graph, override []byte) (R
 	if err != nil {
 		return nil, err
 	}
-	return m, m.Warm(ctx)
+	if err := m.Warm(ctx); err != nil {
+		return nil, err
+	}
+	settle(g)
+	return m, nil
+}
+
+// settle gives back to the system what compiling a large model left behind, which is about as much as stays. Of small ones
+// it would not be worth the collection.
+func settle(g *graph.Graph) {
+	bytes := 0
+	for _, v := range g.Inits {
+		if v.Const != nil {
+			bytes += len(v.Const.Data)
+		}
+	}
+	if bytes > 32<<20 {
+		debug.FreeOSMemory()
+	}
 }
 
 // Model is what is known of one name.
