@@ -1,37 +1,32 @@
 package pass
 
-import "github.com/secateur/secateur/engine/graph"
+import (
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/op"
+)
 
-// DropIdentities removes nodes whose output is their input: Identity, and Dropout at inference. A node that yields a
-// graph output stays, so that outputs keep values of their own.
-func DropIdentities(g *graph.Graph, _ Info) {
-	uses, outs := g.Uses(), outputs(g)
-	stands := map[*graph.Value]*graph.Value{} // what is read in the place of a dropped output
-	var nodes []*graph.Node
+// DropIdentities removes nodes that yield what they read: Identity, Dropout at inference, a Cast to the type it is, a
+// Transpose that moves nothing, a Resize by 1, a Mul by 1.
+func DropIdentities(g *graph.Graph, info Info) {
+	uses, r := g.Uses(), rewire(g)
 	for _, n := range g.Nodes {
-		for i, v := range n.Inputs {
-			if w := stands[v]; w != nil {
-				n.Inputs[i] = w
-			}
-		}
-		if !isIdentity(n, outs, uses) || outs[n.Outputs[0]] {
-			nodes = append(nodes, n)
+		if len(n.Outputs) == 0 || n.Outputs[0] == nil || readBeside(n, r.outs, uses) {
 			continue
 		}
-		stands[n.Outputs[0]] = n.Inputs[0]
+		i, ok := op.Keeps(site(g, n, info))
+		if ok && r.replace(n.Outputs[0], n.Inputs[i]) {
+			r.gone[n] = true
+		}
 	}
-	g.Nodes = nodes
+	r.apply()
 }
 
-func isIdentity(n *graph.Node, outs map[*graph.Value]bool, uses map[*graph.Value][]graph.Use) bool {
-	if len(n.Inputs) == 0 || n.Inputs[0] == nil || len(n.Outputs) == 0 || n.Outputs[0] == nil {
-		return false
-	}
-	switch {
-	case isONNX(n, "Identity"):
-		return true
-	case isONNX(n, "Dropout"): // the mask, if anyone reads it, needs the node
-		return len(n.Outputs) < 2 || n.Outputs[1] == nil || len(uses[n.Outputs[1]]) == 0 && !outs[n.Outputs[1]]
+// readBeside reports whether anyone reads an output of n other than the first, such as Dropout's mask.
+func readBeside(n *graph.Node, outs map[*graph.Value]bool, uses map[*graph.Value][]graph.Use) bool {
+	for _, v := range n.Outputs[1:] {
+		if v != nil && (outs[v] || len(uses[v]) > 0) {
+			return true
+		}
 	}
 	return false
 }

@@ -80,3 +80,23 @@ func isConv(n *graph.Node, info Info) bool {
 	b := n.Input(2)
 	return b == nil || info[b].Const != nil
 }
+
+// site is what operators are told of a node.
+func site(g *graph.Graph, n *graph.Node, info Info) *op.Site {
+	s := &op.Site{Node: n, Opset: g.Opset(n.Domain), In: make([]op.Arg, len(n.Inputs)), Out: make([]tensor.Type, len(n.Outputs))}
+	if n.Domain == op.Private {
+		s.Opset = 1
+	}
+	for i, v := range n.Inputs {
+		if v != nil {
+			s.In[i] = info[v]
+		}
+	}
+	for i, v := range n.Outputs {
+		if v != nil {
+			s.Out[i] = info[v].Type
+		}
+	}
+	s.Float = s.DType(0)
+	return s
+}

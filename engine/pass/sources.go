@@ -71,15 +71,3 @@ func upsamples(n *graph.Node, info Info) bool {
 	}
 	return true
 }
-
-// site is what operators are told of a node.
-func site(g *graph.Graph, n *graph.Node, info Info) *op.Site {
-	s := &op.Site{Node: n, Opset: g.Opset(n.Domain), In: make([]op.Arg, len(n.Inputs))}
-	for i, v := range n.Inputs {
-		if v != nil {
-			s.In[i] = info[v]
-		}
-	}
-	s.Float = s.DType(0)
-	return s
-}
