@@ -11,26 +11,12 @@ import (
 
 // A bound is a bound wherever it is applied: no bit differs.
 func TestFuseClamps(t *testing.T) {
-	clip := func(d drawing, x *graph.Value) *graph.Value {
-		bounds := []*graph.Value{x, nil, nil}
-		for i := range 2 {
-			switch d.draw("bound", 0, 3) {
-			case 0:
-			case 1:
-				bounds[i+1] = d.computed(x)
-			default:
-				bounds[i+1] = d.weight(-1, 1)
-			}
-		}
-		// Attributes that were bounds once are none in this version.
-		return d.node("Clip", graph.Attrs{graph.FloatAttr("min", .25)}, bounds...)
-	}
 	rapid.Check(t, func(t *rapid.T) {
 		law(t, draw(t,
 			func(d drawing, x *graph.Value) { d.node("Relu", nil, d.randomConv(x)) },
-			func(d drawing, x *graph.Value) { clip(d, d.randomConv(x)) },
-			func(d drawing, x *graph.Value) { d.node("Relu", nil, clip(d, d.node("Relu", nil, d.randomConv(x)))) },
-			func(d drawing, x *graph.Value) { clip(d, x) },
+			func(d drawing, x *graph.Value) { d.clip(d.randomConv(x)) },
+			func(d drawing, x *graph.Value) { d.node("Relu", nil, d.clip(d.node("Relu", nil, d.randomConv(x)))) },
+			func(d drawing, x *graph.Value) { d.clip(x) },
 		), pass.FuseClamps, 0)
 	})
 	fires(t, pass.FuseClamps, 0, []firing{

@@ -208,9 +208,13 @@ var noise = []piece{
 }
 
 // draw makes a graph of pieces and noise. Each reads any value there is, and any value may leave the graph.
-func draw(t *rapid.T, pieces ...piece) *graph.Graph {
+func draw(t *rapid.T, pieces ...piece) *graph.Graph { return drawAt(t, 17, pieces...) }
+
+// drawAt is draw at another opset.
+func drawAt(t *rapid.T, opset int, pieces ...piece) *graph.Graph {
 	n := rapid.IntRange(1, 3)
 	b, _ := newBuilder(t, rapid.Uint64().Draw(t, "seed"), n.Draw(t, "n"), n.Draw(t, "c"), n.Draw(t, "h")+2, n.Draw(t, "w")+2)
+	b.g.Opsets[""] = opset
 	d := drawing{b, t}
 	for range d.draw("pieces", 1, 4) {
 		from := pieces

@@ -5,6 +5,8 @@
 package pass
 
 import (
+	"slices"
+
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/op"
 	"github.com/secateur/secateur/engine/tensor"
@@ -23,8 +25,11 @@ type Pass struct {
 // BatchNormalization goes before the activations, which then stand right behind the convolution.
 var Passes = []Pass{
 	{"fold constants", FoldConstants},
+	{"merge transposes", MergeTransposes},
+	{"merge reshapes", MergeReshapes},
 	{"drop identities", DropIdentities},
 	{"fold batch normalization", FoldBatchNorm},
+	{"merge clips", MergeClips},
 	{"fuse clamps", FuseClamps},
 	{"fuse sources", FuseSources},
 	{"fuse swish", FuseSwish},
@@ -80,6 +85,8 @@ func isConv(n *graph.Node, info Info) bool {
 	b := n.Input(2)
 	return b == nil || info[b].Const != nil
 }
+
+func sameType(a, b tensor.Type) bool { return a.DType == b.DType && slices.Equal(a.Shape, b.Shape) }
 
 // site is what operators are told of a node.
 func site(g *graph.Graph, n *graph.Node, info Info) *op.Site {
