@@ -14,7 +14,8 @@ func DropIdentities(g *graph.Graph, info Info) {
 			continue
 		}
 		i, ok := op.Keeps(site(g, n, info))
-		if ok && r.replace(n.Outputs[0], n.Inputs[i]) {
+		if ok && r.can(n.Outputs[0], n.Inputs[i]) {
+			r.replace(n.Outputs[0], n.Inputs[i])
 			r.gone[n] = true
 		}
 	}

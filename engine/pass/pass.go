@@ -28,6 +28,7 @@ var Passes = []Pass{
 	{"merge transposes", MergeTransposes},
 	{"merge reshapes", MergeReshapes},
 	{"drop identities", DropIdentities},
+	{"merge equal nodes", MergeEqual},
 	{"fold batch normalization", FoldBatchNorm},
 	{"merge clips", MergeClips},
 	{"fuse clamps", FuseClamps},

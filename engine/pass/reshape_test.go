@@ -49,7 +49,7 @@ func TestMergeReshapes(t *testing.T) {
 			return values(b.node("Squeeze", nil, b.node("Reshape", nil, b.node("Flatten", nil, x), b.ints(1, 2, -1))))
 		}, []string{"Reshape"}},
 		{"with something between", func(b *builder, x *graph.Value) []*graph.Value {
-			return values(b.node("Flatten", nil, b.node("Neg", nil, b.node("Flatten", nil, x))))
-		}, []string{"Flatten", "Neg", "Flatten"}},
+			return values(b.node("Squeeze", nil, b.node("Neg", nil, b.node("Flatten", nil, x))))
+		}, []string{"Flatten", "Neg", "Squeeze"}},
 	})
 }

@@ -30,23 +30,22 @@ func (r *rewiring) of(v *graph.Value) *graph.Value {
 	return root
 }
 
-// replace lets by, which is the same, take the place of v. Outputs keep values of their own: if v is one, then the node that
-// yields by yields v in its place. replace reports false if that cannot be.
-func (r *rewiring) replace(v, by *graph.Value) bool {
+// can reports whether by, which is the same, can take the place of v. Outputs keep values of their own: if v is one, then
+// the node that yields by is to yield v in its place.
+func (r *rewiring) can(v, by *graph.Value) bool {
+	by = r.of(by)
+	return !r.outs[v] || !r.outs[by] && by.Def != nil && slices.Contains(by.Def.Outputs, by)
+}
+
+// replace lets by take the place of v, which it can.
+func (r *rewiring) replace(v, by *graph.Value) {
 	by = r.of(by)
 	if r.outs[v] {
-		if r.outs[by] || by.Def == nil {
-			return false
-		}
-		i := slices.Index(by.Def.Outputs, by)
-		if i < 0 {
-			return false
-		}
-		by.Def.Outputs[i], v.Def = v, by.Def
+		n := by.Def
+		n.Outputs[slices.Index(n.Outputs, by)], v.Def = v, n
 		v, by = by, v
 	}
 	r.to[v] = by
-	return true
 }
 
 // apply changes what nodes read, and drops those that are gone.
