@@ -55,6 +55,30 @@ func (s *Site) pads() (begin, end []int, err error) {
 	return begin, end, nil
 }
 
+// Border gives what a Pad of mode constant adds before and behind each axis, and of which value; ok is false for other
+// nodes, and where the value is not known.
+func Border(s *Site) (begin, end []int, value float64, ok bool) {
+	if s.Node.Op != "Pad" || s.Node.Domain != "" && s.Node.Domain != "ai.onnx" || s.Attrs().Str("mode", "constant") != "constant" {
+		return nil, nil, 0, false
+	}
+	begin, end, err := s.pads()
+	if err != nil {
+		return nil, nil, 0, false
+	}
+	t, err := padValue(s)
+	if t == nil {
+		t = s.Arg(2).Const
+	}
+	if err != nil || t == nil || t.Elems() != 1 {
+		return nil, nil, 0, false
+	}
+	v, ok := t.Float64s()
+	if !ok {
+		return nil, nil, 0, false
+	}
+	return begin, end, v[0], true
+}
+
 func inferPad(s *Site) ([]tensor.Type, error) {
 	begin, end, err := s.pads()
 	if err != nil {

@@ -30,12 +30,14 @@ type builder struct {
 	r    *rand.Rand
 	info pass.Info
 	n    int
+	// hidden values are read by none but those who know them: they hold infinities.
+	hidden map[*graph.Value]bool
 }
 
 func newBuilder(t failer, seed uint64, shape ...int) (*builder, *graph.Value) {
 	x := &graph.Value{Name: "x", Type: tensor.Type{DType: tensor.Float32, Shape: shape}}
 	b := &builder{failer: t, g: &graph.Graph{Name: "test", IR: 8, Opsets: map[string]int{"": 17}, Inputs: []*graph.Value{x}},
-		r: rand.New(rand.NewPCG(seed, 1)), info: pass.Info{}}
+		r: rand.New(rand.NewPCG(seed, 1)), info: pass.Info{}, hidden: map[*graph.Value]bool{}}
 	b.info[x] = op.Arg{Type: x.Type}
 	return b, x
 }
@@ -153,12 +155,12 @@ func (d drawing) often(label string) bool { return d.draw(label, 0, 3) > 0 }
 
 func pick[T any](d drawing, label string, of ...T) T { return rapid.SampledFrom(of).Draw(d.t, label) }
 
-// image is any value of the graph that is [N,C,H,W] of floating point and not too large.
+// image is any value of the graph that is [N,C,H,W] of floating point, not too large, and 3x3 at least.
 func (d drawing) image(label string) *graph.Value {
 	var all []*graph.Value
 	for v := range d.g.Values() {
 		a := d.info[v]
-		if n := a.Type.Shape.Elems(); len(a.Type.Shape) == 4 && v.Const == nil && a.Type.DType == tensor.Float32 && n > 0 && n < 4000 {
+		if n := a.Type.Shape.Elems(); len(a.Type.Shape) == 4 && v.Const == nil && a.Type.DType == tensor.Float32 && !d.hidden[v] && n > 0 && n < 4000 && min(a.Type.Shape[2], a.Type.Shape[3]) > 2 {
 			all = append(all, v)
 		}
 	}

@@ -29,6 +29,7 @@ var Passes = []Pass{
 	{"merge reshapes", MergeReshapes},
 	{"drop identities", DropIdentities},
 	{"merge equal nodes", MergeEqual},
+	{"fold pads", FoldPads},
 	{"fold batch normalization", FoldBatchNorm},
 	{"merge clips", MergeClips},
 	{"fuse clamps", FuseClamps},
@@ -88,6 +89,26 @@ func isConv(n *graph.Node, info Info) bool {
 }
 
 func sameType(a, b tensor.Type) bool { return a.DType == b.DType && slices.Equal(a.Shape, b.Shape) }
+
+// fits reports whether n, as a pass would have it, is valid and yields what it yields now. Limits are seen to by that.
+func fits(g *graph.Graph, n *graph.Node, info Info) bool {
+	s := site(g, n, info)
+	want := s.Out
+	def, err := op.Lookup(n, s.Opset)
+	if err != nil {
+		return false
+	}
+	got, err := def.Infer(s)
+	if err != nil || len(got) < len(want) {
+		return false
+	}
+	for i, v := range n.Outputs {
+		if v != nil && !sameType(got[i], want[i]) {
+			return false
+		}
+	}
+	return true
+}
 
 // site is what operators are told of a node.
 func site(g *graph.Graph, n *graph.Node, info Info) *op.Site {
