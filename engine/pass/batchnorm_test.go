@@ -27,9 +27,9 @@ func TestFoldBatchNorm(t *testing.T) {
 				d.batchNorm(y)
 				d.batchNorm(d.node(y.Def.Op, y.Def.Attrs, append([]*graph.Value{d.node("Neg", nil, x)}, y.Def.Inputs[1:]...)...))
 			},
-		), pass.FoldBatchNorm, 1e-5)
+		), pass.FoldAffine, 1e-5)
 	})
-	fires(t, pass.FoldBatchNorm, 1e-5, []firing{
+	fires(t, pass.FoldAffine, 1e-5, []firing{
 		{"convolution", func(b *builder, x *graph.Value) []*graph.Value {
 			return values(b.batchNorm(b.conv(x, 5, 3)))
 		}, []string{"Conv"}},

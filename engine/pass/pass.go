@@ -30,7 +30,7 @@ var Passes = []Pass{
 	{"drop identities", DropIdentities},
 	{"merge equal nodes", MergeEqual},
 	{"fold pads", FoldPads},
-	{"fold batch normalization", FoldBatchNorm},
+	{"fold affine", FoldAffine},
 	{"merge clips", MergeClips},
 	{"fuse clamps", FuseClamps},
 	{"fuse sources", FuseSources},
@@ -108,6 +108,17 @@ func fits(g *graph.Graph, n *graph.Node, info Info) bool {
 		}
 	}
 	return true
+}
+
+// drop removes nodes.
+func drop(g *graph.Graph, gone map[*graph.Node]bool) {
+	var nodes []*graph.Node
+	for _, n := range g.Nodes {
+		if !gone[n] {
+			nodes = append(nodes, n)
+		}
+	}
+	g.Nodes = nodes
 }
 
 // site is what operators are told of a node.
