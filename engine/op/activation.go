@@ -68,14 +68,8 @@ var activationFamily = slices.Concat(
 	since(unaryDef("Swish", swish[float32], swish[float64]), 24),
 	since(private(unaryDef("Swish", swish[float32], swish[float64])), 1),
 	since(private(unaryDef("HardSwish", hardSwish[float32](0.2), hardSwish[float64](0.2))), 1),
-	since(attrDef("Gelu", func(s *Site) func(float64) float64 {
-		if s.Attrs().Str("approximate", "none") == "tanh" {
-			return func(x float64) float64 {
-				return 0.5 * x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))
-			}
-		}
-		return func(x float64) float64 { return 0.5 * x * (1 + math.Erf(x/math.Sqrt2)) }
-	}), 20),
+	since(attrDef("Gelu", gelu), 20),
+	since(private(attrDef("Gelu", gelu)), 1),
 	since(Def{Op: "PRelu", InPlace: true, Infer: inferPRelu, New: newPRelu}, 1, 6, 7, 9, 16),
 )
 
@@ -174,6 +168,15 @@ func relu[T real](y, x []T) {
 	for i, v := range x {
 		y[i] = max(v, 0)
 	}
+}
+
+func gelu(s *Site) func(float64) float64 {
+	if s.Attrs().Str("approximate", "none") == "tanh" {
+		return func(x float64) float64 {
+			return 0.5 * x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))
+		}
+	}
+	return func(x float64) float64 { return 0.5 * x * (1 + math.Erf(x/math.Sqrt2)) }
 }
 
 // private is an operator that passes make.
