@@ -99,6 +99,26 @@ func seedGraphs() []*graph.Graph {
 			b.node("GatherND", nil, x, b.constant(tensor.From([]int64{0, 3, 0, -4}, 2, 2))),
 			b.node("ScatterND", nil, x, b.constant(tensor.From([]int64{0, 3}, 1, 2)), b.weight(0, 1, 1, 6, 6))}
 	})
+	// what passes look for
+	add(func(b *builder, x *graph.Value) []*graph.Value {
+		y := b.node("Pad", nil, b.node("Div", nil, b.node("Sub", nil, x, b.weight(0, 1, 4, 1, 1)), b.constant(tensor.Scalar[float32](2))), i64(b, 0, 0, 1, 0, 0, 0, 1, 2))
+		y = b.batchNorm(b.node("Mul", nil, b.weight(1, 2, 1, 3, 1, 1), b.conv(y, 4, 3, 3)), 3)
+		y = b.node("Min", nil, b.node("Relu", nil, b.node("Add", nil, y, f32(b, 1))), f32(b, 6))
+		return one(b.node("MaxPool", graph.Attrs{ints("kernel_shape", 3, 3), ints("strides", 2, 2)}, b.node("Pad", nil, y, i64(b, 0, 0, 1, 1, 0, 0, 1, 1))))
+	})
+	add(func(b *builder, x *graph.Value) []*graph.Value {
+		y := b.node("Transpose", graph.Attrs{ints("perm", 0, 2, 3, 1)}, b.node("Transpose", nil, x))
+		y = b.node("Reshape", nil, b.node("Flatten", nil, b.node("Unsqueeze", nil, y, i64(b, 0))), i64(b, 4, -1))
+		y = b.node("Gemm", graph.Attrs{flt("alpha", 2), num("transB", 1)}, b.node("Mul", nil, y, f32(b, 3)), b.weight(-1, 1, 5, 36), b.weight(-1, 1, 5))
+		y = b.node("Add", nil, y, b.weight(-1, 1, 1, 5))
+		return one(b.node("Slice", nil, b.node("Cast", graph.Attrs{num("to", 1)}, y), i64(b, 0), i64(b, 100), i64(b, 1)))
+	})
+	add(func(b *builder, x *graph.Value) []*graph.Value {
+		hard := b.node("Clip", nil, b.node("Add", nil, x, f32(b, 3)), b.constant(tensor.Scalar[float32](0)), b.constant(tensor.Scalar[float32](6)))
+		erf := b.node("Add", nil, b.node("Erf", nil, b.node("Div", nil, x, f32(b, 1.4142135))), f32(b, 1))
+		return []*graph.Value{b.node("Div", nil, b.node("Mul", nil, x, hard), f32(b, 6)), b.node("Mul", nil, b.node("Mul", nil, x, erf), f32(b, .5)),
+			b.node("Exp", nil, b.node("Neg", nil, x)), b.node("Exp", nil, b.node("Neg", nil, x))}
+	})
 	// outputs that are inputs, initializers, or twice the same
 	add(func(b *builder, x *graph.Value) []*graph.Value {
 		w := b.weight(0, 1, 3)

@@ -359,3 +359,34 @@ func fires(t *testing.T, run func(*graph.Graph, pass.Info), tol float64, cases [
 
 // values is a list of outputs.
 func values(v ...*graph.Value) []*graph.Value { return v }
+
+// Passes take about linear time; this is a second, and would be an hour if one were quadratic.
+func TestManyNodes(t *testing.T) {
+	b, x := newBuilder(t, 1, 1, 2, 3, 3)
+	w, c, k, zero := b.weight(-1, 1, 2, 2, 1, 1), b.weight(.5, 1, 2), b.number(.5), b.number(0)
+	none := b.ints(0, 0, 0, 0, 0, 0, 0, 0)
+	for _, next := range []func(y *graph.Value) *graph.Value{
+		func(y *graph.Value) *graph.Value { return b.node("Transpose", nil, y) },
+		func(y *graph.Value) *graph.Value { return b.node("Flatten", nil, y) },
+		func(y *graph.Value) *graph.Value { return b.node("Relu", nil, y) },
+		func(y *graph.Value) *graph.Value { return b.node("Clip", nil, y, zero, k) },
+		func(y *graph.Value) *graph.Value { return b.node("Pad", nil, y, none) },
+		func(y *graph.Value) *graph.Value { return b.node("Mul", nil, y, k) },
+		func(y *graph.Value) *graph.Value { return b.node("Add", nil, y, k) },
+		func(y *graph.Value) *graph.Value { return b.node("Mul", nil, b.node("Conv", nil, y, w, c), k) },
+		func(y *graph.Value) *graph.Value { b.node("Conv", nil, y, w, c); return y },
+		func(y *graph.Value) *graph.Value { return b.node("Identity", nil, y) },
+		func(y *graph.Value) *graph.Value { b.node("Exp", nil, y); return y },
+	} {
+		y := x
+		for range 5000 {
+			y = next(y)
+		}
+		b.g.Outputs = append(b.g.Outputs, y)
+	}
+	info, err := engine.Infer(b.g, []tensor.Type{x.Type}, tensor.Float32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pass.Optimize(b.g, info)
+}
