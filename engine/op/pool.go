@@ -216,6 +216,10 @@ func averagePlane[T kernel.Float](c *cube, y, x []T, includePad bool) {
 		fa, na := c.taps(0, a)
 		for b := range c.out[1] {
 			fb, nb := c.taps(1, b)
+			rows := na * nb
+			if includePad {
+				rows = c.padded(0, a) * c.padded(1, b)
+			}
 			for d := range c.out[2] {
 				fd, nd := c.taps(2, d)
 				var sum T
@@ -227,11 +231,11 @@ func averagePlane[T kernel.Float](c *cube, y, x []T, includePad bool) {
 						}
 					}
 				}
-				n := na * nb * nd
+				cols := nd
 				if includePad {
-					n = c.padded(0, a) * c.padded(1, b) * c.padded(2, d)
+					cols = c.padded(2, d)
 				}
-				y[i] = sum / T(n)
+				y[i] = sum / T(rows*cols)
 				i++
 			}
 		}
