@@ -157,6 +157,7 @@ type run[T Float] struct {
 	off        [][]int64
 	scratch, y []T
 	x          [][]T
+	finish     Finish[T]
 	calls      []paddedCall[T] // one for each worker
 }
 
@@ -167,8 +168,8 @@ type paddedCall[T Float] struct {
 	_   [64]byte
 }
 
-func (l *layer[T]) bind(p *Pool, scratch, y []T, x [][]T) func() {
-	r := &run[T]{layer: l, b: l.bands(p.Workers()), scratch: scratch, y: y, x: x}
+func (l *layer[T]) bind(p *Pool, f Finish[T], scratch, y []T, x [][]T) func() {
+	r := &run[T]{layer: l, b: l.bands(p.Workers()), scratch: scratch, y: y, x: x, finish: f}
 	s := l.s
 	for i, f := range s.sources() {
 		need("x", len(x[i]), s.N*f.elems(s))
@@ -234,6 +235,7 @@ func (r *run[T]) group(worker, n, g, q0, q1, p0, p1 int) {
 				r.spread(ph, pn.r, q1-q0, y[(q0*r.outH+ph.py)*s.OW:], temp)
 			}
 		}
+		r.finish.finished(s, r.y, n, m, pn.r, q0*r.outH, (q1-q0)*r.outH)
 	}
 }
 

@@ -77,7 +77,7 @@ func BenchmarkLayer(b *testing.B) {
 					k = NewConv(s, w, nil, NoClamp)
 				}
 				n := k.Scratch(cores)
-				f := k.Bind(p, make([]float32, n+256)[:n], make([]float32, s.N*s.M*s.OH*s.OW+256), x)
+				f := k.BindFinish(p, nil, make([]float32, n+256)[:n], make([]float32, s.N*s.M*s.OH*s.OW+256), x)
 				f()
 				b.ResetTimer()
 				for range b.N {

@@ -117,16 +117,21 @@ func (c *Conv[T]) Scratch(workers int) int {
 // buffers may be read, never written, tensor.Slack bytes past their ends. A run allocates nothing; one goroutine at a
 // time may run it.
 func (c *Conv[T]) Bind(p *Pool, scratch, y []T, x ...[]T) func() {
+	return c.BindFinish(p, nil, scratch, y, x...)
+}
+
+// BindFinish is Bind, with f to finish what was computed and clamped.
+func (c *Conv[T]) BindFinish(p *Pool, f Finish[T], scratch, y []T, x ...[]T) func() {
 	if c.m != nil {
-		return c.m.Bind(p, scratch, y, x[0], nil)
+		return f.finishPixels(c.m.Bind(p, scratch, y, x[0], nil), ConvShape{N: c.m.m, M: c.m.n, OH: 1, OW: 1}, y)
 	}
 	if c.w != nil {
-		return c.w.bind(p, scratch, y, x)
+		return c.w.bind(p, f, scratch, y, x)
 	}
 	if c.d != nil {
-		return c.d.bind(p, y, x[0])
+		return c.d.bind(p, f, y, x[0])
 	}
-	return c.l.bind(p, scratch, y, x)
+	return c.l.bind(p, f, scratch, y, x)
 }
 
 // ConvTranspose is a transposed convolution with packed weights. It is immutable: sessions share it.
@@ -161,5 +166,10 @@ func (c *ConvTranspose[T]) Scratch(workers int) int { return c.l.scratch(workers
 
 // Bind returns what computes y [N,M,OH,OW] from x [N,C,H,W]; see [Conv.Bind].
 func (c *ConvTranspose[T]) Bind(p *Pool, scratch, y []T, x ...[]T) func() {
-	return c.l.bind(p, scratch, y, x)
+	return c.l.bind(p, nil, scratch, y, x)
+}
+
+// BindFinish is Bind, with f to finish what was computed and clamped.
+func (c *ConvTranspose[T]) BindFinish(p *Pool, f Finish[T], scratch, y []T, x ...[]T) func() {
+	return c.l.bind(p, f, scratch, y, x)
 }

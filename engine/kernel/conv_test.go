@@ -134,7 +134,7 @@ func drawSources(t *rapid.T, s *ConvShape) {
 // binder is what Conv and ConvTranspose have in common.
 type binder[T Float] interface {
 	Scratch(workers int) int
-	Bind(p *Pool, scratch, y []T, x ...[]T) func()
+	BindFinish(p *Pool, f Finish[T], scratch, y []T, x ...[]T) func()
 }
 
 func checkLayer[T Float](t testing.TB, p *Pool, s ConvShape, transposed bool, withBias bool, skew int, l isa.Level, seed uint64) {
@@ -171,7 +171,7 @@ func checkLayer[T Float](t testing.TB, p *Pool, s ConvShape, transposed bool, wi
 	}
 	y := kerneltest.New[T](len(want), skew/2, 7e3)
 	scratch := kerneltest.New[T](k.Scratch(p.Workers()), 0, 9e3).Random(rnd)
-	f := k.Bind(p, scratch.V, y.V, x...)
+	f := k.BindFinish(p, finisher[T](s, seed, want, mag), scratch.V, y.V, x...)
 	for range 2 { // the second run finds used scratch and results
 		f()
 		for _, b := range bufs {

@@ -65,6 +65,7 @@ const firstLevel = 6 << 10
 type depthRun[T Float] struct {
 	*depthwise[T]
 	y, x   []T
+	finish Finish[T]
 	states []depthState[T] // one for each worker
 }
 
@@ -74,11 +75,11 @@ type depthState[T Float] struct {
 	_      [64]byte
 }
 
-func (d *depthwise[T]) bind(p *Pool, y, x []T) func() {
+func (d *depthwise[T]) bind(p *Pool, f Finish[T], y, x []T) func() {
 	s := d.s
 	need("x", len(x), s.N*s.C*s.H*s.W)
 	need("y", len(y), s.N*s.M*s.OH*s.OW)
-	r := &depthRun[T]{depthwise: d, y: y, x: x, states: make([]depthState[T], p.Workers())}
+	r := &depthRun[T]{depthwise: d, y: y, x: x, finish: f, states: make([]depthState[T], p.Workers())}
 	size := sizeOf[T]()
 	for i := range r.states {
 		st := &r.states[i]
@@ -126,5 +127,6 @@ func (r *depthRun[T]) plane(st *depthState[T], n int) {
 			c.masks, c.out = &col.masks, col.out
 			kernels[col.edge][s.KH/4][s.StrideH-1](c)
 		}
+		r.finish.finished(s, r.y, n/s.C, ch, 1, y, band)
 	}
 }

@@ -43,7 +43,7 @@ func checkDepthwise(t testing.TB, p *Pool, s ConvShape, skew int, l isa.Level, s
 	bias := kerneltest.New[float32](s.M, 0, 5e3).Random(rnd).V
 	want, mag := defineConv(s, w.V, bias, x.V, c)
 	y := kerneltest.New[float32](len(want), skew/2, 7e3)
-	f := newDepthwise(l, s, w.V, bias, c).bind(p, y.V, x.V)
+	f := newDepthwise(l, s, w.V, bias, c).bind(p, finisher[float32](s, seed, want, mag), y.V, x.V)
 	for range 2 {
 		f()
 		x.Check(t, "x")

@@ -9,6 +9,7 @@ type winoRun[T Float] struct {
 	scratch []T
 	y       []T
 	x       [][]T
+	finish  Finish[T]
 	calls   []winoCalls[T] // one for each worker
 	n, b    int            // image and block, where workers share one
 }
@@ -24,9 +25,9 @@ type winoCalls[T Float] struct {
 	_      [64]byte
 }
 
-func (d *winograd[T]) bind(p *Pool, scratch, y []T, x [][]T) func() {
+func (d *winograd[T]) bind(p *Pool, f Finish[T], scratch, y []T, x [][]T) func() {
 	s, size := d.s, sizeOf[T]()
-	r := &winoRun[T]{winograd: d, p: d.plan(p.Workers()), scratch: scratch, y: y, x: x}
+	r := &winoRun[T]{winograd: d, p: d.plan(p.Workers()), scratch: scratch, y: y, x: x, finish: f}
 	for i, f := range d.sources {
 		need("x", len(x[i]), s.N*f.elems(s))
 	}
@@ -255,6 +256,9 @@ func (r *winoRun[T]) out(worker int, m []T, n, g0, g1, first, count int) {
 		c.dst = &r.y[(n*r.s.M+first)*r.s.OH*r.s.OW]
 		c.bias = &r.bias[first]
 		r.k.wino.out[r.points][masked](c)
+	}
+	if r.finish != nil {
+		r.finishTiles(n, g0, g1, first, count)
 	}
 }
 

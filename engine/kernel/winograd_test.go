@@ -207,7 +207,7 @@ func checkWinograd[T Float](t testing.TB, p *Pool, s ConvShape, withBias bool, s
 	d := newTunedWinograd(l, s, w.V, bias, c, tune)
 	y := kerneltest.New[T](len(want), skew/2, 7e3)
 	scratch := kerneltest.New[T](d.scratch(p.Workers()), 0, 9e3).Random(rnd)
-	f := d.bind(p, scratch.V, y.V, x)
+	f := d.bind(p, finisher[T](s, seed, want, nil), scratch.V, y.V, x)
 	for range 2 { // the second run finds used scratch and results
 		f()
 		for _, b := range bufs {
@@ -262,7 +262,7 @@ func TestThinWeights(t *testing.T) {
 				t.Fatalf("%+v: other weights", tune)
 			}
 			y := make([]float32, s.M*s.OH*s.OW+256)
-			d.bind(NewPool(workers), make([]float32, d.scratch(workers)), y, [][]float32{x})()
+			d.bind(NewPool(workers), nil, make([]float32, d.scratch(workers)), y, [][]float32{x})()
 			return y
 		}
 		want := run(1, winoTuning{byBlocks, 2})
@@ -330,7 +330,7 @@ func TestWinogradAccuracy(t *testing.T) {
 		kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
 			d := newWinograd(l, s, w, nil, NoClamp)
 			y := make([]float32, len(want)+256)[:len(want)]
-			d.bind(p, make([]float32, d.scratch(2)), y, [][]float32{x})()
+			d.bind(p, nil, make([]float32, d.scratch(2)), y, [][]float32{x})()
 			worst := 0.0
 			for i, v := range y {
 				worst = max(worst, math.Abs(float64(v)-want[i])/top)
@@ -356,7 +356,7 @@ func TestWinogradSameBytes(t *testing.T) {
 			for _, tune := range []winoTuning{{byBlocks, 4}, {byBlocks, 1}, {byPanels, 99}, {byPoints, 3}} {
 				d := newTunedWinograd(l, s, w, nil, NoClamp, tune)
 				y := make([]float32, s.M*s.OH*s.OW)
-				d.bind(p, make([]float32, d.scratch(workers)), y, [][]float32{x})()
+				d.bind(p, nil, make([]float32, d.scratch(workers)), y, [][]float32{x})()
 				got := bytes.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&y[0])), 4*len(y)))
 				if first == nil {
 					first = got
@@ -424,7 +424,7 @@ func TestWinogradNaN(t *testing.T) {
 		x[5*s.W+6] = float32(math.NaN())
 		d := newWinograd(l, s, w, nil, Clamp{0, 6})
 		y := make([]float32, s.M*s.OH*s.OW+256)
-		d.bind(p, make([]float32, d.scratch(1)+256), y, [][]float32{x})()
+		d.bind(p, nil, make([]float32, d.scratch(1)+256), y, [][]float32{x})()
 		for i := 4; i <= 6; i++ {
 			for j := 5; j <= 7; j++ {
 				if v := y[i*s.OW+j]; v == v {
