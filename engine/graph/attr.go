@@ -138,5 +138,8 @@ func IntsAttr(name string, v ...int) Attr {
 // FloatAttr makes an attribute of one float.
 func FloatAttr(name string, v float32) Attr { return Attr{Name: name, Kind: AttrFloat, Float: v} }
 
+// FloatsAttr makes an attribute of floats.
+func FloatsAttr(name string, v ...float32) Attr { return Attr{Name: name, Kind: AttrFloats, Floats: v} }
+
 // StrAttr makes an attribute of one string.
 func StrAttr(name, v string) Attr { return Attr{Name: name, Kind: AttrString, Str: []byte(v)} }

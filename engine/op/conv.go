@@ -103,8 +103,8 @@ func convSources(s *Site) (sources []kernel.Source, whole tensor.Shape, err erro
 	if s.Node.Domain != Private || up == nil {
 		return nil, whole, nil
 	}
-	if len(s.In) != len(up)+2 || len(whole) != 4 {
-		return nil, nil, fmt.Errorf("%d tensors, of which %v are upsampled", len(s.In)-2, up)
+	if len(s.In) != len(up)+2+residuals(s) || len(whole) != 4 {
+		return nil, nil, fmt.Errorf("%d tensors, of which %v are upsampled", len(s.In)-2-residuals(s), up)
 	}
 	for i, u := range up {
 		x := s.Shape(sourceAt(i)).Clone()
@@ -205,16 +205,19 @@ func unslide(s *Site, w *spatial) error {
 }
 
 func inferConv(s *Site) ([]tensor.Type, error) {
-	_, out, err := convShape(s, false)
-	if err != nil {
-		return nil, err
-	}
-	return s.sized(s.Float, out)
+	return inferConvOf(s, false)
 }
 
 func inferConvTranspose(s *Site) ([]tensor.Type, error) {
-	_, out, err := convShape(s, true)
+	return inferConvOf(s, true)
+}
+
+func inferConvOf(s *Site, transposed bool) ([]tensor.Type, error) {
+	_, out, err := convShape(s, transposed)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkEpilogue(s, out); err != nil {
 		return nil, err
 	}
 	return s.sized(s.Float, out)
@@ -229,7 +232,7 @@ type packed[T kernel.Float] interface {
 	Form() string
 	Products() int64
 	Scratch(workers int) int
-	Bind(p *kernel.Pool, scratch, y []T, x ...[]T) func()
+	BindFinish(p *kernel.Pool, f kernel.Finish[T], scratch, y []T, x ...[]T) func()
 }
 
 // conv runs a packed convolution; weights that are computed in the graph are packed again in every run.
@@ -237,6 +240,7 @@ type conv[T kernel.Float] struct {
 	packed packed[T] // nil if weights or bias are not constant
 	pack   func(w, b []T) packed[T]
 	zero   []T // stands in for weights where only sizes matter
+	after  epilogue[T]
 }
 
 func convOf[T kernel.Float](s *Site) (Kernel, error) {
@@ -258,6 +262,7 @@ func convOf[T kernel.Float](s *Site) (Kernel, error) {
 		}
 		return kernel.NewDirectConv(shape, w, b, clamp)
 	}}
+	c.after = epilogueOf[T](s)
 	w, b := s.Arg(1), s.Arg(2)
 	if !transposed && w.Const != nil && (!b.Given() || b.Const != nil) {
 		var by kernel.Choice
@@ -280,7 +285,7 @@ func (c *conv[T]) Plan() (form string, products int64) {
 	if c.packed == nil {
 		return "computed weights", 0
 	}
-	return c.packed.Form(), c.packed.Products()
+	return c.packed.Form() + c.after.text, c.packed.Products()
 }
 
 // optional views an input that may be omitted.
@@ -304,14 +309,15 @@ func (c *conv[T]) Scratch(workers int) int {
 func (c *conv[T]) Bind(env *Env, out, in []*tensor.Tensor) func() error {
 	y, scratch := tensor.Of[T](out[0]), scratchOf[T](env)
 	x := [][]T{tensor.Of[T](in[0])}
-	for i := 3; i < len(in); i++ {
+	f := c.after.finish(in)
+	for i := 3; i < len(in)-c.after.residuals; i++ {
 		x = append(x, tensor.Of[T](in[i]))
 	}
 	if len(y) == 0 {
 		return func() error { return nil }
 	}
 	if c.packed != nil {
-		run := c.packed.Bind(env.Pool, scratch, y, x...)
+		run := c.packed.BindFinish(env.Pool, f, scratch, y, x...)
 		return func() error { run(); return nil }
 	}
 	return func() error {
@@ -319,7 +325,7 @@ func (c *conv[T]) Bind(env *Env, out, in []*tensor.Tensor) func() error {
 		if len(in) > 2 {
 			b = optional[T](in[2])
 		}
-		c.pack(tensor.Of[T](in[1]), b).Bind(env.Pool, scratch, y, x...)()
+		c.pack(tensor.Of[T](in[1]), b).BindFinish(env.Pool, f, scratch, y, x...)()
 		return nil
 	}
 }

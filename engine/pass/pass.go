@@ -38,6 +38,7 @@ var Passes = []Pass{
 	{"fuse clamps", FuseClamps},
 	{"fuse sources", FuseSources},
 	{"fuse swish", FuseSwish},
+	{"fuse epilogues", FuseEpilogues},
 	{"drop dead code", DropDead},
 }
 
