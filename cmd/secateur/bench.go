@@ -23,6 +23,7 @@ type benchCmd struct {
 	Clients []int    `help:"Measure throughput instead, with so many clients at a time: 1,2,4,16."`
 	Seconds float64  `help:"How long --clients measures each." default:"3"`
 	Tune    bool     `help:"Measure first how each layer runs fastest here; what was measured before is in the user's cache folder."`
+	Idle    bool     `help:"Time the run after a pause, as of a frame now and then, not the one behind another."`
 	Busy    bool     `help:"Time everything a second time beside a busy process on every core."`
 	Stdio   bool     `help:"Answer each line 'run' on standard input with the milliseconds of a run; 'output FILE' and 'reference FILE' write the first output, of a run and of one in float64, as raw float32."`
 	Input   string   `help:"A file of raw float32 to run on instead of random numbers." type:"existingfile"`
@@ -60,7 +61,7 @@ func (c *benchCmd) Run(ctx context.Context) error {
 			return fmt.Errorf("--vs ort: %w", err)
 		}
 	}
-	r := benchReport{CPU: cpuName(), Kernels: fmt.Sprint(isa.Best()), Go: runtime.Version(), Runs: c.Runs}
+	r := benchReport{CPU: cpuName(), Kernels: fmt.Sprint(isa.Best()), Go: runtime.Version(), Runs: c.Runs, Idle: c.Idle}
 	if lib != nil {
 		r.OrtVersion = lib.Version()
 	}

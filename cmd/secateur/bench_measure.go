@@ -21,6 +21,7 @@ type benchReport struct {
 	Go         string   `json:"go"`
 	OrtVersion string   `json:"ort_version,omitempty"`
 	Runs       int      `json:"runs"`
+	Idle       bool     `json:"idle"` // timed runs follow a pause, not a run
 	Rows       []timing `json:"rows,omitempty"`
 	Loads      []load   `json:"loads,omitempty"`
 }
@@ -48,7 +49,11 @@ func (r *benchReport) head() {
 	if r.OrtVersion != "" {
 		fmt.Printf(", ONNX Runtime %s", r.OrtVersion)
 	}
-	fmt.Printf("; medians of %d runs, in turns, after a pause each\n", r.Runs)
+	after := "an untimed one each"
+	if r.Idle {
+		after = "a pause each"
+	}
+	fmt.Printf("; medians of %d runs, in turns, after %s\n", r.Runs, after)
 }
 
 // dense is the row that a halved model is measured against, or nil.
@@ -136,7 +141,7 @@ func (c *benchCmd) measure(ctx context.Context, m benched, size, threads int, li
 	}
 	runtime.GC() // the file's bytes, not while we measure
 	x := []*tensor.Tensor{randomImage(in)}
-	ms, outs, err := takeTurns(ctx, runners, x, c.Runs)
+	ms, outs, err := takeTurns(ctx, runners, x, c.Runs, c.Idle)
 	if err != nil {
 		return t, err
 	}
@@ -147,7 +152,7 @@ func (c *benchCmd) measure(ctx context.Context, m benched, size, threads int, li
 	if c.Busy {
 		stop := keepBusy()
 		defer stop()
-		if ms, _, err = takeTurns(ctx, runners, x, c.Runs); err != nil {
+		if ms, _, err = takeTurns(ctx, runners, x, c.Runs, c.Idle); err != nil {
 			return t, err
 		}
 		t.BusyMS = ms[0]
@@ -159,13 +164,20 @@ func (c *benchCmd) measure(ctx context.Context, m benched, size, threads int, li
 }
 
 // takeTurns runs every runner n times in alternation, after two runs to warm up, and gives the medians in milliseconds
-// and the first output of each.
-func takeTurns(ctx context.Context, runners []predict.Runner, in []*tensor.Tensor, n int) ([]float64, []*tensor.Tensor, error) {
+// and the first output of each. A pause before lets the threads of the one before go to sleep. A turn is two runs, of which
+// the second is timed: the first finds its weights in no cache and its cores asleep, which a virtual machine may take
+// milliseconds to share out again. If idle, it is that one alone, as if a frame came now and then.
+func takeTurns(ctx context.Context, runners []predict.Runner, in []*tensor.Tensor, n int, idle bool) ([]float64, []*tensor.Tensor, error) {
 	times := make([][]float64, len(runners))
 	outs := make([]*tensor.Tensor, len(runners))
 	for i := range n + 2 {
 		for k, r := range runners {
 			time.Sleep(pause)
+			if !idle {
+				if _, err := r.Run(ctx, in); err != nil {
+					return nil, nil, err
+				}
+			}
 			t0 := time.Now()
 			out, err := r.Run(ctx, in)
 			d := time.Since(t0)
