@@ -2,10 +2,10 @@
 """Times Secateur beside ONNX Runtime, OpenVINO, PyTorch, MNN and ncnn, and writes docs/PERFORMANCE.md.
 
 Each engine is a process of its own that runs once when it is told to, so that nobody's threads disturb another's. They
-take turns, with a pause and an untimed run before every timed one, since some spin on for a while after theirs. A peer that is not installed or
 take turns, with a pause and an untimed run before every timed one, since some spin on for a while after theirs. A peer that
 is not installed or refuses a model has no figure. Errors are max|delta|/max|y| of the first output against Secateur in
 float64, which for the generated U-Nets is checked against PyTorch in float64.
+"""
 
 import argparse
 import json
