@@ -51,6 +51,7 @@ type step struct {
 	node   *graph.Node
 	def    op.Def
 	kernel op.Kernel // nil where there is nothing to compute
+	views  []int     // where in its first input the outputs' bytes lie, if they need not be copied
 }
 
 // Compile binds g to the input types, one for each of Inputs(g), and prepares every node. It does not change or keep g,
@@ -118,7 +119,7 @@ func (m *Model) build(limit int64, tuner *Tuner) error {
 			return tooMuchMemory(m.packed, limit)
 		}
 		if s.Empty() {
-			m.steps = append(m.steps, step{n, def, nil})
+			m.steps = append(m.steps, step{n, def, nil, nil})
 			continue
 		}
 		if tuner != nil {
@@ -131,7 +132,7 @@ func (m *Model) build(limit int64, tuner *Tuner) error {
 		if sc, ok := k.(op.Scratcher); ok {
 			m.scratch = max(m.scratch, sc.Scratch(m.pool.Workers()))
 		}
-		m.steps = append(m.steps, step{n, def, k})
+		m.steps = append(m.steps, step{n, def, k, views(s, def)})
 	}
 	return nil
 }

@@ -5,13 +5,14 @@ import (
 	"slices"
 
 	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/op"
 	"github.com/secateur/secateur/engine/tensor"
 )
 
 // plan says where in a session's memory each value lies. Values that never live at the same time share bytes.
 type plan struct {
 	offset map[*graph.Value]int
-	// viewed marks nodes that need not run: their output is their input's bytes in another shape.
+	// viewed marks nodes that need not run: their outputs are bytes of their input, in another shape.
 	viewed map[*graph.Node]bool
 	bytes  int
 }
@@ -33,59 +34,78 @@ func layOut(m *Model) plan {
 		spanOf[v] = s
 		spans = append(spans, s)
 	}
+	// into is how many bytes behind the beginning of its span a value lies.
+	into := map[*graph.Value]int{}
+	share := func(v, with *graph.Value, at, step int) {
+		s := spanOf[with]
+		s.last = max(s.last, last[v], step)
+		spanOf[v], into[v] = s, into[with]+at
+	}
 	for _, v := range m.inputs {
 		add(v, -1)
 	}
 	for i, st := range m.steps {
+		if in := first(st.node); st.views != nil && spanOf[in] != nil && !m.keep {
+			p.viewed[st.node] = true
+			for o, v := range st.node.Outputs {
+				if v != nil {
+					share(v, in, st.views[o], i)
+				}
+			}
+			continue
+		}
 		for o, v := range st.node.Outputs {
 			if v == nil || m.info[v].Const != nil {
 				continue
 			}
-			if o == 0 && !m.keep {
-				if s := m.shareable(st, i, last, spanOf); s != nil {
-					s.last = max(s.last, last[v], i)
-					spanOf[v] = s
-					p.viewed[st.node] = st.def.View
-					continue
-				}
+			if o == 0 && !m.keep && m.inPlace(st, i, spanOf) {
+				share(v, first(st.node), 0, i)
+				continue
 			}
 			add(v, i)
 		}
 	}
 	p.bytes = pack(spans, m.keep)
 	for v, s := range spanOf {
-		p.offset[v] = s.offset
+		p.offset[v] = s.offset + into[v]
 	}
 	return p
 }
 
-// shareable is the memory of the first input, if the first output may have it: the operator allows it and nobody reads
-// the input, or anything else that lies there, later. A view may share with readers too: nobody writes.
-func (m *Model) shareable(st step, at int, last map[*graph.Value]int, spanOf map[*graph.Value]*span) *span {
-	if !st.def.InPlace && !st.def.View || len(st.node.Inputs) == 0 {
+// first is a node's first input, or nil.
+func first(n *graph.Node) *graph.Value { return n.Input(0) }
+
+// views says where the outputs of a node lie in its first input, in bytes, or gives nil if they have to be written.
+func views(s *op.Site, def op.Def) []int {
+	dt := s.DType(0)
+	if def.View == nil || dt == tensor.String || dt.Bits()%8 != 0 {
 		return nil
 	}
-	in, out := st.node.Inputs[0], st.node.Outputs[0]
+	at := def.View(s)
+	for i := range at {
+		at[i] = dt.Size(at[i])
+	}
+	return at
+}
+
+// inPlace reports whether the first output may lie where the first input does: the operator allows it and nobody reads the
+// input, or anything else that lies there, later.
+func (m *Model) inPlace(st step, at int, spanOf map[*graph.Value]*span) bool {
+	in := first(st.node)
 	s := spanOf[in]
-	if s == nil {
-		return nil
+	if !st.def.InPlace || s == nil || s.last > at {
+		return false
 	}
-	a, b := m.info[in].Type, m.info[out].Type
+	a, b := m.info[in].Type, m.info[st.node.Outputs[0]].Type
 	if a.DType.Size(a.Shape.Elems()) != b.DType.Size(b.Shape.Elems()) || a.DType.Bits() != b.DType.Bits() {
-		return nil
-	}
-	if st.def.View {
-		return s
+		return false
 	}
 	for _, v := range st.node.Inputs[1:] {
 		if v != nil && spanOf[v] == s {
-			return nil
+			return false
 		}
 	}
-	if s.last > at {
-		return nil
-	}
-	return s
+	return true
 }
 
 // lastUse gives the last step that reads each value; graph outputs are read after the last.

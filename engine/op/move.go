@@ -11,8 +11,8 @@ import (
 var moveFamily = slices.Concat(
 	since(Def{Op: "Transpose", Infer: inferTranspose, New: newTranspose}, 1, 13, 21, 23, 24, 25),
 	since(Def{Op: "Concat", Infer: inferConcat, New: newConcat}, 1, 4, 11, 13),
-	since(Def{Op: "Split", Infer: inferSplit, New: newSplit}, 1, 2, 11, 13, 18),
-	since(Def{Op: "Slice", Infer: inferSlice, New: newSlice}, 1, 10, 11, 13),
+	since(Def{Op: "Split", Infer: inferSplit, New: newSplit, View: viewSplit}, 1, 2, 11, 13, 18),
+	since(Def{Op: "Slice", Infer: inferSlice, New: newSlice, View: viewSlice}, 1, 10, 11, 13),
 	since(Def{Op: "Tile", Infer: inferTile, New: newTile}, 1, 6, 13),
 	since(Def{Op: "DepthToSpace", Infer: inferDepthToSpace, New: newDepthToSpace}, 1, 11, 13),
 	since(Def{Op: "SpaceToDepth", Infer: inferSpaceToDepth, New: newSpaceToDepth}, 1, 13),
@@ -217,6 +217,19 @@ func inferSplit(s *Site) ([]tensor.Type, error) {
 		out[i] = tensor.Type{DType: s.DType(0), Shape: shape}
 	}
 	return out, nil
+}
+
+// viewSplit: a part is contiguous if there is one of whatever the axes before have.
+func viewSplit(s *Site) []int {
+	axis, parts, err := s.parts()
+	if err != nil || s.Shape(0)[:axis].Elems() != 1 {
+		return nil
+	}
+	at, each := make([]int, len(parts)), s.Shape(0)[axis+1:].Elems()
+	for i := 1; i < len(parts); i++ {
+		at[i] = at[i-1] + parts[i-1]*each
+	}
+	return at
 }
 
 func newSplit(s *Site) (Kernel, error) {

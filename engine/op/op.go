@@ -161,8 +161,9 @@ type Def struct {
 	Fold func(s *Site) ([]*tensor.Tensor, error)
 	// InPlace: output 0 may share the buffer of input 0, and of no other input.
 	InPlace bool
-	// View: output 0 is the elements of input 0 in another shape; a planner may let them share a buffer and skip Run.
-	View bool
+	// View says where in input 0 each output's elements lie, in order and one behind the other, or nil if they do not: a
+	// planner may let them share a buffer and skip Run. It is nil for operators of which no output is a view.
+	View func(s *Site) []int
 }
 
 // Table lists what the engine runs, family by family.

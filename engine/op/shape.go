@@ -87,7 +87,7 @@ func foldSize(s *Site) (*tensor.Tensor, error) {
 
 // view is an operator whose output is the elements of input 0 in the shape that shape gives.
 func view(op string, shape func(s *Site) (tensor.Shape, error)) Def {
-	return Def{Op: op, View: true,
+	return Def{Op: op, View: func(*Site) []int { return []int{0} },
 		Infer: func(s *Site) ([]tensor.Type, error) {
 			if err := s.require(1); err != nil {
 				return nil, err

@@ -98,6 +98,24 @@ func inferSlice(s *Site) ([]tensor.Type, error) {
 	return s.sized(s.DType(0), out)
 }
 
+// viewSlice: what is cut is contiguous if the axes before that of the cut have one element each and those behind are whole.
+func viewSlice(s *Site) []int {
+	cuts, err := s.cuts()
+	if err != nil {
+		return nil
+	}
+	shape, at, one := s.Shape(0), 0, true
+	strides := shape.Strides()
+	for i, c := range cuts {
+		if c.count != 1 && c.step != 1 || !one && c.count != shape[i] {
+			return nil
+		}
+		at += c.start * strides[i]
+		one = one && c.count == 1
+	}
+	return []int{at}
+}
+
 func newSlice(s *Site) (Kernel, error) {
 	cuts, err := s.cuts()
 	if err != nil {
