@@ -31,8 +31,12 @@ func depthwiseFits[T Float](level isa.Level, s ConvShape) bool {
 		s.N*s.OH*s.OW > 0 && s.H > 0 && s.W > 0
 }
 
+// zeroMargin is how many elements before and after the row of zeros are allocated with it. Masked lanes read nothing, but a
+// processor takes hundreds of cycles to find that out if they lie in a page that was never touched.
+const zeroMargin = 64
+
 func newDepthwise[T Float](level isa.Level, s ConvShape, w, bias []T, c Clamp) *depthwise[T] {
-	d := &depthwise[T]{k: microFor[T](level), s: s, w: append([]T(nil), w...), bias: make([]T, s.M), zeros: make([]T, s.W+64), lo: T(c.Lo), hi: T(c.Hi)}
+	d := &depthwise[T]{k: microFor[T](level), s: s, w: append([]T(nil), w...), bias: make([]T, s.M), zeros: make([]T, zeroMargin+s.W+zeroMargin), lo: T(c.Lo), hi: T(c.Hi)}
 	copy(d.bias, bias)
 	lanes := d.k.lanes
 	for x := 0; x < s.OW; x += lanes {
@@ -106,7 +110,7 @@ func (r *depthRun[T]) plane(st *depthState[T], n int) {
 	c.x = &r.x[n*s.H*s.W]
 	ch := n % s.C
 	c.w, c.bias = &r.w[ch*s.KH*s.KW], &r.bias[ch]
-	zero := int64(uintptr(unsafe.Pointer(&r.zeros[0])) - uintptr(unsafe.Pointer(c.x)))
+	zero := int64(uintptr(unsafe.Pointer(&r.zeros[zeroMargin])) - uintptr(unsafe.Pointer(c.x)))
 	c.zero = zero
 	for i := range min(s.PadTop, len(st.rowsAt)) {
 		st.rowsAt[i] = zero
