@@ -6,8 +6,8 @@ import (
 	"github.com/secateur/secateur/engine/kernel/isa"
 )
 
-// depthwise is a depthwise convolution, 3x3 or 5x5 at stride 1 or 2. Nothing is copied: rows outside of the image are read
-// from a row of zeros, and taps outside of its columns are masked.
+// depthwise is a depthwise convolution, 3x3, 5x5 or 7x7 at stride 1 or 2. Nothing is copied: rows outside of the image are
+// read from a row of zeros, and taps outside of its columns are masked.
 type depthwise[T Float] struct {
 	k       *micro[T]
 	s       ConvShape
@@ -26,9 +26,9 @@ type depthColumn struct {
 
 // depthwiseFits reports whether there is a kernel for the shape.
 func depthwiseFits[T Float](level isa.Level, s ConvShape) bool {
-	return microFor[T](level).depths != nil && s.Group == s.C && s.M == s.C && s.KH == s.KW && (s.KH == 3 || s.KH == 5) &&
-		s.StrideH == s.StrideW && s.StrideH <= 2 && s.DilH == 1 && s.DilW == 1 && len(s.Sources) == 0 &&
-		s.N*s.OH*s.OW > 0 && s.H > 0 && s.W > 0
+	return microFor[T](level).depths != nil && s.Group == s.C && s.M == s.C && s.KH == s.KW &&
+		(s.KH == 3 || s.KH == 5 || s.KH == 7) && s.StrideH == s.StrideW && s.StrideH <= 2 && s.DilH == 1 && s.DilW == 1 &&
+		len(s.Sources) == 0 && s.N*s.OH*s.OW > 0 && s.H > 0 && s.W > 0
 }
 
 // zeroMargin is how many elements before and after the row of zeros are allocated with it. Masked lanes read nothing, but a
@@ -129,7 +129,7 @@ func (r *depthRun[T]) plane(st *depthState[T], n int) {
 			x := i * r.k.lanes
 			c.column, c.ycolumn = int64(x*s.StrideW-s.PadLeft)*size, int64(x)*size
 			c.masks, c.out = &col.masks, col.out
-			kernels[col.edge][s.KH/4][s.StrideH-1](c)
+			kernels[col.edge][s.KH/2-1][s.StrideH-1](c)
 		}
 		r.finish.finished(s, r.y, n/s.C, ch, 1, y, band)
 	}

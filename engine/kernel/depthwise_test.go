@@ -17,15 +17,29 @@ func TestDepthwiseLaw(t *testing.T) {
 	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
 		rapid.Check(t, func(rt *rapid.T) {
 			n := func(name string, lo, hi int) int { return rapid.IntRange(lo, hi).Draw(rt, name) }
-			c, k, stride := n("C", 1, 5), 3+2*n("K", 0, 1), n("stride", 1, 2)
+			c, k, stride := n("C", 1, 5), 3+2*n("K", 0, 2), n("stride", 1, 2)
 			s := ConvShape{
-				N: n("N", 1, 2), C: c, M: c, Group: c, H: n("H", 1, 20), W: n("W", 1, 75), KH: k, KW: k, StrideH: stride, StrideW: stride,
-				DilH: 1, DilW: 1, PadTop: n("PadTop", 0, 4), PadLeft: n("PadLeft", 0, 4), PadBottom: n("PadBottom", -1, 4), PadRight: n("PadRight", -1, 4),
+				N: n("N", 1, 2), C: c, M: c, Group: c, H: n("H", 1, 40), W: n("W", 1, 75), KH: k, KW: k, StrideH: stride, StrideW: stride,
+				DilH: 1, DilW: 1, PadTop: n("PadTop", 0, 6), PadLeft: n("PadLeft", 0, 6), PadBottom: n("PadBottom", -1, 4), PadRight: n("PadRight", -1, 4),
 			}
 			s.H, s.W = max(s.H, k-s.PadTop-s.PadBottom), max(s.W, k-s.PadLeft-s.PadRight)
 			s.OH, s.OW = (s.H+s.PadTop+s.PadBottom-k)/stride+1, (s.W+s.PadLeft+s.PadRight-k)/stride+1
 			checkDepthwise(shim{t, rt}, p, s, n("skew", 0, 15), l, rapid.Uint64().Draw(rt, "seed"))
 		})
+	})
+}
+
+// Every number of rows that a kernel takes together and every tail of a row, at every instruction set.
+func TestDepthwiseTails(t *testing.T) {
+	p := NewPool(1)
+	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
+		for _, k := range []int{3, 5, 7} {
+			for _, stride := range []int{1, 2} {
+				for size := 1; size <= 36; size++ {
+					checkDepthwise(t, p, same(2, 2, stride*size, k, stride, 2), size%16, l, uint64(size))
+				}
+			}
+		}
 	})
 }
 

@@ -44,8 +44,8 @@ type micro[T Float] struct {
 	// padRows and unzipRows pad rows, and split them for stride 2; nil where there is no assembly.
 	padRows, unzipRows func(*padCall[T])
 	maxHalves          func(*halvesCall[T]) // nil where there is no assembly
-	// depths[edge][k/4][stride-1] computes a column of a depthwise convolution, of which taps are missing if edge is 1.
-	depths *[2][2][2]func(*depthCall[T])
+	// depths[edge][k/2-1][stride-1] computes a column of a depthwise convolution, of which taps are missing if edge is 1.
+	depths *[2][3][2]func(*depthCall[T])
 	wino   wino[T]
 }
 

@@ -31,8 +31,8 @@ func genericMicro[T Float]() *micro[T] {
 	return k
 }
 
-func genericDepths[T Float]() *[2][2][2]func(*depthCall[T]) {
-	var f [2][2][2]func(*depthCall[T])
+func genericDepths[T Float]() *[2][3][2]func(*depthCall[T]) {
+	var f [2][3][2]func(*depthCall[T])
 	for edge := range f {
 		for k := range f[edge] {
 			for stride := range f[edge][k] {

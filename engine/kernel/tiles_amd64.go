@@ -1305,6 +1305,12 @@ func depthAVX2_5x5s1(p *depthCall[float32])
 func depthAVX2_5x5s2(p *depthCall[float32])
 
 //go:noescape
+func depthAVX2_7x7s1(p *depthCall[float32])
+
+//go:noescape
+func depthAVX2_7x7s2(p *depthCall[float32])
+
+//go:noescape
 func depthAVX2_3x3s1Edge(p *depthCall[float32])
 
 //go:noescape
@@ -1316,9 +1322,15 @@ func depthAVX2_5x5s1Edge(p *depthCall[float32])
 //go:noescape
 func depthAVX2_5x5s2Edge(p *depthCall[float32])
 
-var depthsAVX2 = &[2][2][2]func(*depthCall[float32]){
-	{{depthAVX2_3x3s1, depthAVX2_3x3s2}, {depthAVX2_5x5s1, depthAVX2_5x5s2}},
-	{{depthAVX2_3x3s1Edge, depthAVX2_3x3s2Edge}, {depthAVX2_5x5s1Edge, depthAVX2_5x5s2Edge}},
+//go:noescape
+func depthAVX2_7x7s1Edge(p *depthCall[float32])
+
+//go:noescape
+func depthAVX2_7x7s2Edge(p *depthCall[float32])
+
+var depthsAVX2 = &[2][3][2]func(*depthCall[float32]){
+	{{depthAVX2_3x3s1, depthAVX2_3x3s2}, {depthAVX2_5x5s1, depthAVX2_5x5s2}, {depthAVX2_7x7s1, depthAVX2_7x7s2}},
+	{{depthAVX2_3x3s1Edge, depthAVX2_3x3s2Edge}, {depthAVX2_5x5s1Edge, depthAVX2_5x5s2Edge}, {depthAVX2_7x7s1Edge, depthAVX2_7x7s2Edge}},
 }
 
 //go:noescape
@@ -1333,9 +1345,15 @@ func depthAVX512_5x5s1(p *depthCall[float32])
 //go:noescape
 func depthAVX512_5x5s2(p *depthCall[float32])
 
-var depthsAVX512 = &[2][2][2]func(*depthCall[float32]){
-	{{depthAVX512_3x3s1, depthAVX512_3x3s2}, {depthAVX512_5x5s1, depthAVX512_5x5s2}},
-	{{depthAVX512_3x3s1, depthAVX512_3x3s2}, {depthAVX512_5x5s1, depthAVX512_5x5s2}},
+//go:noescape
+func depthAVX512_7x7s1(p *depthCall[float32])
+
+//go:noescape
+func depthAVX512_7x7s2(p *depthCall[float32])
+
+var depthsAVX512 = &[2][3][2]func(*depthCall[float32]){
+	{{depthAVX512_3x3s1, depthAVX512_3x3s2}, {depthAVX512_5x5s1, depthAVX512_5x5s2}, {depthAVX512_7x7s1, depthAVX512_7x7s2}},
+	{{depthAVX512_3x3s1, depthAVX512_3x3s2}, {depthAVX512_5x5s1, depthAVX512_5x5s2}, {depthAVX512_7x7s1, depthAVX512_7x7s2}},
 }
 
 var vectorsAVX2 = &vectors{

@@ -237,6 +237,204 @@ func depthwise256(k, stride int, edge bool) {
 	RET()
 }
 
+// depthwiseTall emits a depthwise convolution whose kxk weights no registers hold. They hold a column of weights: tap by
+// tap of a row, each row of pixels is read once and goes into all results that it is part of, up to k of stride 1, so that
+// products, not loads, bound it. Rows of results go together as long as their sums fit.
+func depthwiseTall(lv level, k, stride int, edge bool) {
+	name := depthName(lv, k, stride)
+	if edge && lv.lanes == 8 {
+		name += "Edge"
+	}
+	TEXT(name, NOSPLIT, "func(p *float32)")
+	Pragma("noescape")
+	t := newTall(lv, k, stride, edge)
+	together := map[int][]int{8: {7, 3, 1}, 16: {14, 7, 3, 1}}
+	if stride == 2 {
+		together = map[int][]int{8: {5, 2, 1}, 16: {8, 3, 1}}
+	}
+	for _, n := range together[lv.lanes] {
+		this, next := fmt.Sprintf("rows%d", n), fmt.Sprintf("below%d", n)
+		Label(this)
+		CMPQ(t.rows, Imm(uint64(n)))
+		JLT(LabelRef(next))
+		t.block(n)
+		SUBQ(Imm(uint64(n)), t.rows)
+		JMP(LabelRef(this))
+		Label(next)
+	}
+	VZEROUPPER()
+	RET()
+}
+
+// tall is the state of depthwiseTall.
+type tall struct {
+	lv                    level
+	k, stride             int
+	masked                bool
+	p, x, y, rowsAt, rows Register
+	bits                  Mem // of AVX2: lane i has bit i set
+	even, odd             VecVirtual
+	xk, wk, mk            GPVirtual // pixels, weights and masks of the tap that goes on
+}
+
+func newTall(lv level, k, stride int, masked bool) *tall {
+	t := &tall{lv: lv, k: k, stride: stride, masked: masked}
+	t.p = Load(Param("p"), GP64())
+	t.x, t.y, t.rowsAt, t.rows = load(t.p, dX), load(t.p, dY), load(t.p, dRowsAt), load(t.p, dRows)
+	ADDQ(field(t.p, dColumn), t.x)
+	ADDQ(field(t.p, dYColumn), t.y)
+	table := func(value func(i int) uint32) Mem {
+		g := GLOBL("depthTall"+fresh(), RODATA|NOPTR)
+		for i := range lv.lanes {
+			DATA(4*i, U32(value(i)))
+		}
+		return g
+	}
+	switch {
+	case lv.lanes == 8:
+		t.bits = table(func(i int) uint32 { return 1 << i })
+	case stride == 2:
+		t.even = lv.get(table(func(i int) uint32 { return uint32(2 * i) }))
+		t.odd = lv.get(table(func(i int) uint32 { return uint32(2*i + 1) }))
+	}
+	return t
+}
+
+// block computes n rows of results.
+func (t *tall) block(n int) {
+	acc := make([]VecVirtual, n)
+	b := load(t.p, dBias)
+	for r := range acc {
+		if acc[r] = t.lv.vec(); r == 0 {
+			VBROADCASTSS(Mem{Base: b}, acc[r])
+		} else {
+			VMOVAPS(acc[0], acc[r])
+		}
+	}
+	t.xk, t.wk, t.mk = GP64(), load(t.p, dW), load(t.p, dMasks)
+	MOVQ(t.x, t.xk)
+	count, again := GP64(), fmt.Sprintf("taps%d", n)
+	MOVQ(U32(uint32(t.k/t.stride)), count)
+	Label(again)
+	switch {
+	case t.stride == 1:
+		t.taps(acc, 0)
+	case t.lv.lanes == 16:
+		t.taps(acc, 0, 1)
+	default: // no registers for two columns of weights
+		t.taps(acc, 0)
+		t.taps(acc, 1)
+	}
+	for _, r := range []Register{t.xk, t.wk, t.mk} {
+		ADDQ(Imm(uint64(4*t.stride)), r)
+	}
+	DECQ(count)
+	JNZ(LabelRef(again))
+	if t.stride == 2 {
+		t.taps(acc, 0)
+	}
+	t.store(acc)
+	ADDQ(Imm(uint64(8*t.stride*n)), t.rowsAt)
+}
+
+// taps adds the products of one tap of each row or, of stride 2, of an even one, an odd one or both.
+func (t *tall) taps(acc []VecVirtual, which ...int) {
+	weights := make([][]VecVirtual, 2)
+	for _, tap := range which {
+		for kh := range t.k {
+			v := t.lv.vec()
+			VBROADCASTSS(field(t.wk, 4*(kh*t.k+tap)), v)
+			weights[tap] = append(weights[tap], v)
+		}
+	}
+	var masks []Register
+	for i := 0; i < t.stride && t.masked; i++ {
+		masks = append(masks, t.mask(field(t.mk, 4*i)))
+	}
+	for i := range t.stride*(len(acc)-1) + t.k {
+		q := load(t.rowsAt, 8*i)
+		pixels := t.pixels(q, masks, which)
+		for _, tap := range which {
+			for r, a := range acc {
+				if kh := i - t.stride*r; kh >= 0 && kh < t.k {
+					VFMADD231PS(pixels[tap], weights[tap][kh], a)
+				}
+			}
+		}
+	}
+}
+
+// pixels reads what the taps read of a row. AVX2 leaves those of stride 2 in the order 0 1 4 5 2 3 6 7.
+func (t *tall) pixels(q Register, masks []Register, which []int) (v [2]VecVirtual) {
+	fetch := func(i int) VecVirtual {
+		m, v := Mem{Base: t.xk, Index: q, Scale: 1, Disp: 4 * t.lv.lanes * i}, t.lv.vec()
+		switch {
+		case !t.masked:
+			VMOVUPS(m, v)
+		case t.lv.lanes == 16:
+			VMOVUPS_Z(m, masks[i], v)
+		default:
+			VMASKMOVPS(m, masks[i], v)
+		}
+		return v
+	}
+	first := fetch(0)
+	if t.stride == 1 {
+		v[0] = first
+		return v
+	}
+	second := fetch(1)
+	for n, tap := range which {
+		to := first
+		switch {
+		case t.lv.lanes == 8:
+			VSHUFPS(Imm([]uint64{0x88, 0xdd}[tap]), second, first, to)
+		case n < len(which)-1:
+			to = t.lv.copy(first)
+			fallthrough
+		default:
+			VPERMT2PS(second, []VecVirtual{t.even, t.odd}[tap], to)
+		}
+		v[tap] = to
+	}
+	return v
+}
+
+// mask makes a mask from bits.
+func (t *tall) mask(at Mem) Register {
+	if t.lv.lanes == 16 {
+		k := K()
+		KMOVW(at, k)
+		return k
+	}
+	m := YMM()
+	VPBROADCASTD(at, m)
+	VPAND(t.bits, m, m)
+	VPCMPEQD(t.bits, m, m)
+	return m
+}
+
+// store clamps and stores one row after the other.
+func (t *tall) store(acc []VecVirtual) {
+	lo, hi := t.lv.vec(), t.lv.vec()
+	VBROADCASTSS(field(t.p, dLo), lo)
+	VBROADCASTSS(field(t.p, dHi), hi)
+	out := t.mask(field(t.p, dOut))
+	for _, a := range acc {
+		VMAXPS(a, lo, a)
+		VMINPS(a, hi, a)
+		if t.lv.lanes == 16 {
+			VMOVUPS(a, out, Mem{Base: t.y})
+		} else {
+			if t.stride == 2 {
+				VPERMPD(Imm(0xd8), a, a)
+			}
+			VMASKMOVPS(a, out, Mem{Base: t.y})
+		}
+		ADDQ(field(t.p, dYRow), t.y)
+	}
+}
+
 // depthTable writes the Go tables of depthwise kernels: by edge, kernel size and stride.
 func depthTable() string {
 	s := ""
@@ -244,7 +442,7 @@ func depthTable() string {
 		entries := ""
 		for _, edge := range []string{"", "Edge"} {
 			entries += "\t{"
-			for _, k := range []int{3, 5} {
+			for _, k := range []int{3, 5, 7} {
 				entries += "{"
 				for _, stride := range []int{1, 2} {
 					n := depthName(lv, k, stride)
@@ -260,7 +458,7 @@ func depthTable() string {
 			}
 			entries += "},\n"
 		}
-		s += fmt.Sprintf("\nvar depths%s = &[2][2][2]func(*depthCall[float32]){\n%s}\n", lv.name, entries)
+		s += fmt.Sprintf("\nvar depths%s = &[2][3][2]func(*depthCall[float32]){\n%s}\n", lv.name, entries)
 	}
 	return s
 }

@@ -186,6 +186,11 @@ func main() {
 			depthwise512(k, stride)
 		}
 	}
+	for _, stride := range []int{1, 2} {
+		depthwiseTall(levels[0], 7, stride, false)
+		depthwiseTall(levels[0], 7, stride, true)
+		depthwiseTall(levels[1], 7, stride, true)
+	}
 	zip2()
 	padRows()
 	unzipRows()
