@@ -1361,6 +1361,8 @@ var vectorsAVX2 = &vectors{
 	sub:       subAVX2,
 	mul:       mulAVX2,
 	div:       divAVX2,
+	max:       maxAVX2,
+	min:       minAVX2,
 	addNumber: addNumberAVX2,
 	mulNumber: mulNumberAVX2,
 	scale:     scaleAVX2,
@@ -1370,6 +1372,7 @@ var vectorsAVX2 = &vectors{
 	hardSwish: hardSwishAVX2,
 	exp:       expAVX2,
 	sigmoid:   sigmoidAVX2,
+	tanh:      tanhAVX2,
 	silu:      siluAVX2,
 }
 
@@ -1384,6 +1387,12 @@ func mulAVX2(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
 func divAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func maxAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func minAVX2(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
 func addNumberAVX2(y, a, b *float32, n int64, s, t float32)
@@ -1413,6 +1422,9 @@ func expAVX2(y, a, b *float32, n int64, s, t float32)
 func sigmoidAVX2(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
+func tanhAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
 func siluAVX2(y, a, b *float32, n int64, s, t float32)
 
 var vectorsAVX512 = &vectors{
@@ -1420,6 +1432,8 @@ var vectorsAVX512 = &vectors{
 	sub:       subAVX512,
 	mul:       mulAVX512,
 	div:       divAVX512,
+	max:       maxAVX512,
+	min:       minAVX512,
 	addNumber: addNumberAVX512,
 	mulNumber: mulNumberAVX512,
 	scale:     scaleAVX512,
@@ -1429,6 +1443,7 @@ var vectorsAVX512 = &vectors{
 	hardSwish: hardSwishAVX512,
 	exp:       expAVX512,
 	sigmoid:   sigmoidAVX512,
+	tanh:      tanhAVX512,
 	silu:      siluAVX512,
 }
 
@@ -1443,6 +1458,12 @@ func mulAVX512(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
 func divAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func maxAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func minAVX512(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
 func addNumberAVX512(y, a, b *float32, n int64, s, t float32)
@@ -1470,6 +1491,9 @@ func expAVX512(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
 func sigmoidAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func tanhAVX512(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
 func siluAVX512(y, a, b *float32, n int64, s, t float32)

@@ -13,6 +13,7 @@ type vectorFunc = func(y, a, b *float32, n int64, s, t float32)
 // vectors is the loops over elements of an instruction set.
 type vectors struct {
 	add, sub, mul, div   vectorFunc
+	max, min             vectorFunc // a NaN is both
 	addNumber, mulNumber vectorFunc // a + s, a·s
 	scale                vectorFunc // s·a + t
 	mix                  vectorFunc // s·a + t·b
@@ -21,6 +22,7 @@ type vectors struct {
 	hardSwish            vectorFunc // a·min(max(s·a + t, 0), 1)
 	exp                  vectorFunc // e^(a-s), good to 2 ulp; 0 below the normal numbers
 	sigmoid, silu        vectorFunc // 1/(1+e⁻ᵃ), good to 4 ulp; a/(1+e⁻ᵃ)
+	tanh                 vectorFunc // tanh a, good to 2 ulp
 }
 
 // Vector is the loops over float32 elements that have assembly. Each computes as many elements as y has; y may be an
@@ -62,6 +64,12 @@ func (v Vector) Mul(y, a, b []float32) { apply2(v.v.mul, y, a, b, 0, 0) }
 // Div is y = a/b.
 func (v Vector) Div(y, a, b []float32) { apply2(v.v.div, y, a, b, 0, 0) }
 
+// Max is y = max(a, b), a NaN being larger than any number.
+func (v Vector) Max(y, a, b []float32) { apply2(v.v.max, y, a, b, 0, 0) }
+
+// Min is y = min(a, b), a NaN being smaller than any number.
+func (v Vector) Min(y, a, b []float32) { apply2(v.v.min, y, a, b, 0, 0) }
+
 // AddNumber is y = a + s.
 func (v Vector) AddNumber(y, a []float32, s float32) { apply1(v.v.addNumber, y, a, s, 0) }
 
@@ -96,3 +104,6 @@ func (v Vector) Sigmoid(y, a []float32) { apply1(v.v.sigmoid, y, a, 0, 0) }
 
 // SiLU is y = a/(1+e⁻ᵃ), good to 5 ulp.
 func (v Vector) SiLU(y, a []float32) { apply1(v.v.silu, y, a, 0, 0) }
+
+// Tanh is y = tanh a, good to 2 ulp.
+func (v Vector) Tanh(y, a []float32) { apply1(v.v.tanh, y, a, 0, 0) }

@@ -33,6 +33,9 @@ func TestVectors(t *testing.T) {
 		{"sub", func(v *vectors) vectorFunc { return v.sub }, func(a, b float64) float64 { return a - b }, 0.51},
 		{"mul", func(v *vectors) vectorFunc { return v.mul }, func(a, b float64) float64 { return a * b }, 0.51},
 		{"div", func(v *vectors) vectorFunc { return v.div }, func(a, b float64) float64 { return a / b }, 0.51},
+		{"max", func(v *vectors) vectorFunc { return v.max }, math.Max, 0},
+		{"min", func(v *vectors) vectorFunc { return v.min }, math.Min, 0},
+		{"tanh", func(v *vectors) vectorFunc { return v.tanh }, func(a, _ float64) float64 { return math.Tanh(a) }, 2},
 		{"addNumber", func(v *vectors) vectorFunc { return v.addNumber }, func(a, _ float64) float64 { return a + float64(s) }, 0.51},
 		{"mulNumber", func(v *vectors) vectorFunc { return v.mulNumber }, func(a, _ float64) float64 { return a * float64(s) }, 0.51},
 		{"scale", func(v *vectors) vectorFunc { return v.scale }, func(a, _ float64) float64 { return a*float64(s) + float64(u) }, 0.51},
@@ -79,7 +82,7 @@ func TestVectors(t *testing.T) {
 					}
 				}
 				if n > 5 {
-					a.V[2], a.V[3], a.V[4] = float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))
+					a.V[2], a.V[3], a.V[4], b.V[1] = float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN())
 				}
 				y := kerneltest.New[float32](n, rnd.IntN(16), 7e3)
 				lo, hi := s, u

@@ -129,6 +129,57 @@ func (v *vectorLoop) sigmoid() func(x VecVirtual) VecVirtual {
 	}
 }
 
+// tanh is tanh32 of package op: a polynomial near 0, where 1 - 2/(e²ˣ+1) would cancel.
+func (v *vectorLoop) tanh() func(x VecVirtual) VecVirtual {
+	exp, lv := v.exp(), v.lv
+	one, two, near := v.number(1), v.number(2), v.number(0.625)
+	sign, rest := v.bits(1<<31), v.bits(1<<31-1)
+	var poly []Op
+	for _, c := range []float64{-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1} {
+		poly = append(poly, v.number(c))
+	}
+	and := VANDPS
+	return func(x VecVirtual) VecVirtual {
+		a := lv.vec()
+		and(rest, x, a)
+		e := lv.vec()
+		VADDPS(a, a, e)
+		e = exp(e)
+		VADDPS(one, e, e)
+		q := lv.vec()
+		VMOVUPS(two, q)
+		VDIVPS(e, q, q)
+		far := lv.vec()
+		VMOVUPS(one, far)
+		VSUBPS(q, far, far)
+		s := lv.vec()
+		and(sign, x, s)
+		VORPS(s, far, far)
+		z, p := lv.vec(), lv.vec()
+		VMULPS(x, x, z)
+		VMOVUPS(poly[0], p)
+		for _, c := range poly[1:] {
+			VFMADD213PS(c, z, p)
+		}
+		VMULPS(z, p, p)
+		VFMADD213PS(x, x, p) // p·x + x
+		v.where(less, a, near, p, far)
+		return far
+	}
+}
+
+// extreme is the larger or smaller of two: the instruction gives the second operand where one is no number, and zeros.
+func extreme(f func(...Op)) func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
+	return func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
+		return func(a, b VecVirtual) VecVirtual {
+			r := v.lv.vec()
+			f(b, a, r)
+			v.where(unordered, a, a, a, r)
+			return r
+		}
+	}
+}
+
 func pairOf(f func(...Op)) func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
 	return func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
 		return func(a, b VecVirtual) VecVirtual { f(b, a, a); return a }
@@ -146,6 +197,8 @@ var vectorKernels = []vectorKernel{
 	{"sub", true, pairOf(VSUBPS)},
 	{"mul", true, pairOf(VMULPS)},
 	{"div", true, pairOf(VDIVPS)},
+	{"max", true, extreme(VMAXPS)},
+	{"min", true, extreme(VMINPS)},
 	{"addNumber", false, numberOf(VADDPS)},
 	{"mulNumber", false, numberOf(VMULPS)},
 	{"scale", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual { // s·a + t
@@ -184,6 +237,10 @@ var vectorKernels = []vectorKernel{
 	}},
 	{"sigmoid", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
 		f := v.sigmoid()
+		return func(a, _ VecVirtual) VecVirtual { return f(a) }
+	}},
+	{"tanh", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
+		f := v.tanh()
 		return func(a, _ VecVirtual) VecVirtual { return f(a) }
 	}},
 	{"silu", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
