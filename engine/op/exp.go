@@ -100,6 +100,10 @@ func sigmoidRow[T kernel.Float](y, x []T) {
 
 // tanhRow is y = tanh x; y may be x.
 func tanhRow[T kernel.Float](y, x []T) {
+	if x := floats32(x); x != nil {
+		vec.Tanh(floats32(y)[:len(x)], x)
+		return
+	}
 	switch x := any(x).(type) {
 	case []float32:
 		y := any(y).([]float32)[:len(x)]

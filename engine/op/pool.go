@@ -107,6 +107,7 @@ func newMaxPool(s *Site) (Kernel, error) {
 func maxPool[T real](c cube, column bool, lowest T) Kernel {
 	halves := c.in[0] == 1 && c.kernel == [3]int{1, 2, 2} && c.stride == [3]int{1, 2, 2} && c.dilation == [3]int{1, 1, 1} &&
 		c.begin == [3]int{} && c.out[1]*2 <= c.in[1] && c.out[2]*2 <= c.in[2]
+	rows, byRows := newRowPool(&c, vec.Max, float32(math.Inf(-1)))
 	return BindFunc(func(env *Env, out, in []*tensor.Tensor) func() error {
 		y, x := tensor.Of[T](out[0]), tensor.Of[T](in[0])
 		var index []int64
@@ -115,6 +116,10 @@ func maxPool[T real](c cube, column bool, lowest T) Kernel {
 		}
 		if x, ok := any(x).([]float32); ok && halves && index == nil {
 			run := kernel.MaxHalves(env.Pool, any(y).([]float32), x, in[0].Shape[0]*in[0].Shape[1], c.out[1], c.out[2], c.in[1], c.in[2])
+			return func() error { run(); return nil }
+		}
+		if x := floats32(x); x != nil && byRows && index == nil {
+			run := rows.bind(env, floats32(y), x, in[0].Shape[0]*in[0].Shape[1], nil)
 			return func() error { run(); return nil }
 		}
 		size, plane := c.out[0]*c.out[1]*c.out[2], c.plane()
@@ -198,8 +203,13 @@ func newAveragePool(s *Site) (Kernel, error) {
 // averagePool divides by the elements under the window: those of the input, or with count_include_pad those of the
 // padding as well, but never what ceil_mode reaches beyond it.
 func averagePool[T kernel.Float](c cube, includePad bool) Kernel {
+	rows, byRows := newRowPool(&c, vec.Add, 0)
 	return BindFunc(func(env *Env, out, in []*tensor.Tensor) func() error {
 		y, x := tensor.Of[T](out[0]), tensor.Of[T](in[0])
+		if x := floats32(x); x != nil && byRows {
+			run := rows.bind(env, floats32(y), x, in[0].Shape[0]*in[0].Shape[1], rows.mean(includePad))
+			return func() error { run(); return nil }
+		}
 		size, plane := c.out[0]*c.out[1]*c.out[2], c.plane()
 		run := share(env, in[0].Shape[0]*in[0].Shape[1], plane, func(lo, hi int) {
 			for p := lo; p < hi; p++ {
@@ -238,6 +248,27 @@ func averagePlane[T kernel.Float](c *cube, y, x []T, includePad bool) {
 				y[i] = sum / T(rows*cols)
 				i++
 			}
+		}
+	}
+}
+
+// mean gives what divides a row of sums by the elements that each is of.
+func (p *rowPool) mean(includePad bool) func(y []float32, row, taps int) {
+	c := p.c
+	count := make([]float32, c.out[2])
+	for i := range count {
+		_, n := c.taps(2, i)
+		if includePad {
+			n = c.padded(2, i)
+		}
+		count[i] = float32(n)
+	}
+	return func(y []float32, row, taps int) {
+		if includePad {
+			taps = c.padded(1, row)
+		}
+		for i, n := range count {
+			y[i] /= n * float32(taps)
 		}
 	}
 }

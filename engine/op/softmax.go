@@ -110,8 +110,31 @@ func total[T kernel.Float](v []T) (s T) {
 	return s
 }
 
+// softmaxColumns32 is softmaxColumns, and no logarithm, by loops over elements.
+func softmaxColumns32(y, x []float32, n, inner, w int) {
+	var top, sum [columns]float32
+	copy(top[:w], x[:w])
+	for i := 1; i < n; i++ {
+		vec.Max(top[:w], top[:w], x[i*inner:][:w])
+	}
+	for i := range n {
+		e := y[i*inner:][:w]
+		vec.Sub(e, x[i*inner:][:w], top[:w])
+		vec.Exp(e, e, 0)
+		vec.Add(sum[:w], sum[:w], e)
+	}
+	for i := range n {
+		row := y[i*inner:][:w]
+		vec.Div(row, row, sum[:w])
+	}
+}
+
 // softmaxColumns works on w neighbouring columns at once, inner elements from row to row, so that memory is read in order.
 func softmaxColumns[T kernel.Float](y, x []T, n, inner, w int, log bool) {
+	if x := floats32(x); x != nil && !log {
+		softmaxColumns32(floats32(y), x, n, inner, w)
+		return
+	}
 	var top, sum, e [columns]T
 	copy(top[:w], x[:w])
 	for i := 1; i < n; i++ {

@@ -48,6 +48,12 @@ func vectorLoops(op string) (f loops[float32, float32], ok bool) {
 		f.vv = vec.Mul
 		f.vs = vec.MulNumber
 		f.sv = func(y []float32, a float32, b []float32) { vec.MulNumber(y, b, a) }
+	case "Max":
+		f = each(func(a, b float32) float32 { return max(a, b) })
+		f.vv = vec.Max
+	case "Min":
+		f = each(func(a, b float32) float32 { return min(a, b) })
+		f.vv = vec.Min
 	case "Div":
 		f = divs[float32]()
 		f.vv = vec.Div
