@@ -27,12 +27,15 @@ type vectors struct {
 
 // Vector is the loops over float32 elements that have assembly. Each computes as many elements as y has; y may be an
 // operand.
-type Vector struct{ v *vectors }
+type Vector struct {
+	v    *vectors
+	zip2 func(y, a, b []float32) int
+}
 
 // Vectors gives the loops of the best instruction set; ok is false where there is none, and Go code does as well.
 func Vectors() (v Vector, ok bool) {
 	t := vectorsFor(isa.Best())
-	return Vector{t}, t != nil
+	return Vector{t, microFor[float32](isa.Best()).zip2}, t != nil
 }
 
 func apply2(f vectorFunc, y, a, b []float32, s, t float32) {
@@ -107,3 +110,17 @@ func (v Vector) SiLU(y, a []float32) { apply1(v.v.silu, y, a, 0, 0) }
 
 // Tanh is y = tanh a, good to 2 ulp.
 func (v Vector) Tanh(y, a []float32) { apply1(v.v.tanh, y, a, 0, 0) }
+
+// Interleave is y[2i], y[2i+1] = a[i], b[i]; y has as many elements as a and b together.
+func (v Vector) Interleave(y, a, b []float32) {
+	need("b", len(b), len(a))
+	need("y", len(y), 2*len(a))
+	i := 0
+	if len(a) > 0 {
+		n := len(a)
+		i = v.zip2(unsafe.Slice(hidden(y), len(y)), unsafe.Slice(hidden(a), n), unsafe.Slice(hidden(b), n))
+	}
+	for ; i < len(a); i++ {
+		y[2*i], y[2*i+1] = a[i], b[i]
+	}
+}

@@ -47,6 +47,36 @@ func TestPoolsByRows(t *testing.T) {
 	})
 }
 
+// bound is a node on one core, ready to run.
+func bound(b *testing.B, n *graph.Node, opset int, in ...*tensor.Tensor) func() error {
+	s := &op.Site{Node: n, Opset: opset, Float: tensor.Float32}
+	for i, t := range in {
+		a := op.Arg{}
+		if t != nil {
+			if a.Type = t.Type(); i > 0 {
+				a.Const = t
+			}
+		}
+		s.In = append(s.In, a)
+	}
+	def, err := op.Lookup(n, opset)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if s.Out, err = def.Infer(s); err != nil {
+		b.Fatal(err)
+	}
+	k, err := def.New(s)
+	if err != nil {
+		b.Fatal(err)
+	}
+	env := &op.Env{Pool: kernel.NewPool(1)}
+	if sc, ok := k.(op.Scratcher); ok {
+		env.Scratch = tensor.Bytes(sc.Scratch(1))
+	}
+	return k.Bind(env, []*tensor.Tensor{tensor.New(tensor.Float32, s.Out[0].Shape...)}, in)
+}
+
 // BenchmarkPools is the pools of residual and of multi-scale networks.
 func BenchmarkPools(b *testing.B) {
 	for _, c := range []struct {
@@ -56,19 +86,7 @@ func BenchmarkPools(b *testing.B) {
 		b.Run(fmt.Sprintf("%s%ds%d", c.name, c.k, c.stride), func(b *testing.B) {
 			n := node(c.name, 1, graph.Attrs{graph.IntsAttr("kernel_shape", c.k, c.k), graph.IntsAttr("strides", c.stride, c.stride), graph.IntsAttr("pads", c.pad, c.pad, c.pad, c.pad)})
 			x := tensor.New(tensor.Float32, 1, c.c, c.n, c.n)
-			s := &op.Site{Node: n, Opset: 22, In: []op.Arg{{Type: x.Type()}}, Float: tensor.Float32}
-			def, err := op.Lookup(n, 22)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if s.Out, err = def.Infer(s); err != nil {
-				b.Fatal(err)
-			}
-			k, err := def.New(s)
-			if err != nil {
-				b.Fatal(err)
-			}
-			run := k.Bind(&op.Env{Pool: kernel.NewPool(1)}, []*tensor.Tensor{tensor.New(tensor.Float32, s.Out[0].Shape...)}, []*tensor.Tensor{x})
+			run := bound(b, n, 22, x)
 			b.SetBytes(int64(4 * x.Shape.Elems()))
 			b.ReportAllocs()
 			for b.Loop() {

@@ -78,8 +78,8 @@ func extrapolation[T tensor.Number](r *resize) T {
 // nearestPass copies. y and x are [outer, out, inner] and [outer, in, inner]; it returns what does a range of outer.
 func nearestPass[T tensor.Number](t *taps, y, x []T, _ T, inner int) func(lo, hi int) {
 	out := len(t.at)
+	in := axisLength(len(x), len(y), out, inner)
 	return func(lo, hi int) {
-		in := len(x) / (len(y) / (out * inner)) / inner
 		for o := lo; o < hi; o++ {
 			src, dst := x[o*in*inner:(o+1)*in*inner], y[o*out*inner:(o+1)*out*inner]
 			if inner == 1 {
@@ -110,8 +110,11 @@ func weightedPass[T kernel.Float](t *taps, y, x []T, outside T, inner int) func(
 	for i, v := range t.weight {
 		w[i] = T(v)
 	}
+	in := axisLength(len(x), len(y), out, inner)
+	if d, ok := doublingOf(t, w, in); ok && inner == 1 && floats32(x) != nil {
+		return func(lo, hi int) { d.rows(t, w, y[lo*out:hi*out], x[lo*in:hi*in], in) }
+	}
 	return func(lo, hi int) {
-		in := len(x) / (len(y) / (out * inner)) / inner
 		for o := lo; o < hi; o++ {
 			src, dst := x[o*in*inner:(o+1)*in*inner], y[o*out*inner:(o+1)*out*inner]
 			if inner == 1 && t.n == 2 && t.outside == nil {
@@ -153,4 +156,12 @@ func weightedPass[T kernel.Float](t *taps, y, x []T, outside T, inner int) func(
 			}
 		}
 	}
+}
+
+// axisLength is how many elements x has along the axis of which y has out, with inner behind it.
+func axisLength(x, y, out, inner int) int {
+	if y == 0 {
+		return 0
+	}
+	return x / (y / (out * inner)) / inner
 }
