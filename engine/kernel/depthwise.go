@@ -15,6 +15,7 @@ type depthwise[T Float] struct {
 	zeros   []T
 	lo, hi  T
 	columns []depthColumn
+	band    int // rows that stay in the first-level cache from column to column
 }
 
 // depthColumn is a column of vectors: which taps and results there are.
@@ -39,6 +40,7 @@ func newDepthwise[T Float](level isa.Level, s ConvShape, w, bias []T, c Clamp) *
 	d := &depthwise[T]{k: microFor[T](level), s: s, w: append([]T(nil), w...), bias: make([]T, s.M), zeros: make([]T, zeroMargin+s.W+zeroMargin), lo: T(c.Lo), hi: T(c.Hi)}
 	copy(d.bias, bias)
 	lanes := d.k.lanes
+	d.band = depthBand(s, lanes)
 	for x := 0; x < s.OW; x += lanes {
 		c := depthColumn{out: columnMask(0, lanes, s.OW-x)}
 		full := columnMask(0, lanes, lanes)
@@ -64,6 +66,23 @@ func newDepthwise[T Float](level isa.Level, s ConvShape, w, bias []T, c Clamp) *
 
 // firstLevel is how many elements of input and output of a band should be in the first-level cache.
 const firstLevel = 6 << 10
+
+// depthBand is how many rows to compute before the next column. Kernels of 7x7 take blocks of rows together: rows left over
+// take several times as long, so that a band is whole blocks, of every kernel that has so many lanes.
+func depthBand(s ConvShape, lanes int) int {
+	band := max(firstLevel/(s.StrideH*s.W+s.OW), 4)
+	if s.KH < 7 {
+		return band
+	}
+	block := 14
+	if s.StrideH == 2 {
+		block = 10
+		if lanes == 16 {
+			block = 8
+		}
+	}
+	return max((band+block/2)/block, 1) * block
+}
 
 // depthRun is a depthwise convolution bound to buffers.
 type depthRun[T Float] struct {
@@ -119,11 +138,9 @@ func (r *depthRun[T]) plane(st *depthState[T], n int) {
 		st.rowsAt[i] = zero
 	}
 	kernels := r.k.depths
-	// Bands of rows that stay in the first-level cache from column to column.
-	band := max(firstLevel/(s.StrideH*s.W+s.OW), 4)
-	for y := 0; y < s.OH; y += band {
+	for y := 0; y < s.OH; y += r.band {
 		c.y = &r.y[(n*s.OH+y)*s.OW]
-		c.rows, c.rowsAt = int64(min(band, s.OH-y)), &st.rowsAt[y*s.StrideH]
+		c.rows, c.rowsAt = int64(min(r.band, s.OH-y)), &st.rowsAt[y*s.StrideH]
 		for i := range r.columns {
 			col := &r.columns[i]
 			x := i * r.k.lanes
@@ -131,6 +148,6 @@ func (r *depthRun[T]) plane(st *depthState[T], n int) {
 			c.masks, c.out = &col.masks, col.out
 			kernels[col.edge][s.KH/2-1][s.StrideH-1](c)
 		}
-		r.finish.finished(s, r.y, n/s.C, ch, 1, y, band)
+		r.finish.finished(s, r.y, n/s.C, ch, 1, y, r.band)
 	}
 }

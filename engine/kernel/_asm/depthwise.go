@@ -351,13 +351,16 @@ func (t *tall) taps(acc []VecVirtual, which ...int) {
 	for i := 0; i < t.stride && t.masked; i++ {
 		masks = append(masks, t.mask(field(t.mk, 4*i)))
 	}
-	for i := range t.stride*(len(acc)-1) + t.k {
-		q := load(t.rowsAt, 8*i)
-		pixels := t.pixels(q, masks, which)
-		for _, tap := range which {
-			for r, a := range acc {
-				if kh := i - t.stride*r; kh >= 0 && kh < t.k {
-					VFMADD231PS(pixels[tap], weights[tap][kh], a)
+	// Rows k apart share no result, and each result has a product in one of them: a sum waits for itself as late as can be.
+	for first := range t.k {
+		for i := first; i < t.stride*(len(acc)-1)+t.k; i += t.k {
+			q := load(t.rowsAt, 8*i)
+			pixels := t.pixels(q, masks, which)
+			for _, tap := range which {
+				for r, a := range acc {
+					if kh := i - t.stride*r; kh >= 0 && kh < t.k {
+						VFMADD231PS(pixels[tap], weights[tap][kh], a)
+					}
 				}
 			}
 		}
