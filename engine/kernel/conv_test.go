@@ -229,6 +229,45 @@ func up(c, m, size int) ConvShape {
 	}
 }
 
+// up4 is the transposed convolution of kernel 4 and stride 2 that doubles its input.
+func up4(c, m, size int) ConvShape {
+	s := up(c, m, size)
+	s.KH, s.KW, s.PadTop, s.PadLeft, s.PadBottom, s.PadRight = 4, 4, 1, 1, 1, 1
+	return s
+}
+
+// shapesOfUp4 draws a transposed convolution of kernel 4 and stride 2, of any padding and output padding.
+func shapesOfUp4(t *rapid.T) ConvShape {
+	n := func(name string, lo, hi int) int { return rapid.IntRange(lo, hi).Draw(t, name) }
+	s := up4(1, 1, 1)
+	s.N, s.H, s.W, s.Group = n("N", 1, 2), n("H", 1, 20), n("W", 1, 75), n("Group", 1, 2)
+	s.C, s.M = s.Group*n("C/Group", 1, 9), s.Group*n("M/Group", 1, 30)
+	s.PadTop, s.PadLeft, s.PadBottom, s.PadRight = n("PadTop", 0, 3), n("PadLeft", 0, 3), n("PadBottom", 0, 3), n("PadRight", 0, 3)
+	s.OH = max(2*s.H+2-s.PadTop-s.PadBottom+n("OutPadH", 0, 1), 1)
+	s.OW = max(2*s.W+2-s.PadLeft-s.PadRight+n("OutPadW", 0, 1), 1)
+	return s
+}
+
+// A transposed convolution of kernel 4 and stride 2 takes a quarter of the weights for each output, and is what ONNX
+// defines, at every instruction set.
+func TestConvTranspose4Law(t *testing.T) {
+	p := NewPool(3)
+	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
+		rapid.Check(t, func(rt *rapid.T) {
+			s := shapesOfUp4(rt)
+			skew, seed := rapid.IntRange(0, 15).Draw(rt, "skew"), rapid.Uint64().Draw(rt, "seed")
+			k := newConvTranspose(l, s, make([]float32, s.C*s.M/s.Group*16), nil, NoClamp)
+			if want := int64(s.N*s.M*s.OH*s.OW) * int64(4*s.C/s.Group); k.Products() != want {
+				rt.Fatalf("%+v takes %d products, want %d", s, k.Products(), want)
+			}
+			checkLayer[float32](shim{t, rt}, p, s, true, seed%2 == 1, skew, l, seed)
+			if l == isa.Generic {
+				checkLayer[float64](shim{t, rt}, p, s, true, seed%2 == 1, skew, l, seed)
+			}
+		})
+	})
+}
+
 // The kinds of layers that networks have, at sizes where bands, panels and groups are cut into several tasks.
 func TestConvLayers(t *testing.T) {
 	p := NewPool(2)
@@ -248,6 +287,11 @@ func TestConvLayers(t *testing.T) {
 // A run allocates nothing.
 func TestConvAllocs(t *testing.T) {
 	p := NewPool(2)
+	ct := NewConvTranspose(up4(16, 16, 32), make([]float32, 16*16*16), nil, NoClamp)
+	fct := ct.Bind(p, make([]float32, ct.Scratch(2)), make([]float32, 16*64*64+256), make([]float32, 16*32*32+256))
+	if n := testing.AllocsPerRun(50, fct); n != 0 {
+		t.Fatalf("a run of a transposed one allocates %g times", n)
+	}
 	s := same(16, 16, 32, 3, 1, 1)
 	k := NewConv(s, make([]float32, 16*16*9), nil, NoClamp)
 	f := k.Bind(p, make([]float32, k.Scratch(2)), make([]float32, 16*32*32+256), make([]float32, 16*32*32+256))

@@ -66,7 +66,8 @@ func convPhases[T Float](s ConvShape) *layer[T] {
 }
 
 // transposePhases lays out a transposed convolution. Output oh gets input ih through tap kh where
-// oh = ih·stride + kh·dil - pad; for oh = q·stride + py that is ih = q + (py+pad-kh·dil)/stride, if it is whole.
+// oh = ih·stride + kh·dil - pad; for oh = q·stride + py that is ih = q + (py+pad-kh·dil)/stride, if it is whole. So
+// a kernel of 4x4 and stride 2 is four convolutions of 2x2, each with its quarter of the weights.
 func transposePhases[T Float](s ConvShape) *layer[T] {
 	l := &layer[T]{s: s, inH: 1, inW: 1, outH: s.StrideH, outW: s.StrideW}
 	type hit struct{ k, at int }
