@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/secateur/secateur/engine/graph"
@@ -74,10 +75,16 @@ func Compile(g *graph.Graph, in []tensor.Type, opt Options) (model *Model, err e
 		return nil, err
 	}
 	if !opt.Verbatim {
+		before := types(m.graph.Outputs, m.info)
 		pass.Optimize(m.graph, m.info)
 		// The rewritten graph is inferred anew: a pass need not know shapes, and cannot get them wrong.
 		if m.info, err = Infer(m.graph, in, m.float); err != nil {
 			return nil, fmt.Errorf("after optimization: %w", err)
+		}
+		for i, t := range types(m.graph.Outputs, m.info) {
+			if w := before[i]; w.DType != t.DType || !slices.Equal(w.Shape, t.Shape) {
+				return nil, fmt.Errorf("after optimization: output %d is %v, want %v", i, t, w)
+			}
 		}
 	}
 	m.inputs = Inputs(m.graph)

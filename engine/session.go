@@ -22,6 +22,7 @@ type Session struct {
 	arena   []byte // where values lie, as the plan says
 	scratch []byte // what kernels share
 	pool    *kernel.Pool
+	broken  error // why the session cannot run
 }
 
 type run struct {
@@ -32,9 +33,10 @@ type run struct {
 // Trace holds every value of a run, initializers and folded constants included.
 type Trace map[*graph.Value]*tensor.Tensor
 
-// NewSession lays out memory for runs and binds every kernel to it, so that Run allocates nothing.
-func (m *Model) NewSession() *Session {
-	s := &Session{model: m, values: make(Trace, len(m.info)), arena: tensor.Bytes(m.plan.bytes), scratch: tensor.Bytes(m.scratch)}
+// NewSession lays out memory for runs and binds every kernel to it, so that Run allocates nothing. If that fails, which
+// would be a bug, every Run says so.
+func (m *Model) NewSession() (s *Session) {
+	s = &Session{model: m, values: make(Trace, len(m.info)), arena: tensor.Bytes(m.plan.bytes), scratch: tensor.Bytes(m.scratch)}
 	for v, a := range m.info {
 		if a.Const != nil {
 			s.values[v] = a.Const
@@ -52,6 +54,9 @@ func (m *Model) NewSession() *Session {
 		s.values[v] = t
 	}
 	s.pool = m.pool.Session()
+	s.inputs = s.lookup(m.inputs)
+	s.outputs = s.lookup(m.graph.Outputs)
+	defer guard(&s.broken)
 	env := &op.Env{Pool: s.pool, Scratch: s.scratch}
 	for _, st := range m.steps {
 		if m.plan.viewed[st.node] || st.kernel == nil {
@@ -59,8 +64,6 @@ func (m *Model) NewSession() *Session {
 		}
 		s.runs = append(s.runs, run{st.node, st.kernel.Bind(env, s.lookup(st.node.Outputs), s.lookup(st.node.Inputs))})
 	}
-	s.inputs = s.lookup(m.inputs)
-	s.outputs = s.lookup(m.graph.Outputs)
 	return s
 }
 
@@ -95,6 +98,9 @@ func (s *Session) Trace(ctx context.Context, in []*tensor.Tensor) (Trace, error)
 }
 
 func (s *Session) run(ctx context.Context, in []*tensor.Tensor) (err error) {
+	if s.broken != nil {
+		return s.broken
+	}
 	if len(in) != len(s.inputs) {
 		return fmt.Errorf("the model takes %d inputs, %d given", len(s.inputs), len(in))
 	}

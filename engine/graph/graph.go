@@ -39,6 +39,9 @@ type Producer struct {
 	Doc                   string
 }
 
+// Private is the domain of operators that the engine's passes make. No file may use it: their checks count on the passes.
+const Private = "secateur"
+
 // Node applies an operator.
 type Node struct {
 	Op, Domain, Overload string

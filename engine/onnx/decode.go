@@ -258,6 +258,9 @@ func (d *decoder) node(p *onnxpb.NodeProto, s *scope) (*graph.Node, error) {
 		Op: p.GetOpType(), Domain: p.GetDomain(), Overload: p.GetOverload(), Name: p.GetName(), Doc: p.GetDocString(),
 		Inputs: make([]*graph.Value, len(p.Input)), Outputs: make([]*graph.Value, len(p.Output)),
 	}
+	if n.Domain == graph.Private {
+		return nil, fmt.Errorf("operator %s is of domain %q, which is not for files", n.Op, n.Domain)
+	}
 	for i, name := range p.Input {
 		if name == "" {
 			continue

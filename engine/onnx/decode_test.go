@@ -120,6 +120,7 @@ func TestBadModels(t *testing.T) {
 		"two initializers w":   func(m *onnxpb.ModelProto) { m.Graph.Initializer = []*onnxpb.TensorProto{w("w"), w("w")} },
 		"nameless initializer": func(m *onnxpb.ModelProto) { m.Graph.Initializer = []*onnxpb.TensorProto{w("")} },
 		"node yields a weight": func(m *onnxpb.ModelProto) { m.Graph.Initializer = []*onnxpb.TensorProto{w("a")} },
+		"domain of passes":     func(m *onnxpb.ModelProto) { m.Graph.Node[0].Domain = proto.String("secateur") },
 		"bad tensor in a node": func(m *onnxpb.ModelProto) {
 			m.Graph.Node[0].Attribute = []*onnxpb.AttributeProto{{T: &onnxpb.TensorProto{}}}
 		},

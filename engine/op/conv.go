@@ -25,6 +25,11 @@ func convShape(s *Site, transposed bool) (kernel.ConvShape, []int, error) {
 	if err := s.floatOnly(); err != nil {
 		return z, nil, err
 	}
+	if s.Attrs().Ints("up") == nil || s.Node.Domain != Private {
+		if n := len(s.In) - residuals(s); n > 3 {
+			return z, nil, fmt.Errorf("%d inputs, want at most 3", n)
+		}
+	}
 	sources, x, err := convSources(s)
 	if err != nil {
 		return z, nil, err

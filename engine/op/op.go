@@ -207,4 +207,4 @@ func Lookup(n *graph.Node, opset int) (Def, error) {
 // ONNX's, with attributes more: the result is clamped between lo and hi. If Conv has up, its input's channels come from
 // several tensors, X, those behind the bias, in that order, and those whose up is 1 are upsampled by two (nearest). What then
 // names is done to the clamped result, in order: an activation, with its attributes, or the sum with the last input.
-const Private = "secateur"
+const Private = graph.Private

@@ -21,11 +21,12 @@ type Pass struct {
 	Run  func(g *graph.Graph, info Info)
 }
 
-// Passes lists the rewrites in the order they run. Folding constants first lets the later ones see literal scales. What does
+// Passes lists the rewrites in the order they run. What a file says beside ONNX goes before anything is fused. Folding constants first lets the later ones see literal scales. What does
 // nothing goes next, so that patterns stand together; then equal nodes, so that values which are the same are one. An
 // activation is restored while its number still stands by itself, and what scales and moves channels goes before the
 // clamps, which then stand right behind the convolution.
 var Passes = []Pass{
+	{"drop foreign attributes", DropForeign},
 	{"fold constants", FoldConstants},
 	{"merge transposes", MergeTransposes},
 	{"merge reshapes", MergeReshapes},
@@ -85,7 +86,7 @@ func isConv(n *graph.Node, info Info) bool {
 	if n.Op != "Conv" && n.Op != "ConvTranspose" || n.Domain != "" && n.Domain != "ai.onnx" && n.Domain != op.Private {
 		return false
 	}
-	if len(n.Inputs) < 2 || n.Inputs[1] == nil || info[n.Inputs[1]].Const == nil {
+	if len(n.Outputs) != 1 || n.Outputs[0] == nil || len(n.Inputs) < 2 || n.Inputs[1] == nil || info[n.Inputs[1]].Const == nil {
 		return false
 	}
 	b := n.Input(2)

@@ -17,13 +17,17 @@ func FuseSources(g *graph.Graph, info Info) {
 			}
 		}
 	}
+	budget := 1024 // of inputs more; every convolution that reads a Concat gets all of its inputs
+	for _, n := range g.Nodes {
+		budget += 4 * len(n.Inputs)
+	}
 	for _, n := range g.Nodes {
 		if !isConv(n, info) || n.Op != "Conv" || n.Attrs.Int("group", 1) != 1 || n.Attrs.Has("up") || len(info[n.Inputs[0]].Type.Shape) != 4 {
 			continue
 		}
 		small := upsamples(n, info)
 		from := []*graph.Value{n.Inputs[0]}
-		if c := def[n.Inputs[0]]; c != nil && joinsChannels(c) {
+		if c := def[n.Inputs[0]]; c != nil && joinsChannels(c) && len(c.Inputs) <= budget {
 			from = c.Inputs
 		}
 		var up []int
@@ -38,6 +42,7 @@ func FuseSources(g *graph.Graph, info Info) {
 		if !fused {
 			continue
 		}
+		budget -= len(xs)
 		n.Domain = op.Private
 		n.Inputs = append([]*graph.Value{xs[0], n.Inputs[1], n.Input(2)}, xs[1:]...)
 		n.Attrs = n.Attrs.Set(graph.IntsAttr("up", up...))
