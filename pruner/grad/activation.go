@@ -79,8 +79,21 @@ func pRelu[T kernel.Float](s *Site) (Step, error) {
 		return nil, err
 	}
 	return func(in, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
-		return one(need, func() *tensor.Tensor {
-			d, x, slope := tensor.Of[T](dout[0]), tensor.Of[T](in[0]), tensor.Of[T](in[1])
+		din := make([]*tensor.Tensor, len(need))
+		d, x, slope := tensor.Of[T](dout[0]), tensor.Of[T](in[0]), tensor.Of[T](in[1])
+		if need[1] {
+			din[1] = s.New(s.Shape(1))
+			g := tensor.Of[T](din[1])
+			clear(g)
+			loop.run(func(o, _, b, n, _, sb int) {
+				for i, v := range x[o : o+n] {
+					if !(v > 0) {
+						g[b+i*sb] += d[o+i] * v
+					}
+				}
+			})
+		}
+		if need[0] {
 			loop.run(func(o, _, b, n, _, sb int) {
 				for i, v := range x[o : o+n] {
 					if !(v > 0) {
@@ -88,8 +101,9 @@ func pRelu[T kernel.Float](s *Site) (Step, error) {
 					}
 				}
 			})
-			return dout[0]
-		})
+			din[0] = dout[0]
+		}
+		return din, nil
 	}, nil
 }
 

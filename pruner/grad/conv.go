@@ -22,36 +22,37 @@ func conv[T kernel.Float](s *Site) (Step, error) {
 		return nil, err
 	}
 	extH, extW := (c.KH-1)*c.DilH+1, (c.KW-1)*c.DilW+1
-	back := c
-	back.C, back.H, back.W, back.M, back.OH, back.OW = c.M, c.OH, c.OW, c.C, c.H, c.W
+	back := reversed(c)
+	data := func() linear[T] { return kernel.NewConvTranspose(back, w, nil, kernel.NoClamp) }
 	if c.StrideH == 1 && c.StrideW == 1 && c.PadTop < extH && c.PadLeft < extW && c.PadBottom < extH && c.PadRight < extW {
 		back.PadTop, back.PadBottom = extH-1-c.PadTop, extH-1-c.PadBottom
 		back.PadLeft, back.PadRight = extW-1-c.PadLeft, extW-1-c.PadRight
-		return apply(s, kernel.NewConv(back, turn(c, w), nil, kernel.NoClamp)), nil
+		data = func() linear[T] { return kernel.NewConv(back, turn(c, w), nil, kernel.NoClamp) }
 	}
-	return apply(s, kernel.NewConvTranspose(back, w, nil, kernel.NoClamp)), nil
+	l := &layer[T]{site: s, data: data, weights: func() *kernel.ConvWeights[T] { return kernel.NewConvWeights[T](c) }, x: 0, dy: 1}
+	return l.step(), nil
 }
 
-// convTranspose's reverse is the convolution of the gradient by the same weights, [C, M/G, ...].
+// convTranspose's reverse is the convolution of the gradient by the same weights, [C, M/G, ...]. They are also that
+// convolution's, so their gradient is what it would be if the gradient of the output were convolved to give the input.
 func convTranspose[T kernel.Float](s *Site) (Step, error) {
 	c, w, err := geometry[T](s)
 	if err != nil {
 		return nil, err
 	}
-	back := c
-	back.C, back.H, back.W, back.M, back.OH, back.OW = c.M, c.OH, c.OW, c.C, c.H, c.W
-	return apply(s, kernel.NewConv(back, w, nil, kernel.NoClamp)), nil
+	back := reversed(c)
+	l := &layer[T]{
+		site: s, data: func() linear[T] { return kernel.NewConv(back, w, nil, kernel.NoClamp) },
+		weights: func() *kernel.ConvWeights[T] { return kernel.NewConvWeights[T](back) }, x: 1, dy: 0,
+	}
+	return l.step(), nil
 }
 
-func apply[T kernel.Float](s *Site, k linear[T]) Step {
-	return func(_, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
-		return one(need, func() *tensor.Tensor {
-			dx := s.New(s.Shape(0))
-			scratch := tensor.Of[T](s.Scratch(k.Scratch(s.Pool.Workers())))
-			k.Bind(s.Pool, scratch, tensor.Of[T](dx), tensor.Of[T](dout[0]))()
-			return dx
-		})
-	}
+// reversed is a convolution from what c yields to what it reads.
+func reversed(c kernel.ConvShape) kernel.ConvShape {
+	back := c
+	back.C, back.H, back.W, back.M, back.OH, back.OW = c.M, c.OH, c.OW, c.C, c.H, c.W
+	return back
 }
 
 // turn gives, for a convolution's weights [M, C/G, KH, KW], those of its reverse, [C, M/G, KH, KW]: kernels turned by

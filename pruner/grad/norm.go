@@ -20,8 +20,27 @@ func batchNorm[T kernel.Float](s *Site) (Step, error) {
 	}
 	c, inner := shape[1], shape[2:].Elems()
 	return func(in, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
-		return one(need, func() *tensor.Tensor {
-			d, scale, v := tensor.Of[T](dout[0]), tensor.Of[T](in[1]), tensor.Of[T](in[4])
+		if err := only(need, 2); err != nil { // the running statistics are no parameters
+			return nil, err
+		}
+		din := make([]*tensor.Tensor, len(need))
+		d, scale, v := tensor.Of[T](dout[0]), tensor.Of[T](in[1]), tensor.Of[T](in[4])
+		if need[1] {
+			din[1] = s.New(s.Shape(1))
+			x, mean := tensor.Of[T](in[0]), tensor.Of[T](in[3])
+			perChannel(s.Pool, tensor.Of[T](din[1]), shape, func(c, at, n int) float64 {
+				var sum float64
+				for i, d := range d[at : at+n] {
+					sum += float64(d) * (float64(x[at+i]) - float64(mean[c]))
+				}
+				return sum / math.Sqrt(float64(v[c])+eps)
+			})
+		}
+		if need[2] {
+			din[2] = s.New(s.Shape(2))
+			perChannel(s.Pool, tensor.Of[T](din[2]), shape, func(_, at, n int) float64 { return total(d[at : at+n]) })
+		}
+		if need[0] {
 			each(s.Pool, shape[0]*c, 1, func(lo, hi int) {
 				for p := lo; p < hi; p++ {
 					k := T(float64(scale[p%c]) / math.Sqrt(float64(v[p%c])+eps))
@@ -31,8 +50,9 @@ func batchNorm[T kernel.Float](s *Site) (Step, error) {
 					}
 				}
 			})
-			return dout[0]
-		})
+			din[0] = dout[0]
+		}
+		return din, nil
 	}, nil
 }
 
@@ -43,30 +63,56 @@ func instanceNorm[T kernel.Float](s *Site) (Step, error) {
 	shape := s.Shape(0)
 	c, inner := shape[1], shape[2:].Elems()
 	return func(in, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
-		return one(need, func() *tensor.Tensor {
-			d, x, scale := tensor.Of[T](dout[0]), tensor.Of[T](in[0]), tensor.Of[T](in[1])
+		if err := only(need, 2); err != nil {
+			return nil, err
+		}
+		din := make([]*tensor.Tensor, len(need))
+		d, x, scale := tensor.Of[T](dout[0]), tensor.Of[T](in[0]), tensor.Of[T](in[1])
+		if need[1] {
+			din[1] = s.New(s.Shape(1))
+			perChannel(s.Pool, tensor.Of[T](din[1]), shape, func(_, at, n int) float64 {
+				return normPlaneOf(d[at:at+n], x[at:at+n], eps).mdx * float64(n)
+			})
+		}
+		if need[2] {
+			din[2] = s.New(s.Shape(2))
+			perChannel(s.Pool, tensor.Of[T](din[2]), shape, func(_, at, n int) float64 { return total(d[at : at+n]) })
+		}
+		if need[0] {
 			each(s.Pool, shape[0]*c, 1, func(lo, hi int) {
 				for p := lo; p < hi; p++ {
 					d, x := d[p*inner:(p+1)*inner], x[p*inner:(p+1)*inner]
-					var mean, square, md, mdx float64
-					for _, v := range x {
-						mean += float64(v) / float64(inner)
-					}
+					q := normPlaneOf(d, x, eps)
+					k := float64(scale[p%c]) / q.sigma
 					for i, v := range x {
-						square += (float64(v) - mean) * (float64(v) - mean) / float64(inner)
-						md += float64(d[i]) / float64(inner)
-						mdx += float64(d[i]) * (float64(v) - mean) / float64(inner)
-					}
-					sigma := math.Sqrt(square + eps)
-					k := float64(scale[p%c]) / sigma
-					for i, v := range x {
-						d[i] = T(k * (float64(d[i]) - md - (float64(v)-mean)*mdx/(sigma*sigma)))
+						d[i] = T(k * (float64(d[i]) - q.md - (float64(v)-q.mean)/q.sigma*q.mdx))
 					}
 				}
 			})
-			return dout[0]
-		})
+			din[0] = dout[0]
+		}
+		return din, nil
 	}, nil
+}
+
+// normPlane is what a normalised plane's gradient takes: mean and deviation of x, and the means of d and of d·x̂.
+type normPlane struct{ mean, sigma, md, mdx float64 }
+
+func normPlaneOf[T kernel.Float](d, x []T, eps float64) (q normPlane) {
+	n := float64(len(x))
+	for i, v := range x {
+		q.mean += float64(v) / n
+		q.md += float64(d[i]) / n
+	}
+	var square float64
+	for _, v := range x {
+		square += (float64(v) - q.mean) * (float64(v) - q.mean) / n
+	}
+	q.sigma = math.Sqrt(square + eps)
+	for i, v := range x {
+		q.mdx += float64(d[i]) * (float64(v) - q.mean) / q.sigma / n
+	}
+	return q
 }
 
 // softmax is y · (d - Σ d·y) over the axis; before opset 13 over everything from the axis on.
