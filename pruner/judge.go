@@ -7,38 +7,7 @@ import (
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/predict"
 	"github.com/secateur/secateur/pruner/gate"
-	"github.com/secateur/secateur/pruner/repair"
 )
-
-// repair refits the cut model, and keeps the result if it does better on the select images.
-func (r *run) repair(ctx context.Context) error {
-	defer func() { r.step++ }()
-	if r.opt.NoRepair {
-		return nil
-	}
-	images := repair.Images{N: len(r.fit.Items), At: r.cached}
-	r.progress("repair", 0, 1)
-	fixed, stats, err := repair.Ridge(ctx, r.g, r.cut, r.kept, r.in, images, repair.Options{
-		Seed: r.opt.Seed, Pool: r.pool, Progress: func(done, total int) { r.progress("repair", done, total+1) },
-	})
-	if err != nil {
-		return err
-	}
-	r.repairs = RepairReport{Method: "ridge least squares", Stats: stats}
-	if r.repairs.Before, err = r.quality(ctx, r.cut); err != nil {
-		return err
-	}
-	if r.repairs.After, err = r.quality(ctx, fixed); err != nil {
-		return err
-	}
-	r.repairs.Images = len(r.sel.Items)
-	r.repairs.Kept = r.repairs.After > r.repairs.Before
-	r.opt.Log.Info("repaired", "step", r.step+1, "before", r.repairs.Before, "after", r.repairs.After, "kept", r.repairs.Kept)
-	if !r.repairs.Kept {
-		return nil
-	}
-	return r.next(fixed)
-}
 
 func (r *run) model(g *graph.Graph) (*predict.Model, error) {
 	return predict.New(g, predict.Options{Engine: engine.Options{Pool: r.pool}, Spec: &r.spec})

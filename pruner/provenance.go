@@ -25,7 +25,9 @@ type provenance struct {
 	Round       int             `json:"round"`
 	Steps       int             `json:"steps"`
 	Criterion   string          `json:"criterion"`
-	Repair      string          `json:"repair"`     // "none" if none was kept
+	Distil      int             `json:"distil"`
+	Finetune    int             `json:"finetune"`
+	Repair      string          `json:"repair"`     // what was kept; "none" if nothing
 	Parameters  [2]int64        `json:"parameters"` // before and after
 	MACs        [2]int64        `json:"macs"`
 	History     json.RawMessage `json:"history,omitempty"` // the parent's own provenance
@@ -46,14 +48,12 @@ func (r *run) finish(ctx context.Context) error {
 	}
 	p := provenance{
 		Parent: r.opt.Parent, Calibration: r.calibration, Target: r.opt.Target.String(), Labels: r.labels, Seed: r.opt.Seed,
-		MaxLayer: r.opt.MaxLayer, MinChannels: r.opt.MinChannels, Round: r.opt.Round, Steps: r.opt.Steps, Criterion: criterion, Repair: "none",
+		MaxLayer: r.opt.MaxLayer, MinChannels: r.opt.MinChannels, Round: r.opt.Round, Steps: r.opt.Steps, Criterion: criterion, Repair: r.repairs.Kept(),
+		Distil: r.opt.Distil, Finetune: r.opt.Finetune,
 		Parameters: [2]int64{r.base.Parameters, after.Parameters}, MACs: [2]int64{r.base.MACs, after.MACs},
 	}
 	if p.Parent == "" {
 		p.Parent = sum(parent)
-	}
-	if r.repairs.Kept {
-		p.Repair = r.repairs.Method
 	}
 	if old := r.g.Meta[MetaKey]; json.Valid([]byte(old)) {
 		p.History = json.RawMessage(old)

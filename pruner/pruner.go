@@ -37,6 +37,8 @@ type Options struct {
 	Round       int     // leave a multiple of Round channels in a layer; 0: 1
 	Steps       int     // remove in so many steps, scoring and repairing anew in each; 0: 1
 	NoRepair    bool
+	Distil      int    // epochs of self-distillation at most, behind the last step; 0: none
+	Finetune    int    // epochs of training on the masks at most, behind that; 0: none
 	Parent      string // SHA-256 in hex of the file that g was read from, for provenance; empty: of its encoding
 	Threads     int    // cores to use; 0: all. The result does not depend on it
 	Progress    func(Progress)
@@ -141,6 +143,7 @@ type run struct {
 	importance map[int]float64
 	cut        *graph.Graph // before repair
 	cache      map[int]*tensor.Tensor
+	part       func(done, total int) // reports progress of the repair under way
 
 	pruned      *graph.Graph
 	repairs     RepairReport

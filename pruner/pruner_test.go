@@ -182,7 +182,7 @@ func TestPageEscapes(t *testing.T) {
 		r := Report{
 			Verdict: evil, Sentence: evil + ": " + evil, Model: evil, Target: evil, Input: evil, Gate: g,
 			Layers: []LayerReport{{Name: evil, Op: evil, Before: 3, After: 2, Pinned: evil}},
-			Repair: RepairReport{Method: evil, Stats: &repair.Stats{Skipped: []string{evil}}}, Latency: Latency{Before: 1, After: 1.5},
+			Repair: RepairReport{Steps: []RepairStep{{Method: evil, Ridge: &repair.Stats{Skipped: []string{evil}}}}}, Latency: Latency{Before: 1, After: 1.5},
 		}
 		html := strings.ReplaceAll(string(r.HTML()), "&#43;", "+")
 		if strings.Contains(html, "<script") {
@@ -272,8 +272,8 @@ func TestPruneRealData(t *testing.T) {
 	var ms runtime.MemStats
 	runtime.ReadMemStats(&ms)
 	t.Logf("%s", r.Report.Sentence)
-	t.Logf("Dice %.4f -> %.4f, latency %.1f -> %.1f ms, repair %.4f -> %.4f (kept %v), Go memory %d MB", r.Report.Gate.Original.Dice, r.Report.Gate.Pruned.Dice,
-		r.Report.Latency.Before, r.Report.Latency.After, r.Report.Repair.Before, r.Report.Repair.After, r.Report.Repair.Kept, ms.Sys>>20)
+	t.Logf("Dice %.4f -> %.4f, latency %.1f -> %.1f ms, repair %.4f -> %.4f (kept: %s), Go memory %d MB", r.Report.Gate.Original.Dice, r.Report.Gate.Pruned.Dice,
+		r.Report.Latency.Before, r.Report.Latency.After, r.Report.Repair.Before, r.Report.Repair.After, r.Report.Repair.Kept(), ms.Sys>>20)
 	if out := os.Getenv("SECATEUR_OUT"); out != "" {
 		for name, b := range map[string][]byte{"pruned.onnx": r.ONNX, "report.html": r.Report.HTML(), "report.json": r.Report.JSON()} {
 			if err := os.WriteFile(filepath.Join(out, name), b, 0o644); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/secateur/secateur/engine"
@@ -15,6 +16,7 @@ import (
 	"github.com/secateur/secateur/pruner/gate"
 	"github.com/secateur/secateur/pruner/repair"
 	"github.com/secateur/secateur/pruner/score"
+	"github.com/secateur/secateur/pruner/train"
 )
 
 // Report is what a run did and found.
@@ -74,14 +76,37 @@ type LayerReport struct {
 	Follows  bool   `json:"follows,omitempty"`
 }
 
-// RepairReport says what repair did and whether it was kept.
+// RepairReport says what repairs were tried, in order, and what each gave.
 type RepairReport struct {
-	Method string        `json:"method,omitempty"` // empty: none was tried
+	Steps  []RepairStep `json:"steps,omitempty"`
+	Before float64      `json:"before"` // mean Dice on the select images: against masks, or the original without
+	After  float64      `json:"after"`
+	Images int          `json:"images"` // select images
+}
+
+// RepairStep is one repair, whose result is kept only if it does better on the select images than what was there.
+type RepairStep struct {
+	Method string        `json:"method"`
 	Kept   bool          `json:"kept"`
-	Before float64       `json:"before"` // mean Dice on the select images: against masks, or the original without
+	Before float64       `json:"before"`
 	After  float64       `json:"after"`
-	Images int           `json:"images"` // select images
-	Stats  *repair.Stats `json:"stats,omitempty"`
+	Ridge  *repair.Stats `json:"ridge,omitempty"`
+	Norms  int           `json:"norms,omitempty"` // BatchNormalizations recalibrated
+	Train  *train.Stats  `json:"train,omitempty"`
+}
+
+// Kept names the methods whose result was kept, or says "none".
+func (r RepairReport) Kept() string {
+	var names []string
+	for _, s := range r.Steps {
+		if s.Kept {
+			names = append(names, s.Method)
+		}
+	}
+	if names == nil {
+		return "none"
+	}
+	return strings.Join(names, ", ")
 }
 
 // ImageCounts says how many images served what.
@@ -111,6 +136,8 @@ type Repeat struct {
 	Round       int     `json:"round"`
 	Steps       int     `json:"steps"`
 	Repair      bool    `json:"repair"`
+	Distil      int     `json:"distil"`
+	Finetune    int     `json:"finetune"`
 	Criterion   string  `json:"criterion"`
 	// Probes is how many random probes an image was scored with; 0 with labels.
 	Probes int `json:"probes,omitempty"`
@@ -136,7 +163,7 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 		Repair: r.repairs, Gate: v,
 		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), len(r.val.Items)},
 		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash},
-		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, !r.opt.NoRepair, criterion, 0, isa.Best().String()},
+		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, !r.opt.NoRepair, r.opt.Distil, r.opt.Finetune, criterion, 0, isa.Best().String()},
 	}
 	if !p.Labels {
 		rep.Repeat.Probes = score.Probes

@@ -30,6 +30,7 @@ var layers = map[string][]string{
 	"pruner/score":             {"engine", "pruner/grad", "pruner/loss"},
 	"pruner/rewrite":           {"engine", "pruner/group", "pruner/grad"},
 	"pruner/repair":            {"engine", "pruner/group", "pruner/calib", "pruner/rewrite"},
+	"pruner/train":             {"engine", "pruner/grad"},
 	"pruner/gate":              {"engine", "pruner/calib"},
 	"engine":                   {"engine/tensor", "engine/graph", "engine/op", "engine/pass", "engine/kernel"},
 	"engine/mem":               {},

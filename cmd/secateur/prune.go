@@ -31,6 +31,8 @@ type pruneCmd struct {
 	Agreement float64 `help:"Without masks: the least mean Dice of the pruned model's masks against the original's." default:"0.97"`
 	MaxLayer  float64 `name:"max-layer" help:"The largest part of a layer's filters that may go." default:"0.9"`
 	NoRepair  bool    `name:"no-repair" help:"Leave weights as they are after the cut."`
+	Distil    int     `help:"Epochs of training on the original's masks at most, behind the cut; 0 for none." default:"5"`
+	Finetune  int     `help:"Epochs of training on the calibration masks at most, behind that; takes masks." default:"0"`
 	Promote   string  `help:"On a server, when the pruned model serves: on-pass, staged (not yet) or always." enum:"on-pass,staged,always" default:"on-pass"`
 	Note      string  `help:"On a server, a note to keep with the version."`
 	Seed      uint64  `help:"Seeds all that is random." default:"1"`
@@ -120,7 +122,7 @@ func (c *pruneCmd) local(ctx context.Context, target pruner.Target, fit, val *ca
 	p := newProgress()
 	res, err := pruner.Prune(ctx, g, fit, val, pruner.Options{
 		Target: target, Unlabelled: c.Labels == "none", Delta: c.Delta, Agreement: c.Agreement, Seed: c.Seed,
-		MaxLayer: c.MaxLayer, NoRepair: c.NoRepair, Threads: c.Threads, Parent: sum,
+		MaxLayer: c.MaxLayer, NoRepair: c.NoRepair, Distil: c.Distil, Finetune: c.Finetune, Threads: c.Threads, Parent: sum,
 		Progress: func(k pruner.Progress) { p.update(k.Stage, k.Done, k.Total) },
 	})
 	p.done()

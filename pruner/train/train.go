@@ -1,0 +1,277 @@
+// Package train moves the weights of a graph down the gradient of a loss at its logits.
+//
+// [Run] is stochastic gradient descent by Adam (Kingma and Ba, ICLR 2015) with native forward and backward passes. Weights
+// are those of Conv, ConvTranspose, Gemm, PRelu and of normalisations; running statistics stay. What the loss is, against
+// masks or against another model's logits, is the caller's, and so is what decides which epoch was best.
+package train
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/kernel"
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/pruner/grad"
+)
+
+// Example is what one step of the network sees: its input, batch 1, and the loss of the logits that it gives, with the
+// gradient there.
+type Example struct {
+	Input *tensor.Tensor
+	Loss  func(logits *tensor.Tensor) (value float64, gradient *tensor.Tensor, err error)
+}
+
+// Examples are drawn in an order of the seed's. At may augment: epoch counts from 0.
+type Examples struct {
+	N  int
+	At func(epoch, i int) (Example, error)
+}
+
+// Options of a training. The zero value has the defaults given.
+type Options struct {
+	Epochs   int     // 0: 10
+	Batch    int     // examples whose gradients are averaged for a step; 0: 4
+	Rate     float64 // Adam's step size at its greatest; 0: 1e-3
+	Patience int     // stop after so many epochs without a better one; 0: 3
+	Seed     uint64
+	Pool     *kernel.Pool // nil: one core
+	// Quality of a graph, larger is better; a step is kept only if it rises. It is asked first for the graph as it comes.
+	Quality  func(context.Context, *graph.Graph) (float64, error)
+	Progress func(done, total int) // in examples
+}
+
+func (o Options) withDefaults() Options {
+	set := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	set(&o.Epochs, 10)
+	set(&o.Batch, 4)
+	set(&o.Patience, 3)
+	if o.Rate <= 0 {
+		o.Rate = 1e-3
+	}
+	if o.Pool == nil {
+		o.Pool = kernel.NewPool(1)
+	}
+	return o
+}
+
+// Epoch is how training stood after one.
+type Epoch struct {
+	Loss    float64 `json:"loss"`    // mean over the epoch's examples, as weights moved
+	Quality float64 `json:"quality"` // after it
+}
+
+// Stats says what a training did.
+type Stats struct {
+	Weights int     `json:"weights"` // elements trained
+	Steps   int     `json:"steps"`
+	Before  float64 `json:"before"` // quality
+	Epochs  []Epoch `json:"epochs"`
+	Best    int     `json:"best"` // epochs after which the result was taken; 0: as it came
+}
+
+// Run trains a copy of g, whose value logits (a value of g) the examples' losses are of, and returns it as it was after
+// the best epoch. The same seed gives the same bytes at any number of threads. A context that ends stops it within an
+// example.
+func Run(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *graph.Value, examples Examples, opt Options) (*graph.Graph, *Stats, error) {
+	opt = opt.withDefaults()
+	t, err := newTrainer(g, in, logits, opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	stats := &Stats{Weights: t.elems()}
+	if stats.Before, err = opt.Quality(ctx, g); err != nil {
+		return nil, nil, err
+	}
+	best, top := g, stats.Before
+	rng := rand.New(rand.NewPCG(opt.Seed, 0x7472)) // "tr"
+	total := opt.Epochs * examples.N
+	steps := opt.Epochs * ((examples.N + opt.Batch - 1) / opt.Batch)
+	for epoch := range opt.Epochs {
+		order := rng.Perm(examples.N)
+		var sum float64
+		for from := 0; from < len(order); from += opt.Batch {
+			batch := order[from:min(from+opt.Batch, len(order))]
+			loss, err := t.gradients(ctx, examples, epoch, batch)
+			if err != nil {
+				return nil, nil, err
+			}
+			sum += loss
+			t.adam.step(t.weights, schedule(opt.Rate, stats.Steps, steps))
+			stats.Steps++
+			if opt.Progress != nil {
+				opt.Progress(epoch*examples.N+from+len(batch), total)
+			}
+		}
+		q, err := opt.Quality(ctx, t.g)
+		if err != nil {
+			return nil, nil, err
+		}
+		stats.Epochs = append(stats.Epochs, Epoch{sum / float64(examples.N), q})
+		if q > top {
+			best, top, stats.Best = t.snapshot(), q, epoch+1
+		} else if epoch+1-stats.Best >= opt.Patience {
+			break
+		}
+	}
+	return best, stats, nil
+}
+
+// schedule is the step size: it rises over the first tenth of the steps and falls by a cosine to a twentieth.
+func schedule(rate float64, step, steps int) float64 {
+	at := float64(step+1) / float64(steps)
+	if at < 0.1 {
+		return rate * at / 0.1
+	}
+	return rate * (0.05 + 0.95*(1+math.Cos(math.Pi*(at-0.1)/0.9))/2)
+}
+
+// learnt are the inputs of each operator that training moves.
+var learnt = map[string][]int{
+	"Conv": {1, 2}, "ConvTranspose": {1, 2}, "Gemm": {1, 2}, "PRelu": {1},
+	"BatchNormalization": {1, 2}, "InstanceNormalization": {1, 2},
+}
+
+// trainer is a training under way.
+type trainer struct {
+	g       *graph.Graph // weights are its own
+	in      []tensor.Type
+	logits  *graph.Value
+	pool    *kernel.Pool
+	edges   map[grad.Edge]bool
+	weights []*weight
+	of      map[*graph.Value]*weight
+	adam    adam
+}
+
+// weight is one tensor that is trained.
+type weight struct {
+	value *graph.Value
+	x     []float32
+	sum   []float64 // gradients of a batch
+	m, v  []float64 // Adam's moments
+}
+
+func newTrainer(g *graph.Graph, in []tensor.Type, logits *graph.Value, opt Options) (*trainer, error) {
+	if opt.Quality == nil {
+		return nil, fmt.Errorf("train: no quality to decide by")
+	}
+	t := &trainer{g: g.Clone(), in: in, pool: opt.Pool, edges: map[grad.Edge]bool{}, of: map[*graph.Value]*weight{}}
+	for v := range t.g.Values() {
+		if v.Name == logits.Name {
+			t.logits = v
+		}
+	}
+	if t.logits == nil {
+		return nil, fmt.Errorf("train: the graph has no value %q", logits.Name)
+	}
+	for _, n := range t.g.Nodes {
+		for _, i := range learnt[n.Op] {
+			v := n.Input(i)
+			if n.Domain != "" && n.Domain != "ai.onnx" || v == nil || v.Const == nil || v.Const.DType != tensor.Float32 || slices.Contains(t.g.Outputs, v) {
+				continue
+			}
+			t.edges[grad.Edge{Node: n, Input: i}] = true
+			if t.of[v] == nil {
+				v.Const, v.External = v.Const.Clone(), nil
+				k := v.Const.Elems()
+				w := &weight{value: v, x: tensor.Of[float32](v.Const), sum: make([]float64, k), m: make([]float64, k), v: make([]float64, k)}
+				t.of[v], t.weights = w, append(t.weights, w)
+			}
+		}
+	}
+	if len(t.weights) == 0 {
+		return nil, fmt.Errorf("train: the graph has no weights in float32 to train")
+	}
+	return t, nil
+}
+
+func (t *trainer) elems() (n int) {
+	for _, w := range t.weights {
+		n += len(w.x)
+	}
+	return n
+}
+
+// snapshot is a copy of the graph as it is.
+func (t *trainer) snapshot() *graph.Graph {
+	c := t.g.Clone()
+	for v := range c.Values() {
+		if v.Const != nil && v.Const.DType == tensor.Float32 {
+			v.Const = v.Const.Clone()
+		}
+	}
+	return c
+}
+
+// gradients sets each weight's sum to the mean gradient over a batch, and returns the sum of the losses.
+func (t *trainer) gradients(ctx context.Context, examples Examples, epoch int, batch []int) (float64, error) {
+	// Kernels have their weights packed, so both passes are made anew when weights have moved.
+	m, err := engine.Compile(t.g, t.in, engine.Options{Verbatim: true, Pool: t.pool})
+	if err != nil {
+		return 0, err
+	}
+	sweep, err := grad.New(t.g, t.in, tensor.Float32, t.pool)
+	if err != nil {
+		return 0, err
+	}
+	s := m.NewSession()
+	for _, w := range t.weights {
+		clear(w.sum)
+	}
+	var sum float64
+	for _, i := range batch {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		ex, err := examples.At(epoch, i)
+		if err != nil {
+			return 0, err
+		}
+		tr, err := s.Trace(ctx, []*tensor.Tensor{ex.Input})
+		if err != nil {
+			return 0, err
+		}
+		value, d, err := ex.Loss(tr[t.logits])
+		if err != nil {
+			return 0, fmt.Errorf("example %d: %w", i, err)
+		}
+		sum += value
+		err = sweep.Walk(ctx, tr, grad.Gradients{t.logits: d}, t.edges, func(e grad.Edge, d *tensor.Tensor) error {
+			g := t.of[e.Value()].sum
+			for j, v := range tensor.Of[float32](d) {
+				g[j] += float64(v) / float64(len(batch))
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
+}
+
+// adam is the optimiser's state beside the moments.
+type adam struct{ steps int }
+
+// step moves the weights down their sums.
+func (a *adam) step(ws []*weight, rate float64) {
+	const b1, b2, eps = 0.9, 0.999, 1e-8
+	a.steps++
+	c1, c2 := 1-math.Pow(b1, float64(a.steps)), 1-math.Pow(b2, float64(a.steps))
+	for _, w := range ws {
+		for i, g := range w.sum {
+			w.m[i] = b1*w.m[i] + (1-b1)*g
+			w.v[i] = b2*w.v[i] + (1-b2)*g*g
+			w.x[i] -= float32(rate * (w.m[i] / c1) / (math.Sqrt(w.v[i]/c2) + eps))
+		}
+	}
+}
