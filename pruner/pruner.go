@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"regexp"
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
@@ -41,6 +42,9 @@ type Options struct {
 	Threads     int    // cores to use; 0: all. The result does not depend on it
 	Progress    func(Progress)
 	Log         *slog.Logger // nil: silent
+
+	// GroupBy finds in an image's name the patient or video that it is of; see gate.Options. nil: each is its own.
+	GroupBy *regexp.Regexp
 }
 
 func (o Options) withDefaults() Options {
@@ -123,7 +127,8 @@ type run struct {
 	pool *kernel.Pool
 
 	calibration       string // hash of the set that was given
-	fit, sel, val     *calib.Set
+	fit, sel          *calib.Set
+	val               *gate.Sealed
 	labels, valLabels bool
 
 	spec     vision.Spec

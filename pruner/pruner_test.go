@@ -173,11 +173,11 @@ func checkFile(t *testing.T, r *Result, fit *calib.Set) {
 func TestPageEscapes(t *testing.T) {
 	const evil = "</title><script>alert('x')</script>\n\"&../../etc"
 	interval := gate.Interval{Mean: -0.02, Lower: -0.03, Upper: -0.01, N: 1}
-	m := &vision.Metrics{Dice: 0.5}
+	m := &gate.Scores{Metrics: vision.Metrics{Dice: 0.5}}
 	for _, labelled := range []bool{true, false} {
 		g := &gate.Result{Verdict: evil, Labelled: labelled, N: 1, Margin: 0.01, Agreement: interval, Worst: []string{evil}, Images: []gate.Image{{Name: evil, Original: m, Pruned: m}}}
 		if labelled {
-			g.Original, g.Pruned, g.Difference = &gate.Means{}, &gate.Means{}, &interval
+			g.Original, g.Pruned, g.Difference, g.SensitivityChange, g.HD95Change = &gate.Means{}, &gate.Means{}, &interval, &interval, &interval
 		}
 		r := Report{
 			Verdict: evil, Sentence: evil + ": " + evil, Model: evil, Target: evil, Input: evil, Gate: g,

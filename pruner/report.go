@@ -111,6 +111,7 @@ type Repeat struct {
 	Round       int     `json:"round"`
 	Steps       int     `json:"steps"`
 	Repair      bool    `json:"repair"`
+	GroupBy     string  `json:"group_by,omitempty"`
 	Criterion   string  `json:"criterion"`
 	// Probes is how many random probes an image was scored with; 0 with labels.
 	Probes int `json:"probes,omitempty"`
@@ -134,9 +135,9 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 		Parameters: Change{r.base.Parameters, after.Parameters}, MACs: Change{r.base.MACs, after.MACs},
 		Bytes:  Change{After: int64(len(r.bytes))},
 		Repair: r.repairs, Gate: v,
-		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), len(r.val.Items)},
-		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash},
-		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, !r.opt.NoRepair, criterion, 0, isa.Best().String()},
+		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), r.val.Len()},
+		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash()},
+		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, !r.opt.NoRepair, v.GroupBy, criterion, 0, isa.Best().String()},
 	}
 	if !p.Labels {
 		rep.Repeat.Probes = score.Probes

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"text/tabwriter"
 
 	"github.com/secateur/secateur/engine/graph"
@@ -30,6 +31,7 @@ type pruneCmd struct {
 	Delta     float64 `help:"How much mean Dice may be lost." default:"0.01"`
 	Agreement float64 `help:"Without masks: the least mean Dice of the pruned model's masks against the original's." default:"0.97"`
 	MaxLayer  float64 `name:"max-layer" help:"The largest part of a layer's filters that may go." default:"0.9"`
+	GroupBy   string  `name:"group-by" help:"With --model: a regular expression that finds in an image's name the patient or video it is of (its first group, or all that it matches); the verdict counts each as one."`
 	NoRepair  bool    `name:"no-repair" help:"Leave weights as they are after the cut."`
 	Promote   string  `help:"On a server, when the pruned model serves: on-pass, staged (not yet) or always." enum:"on-pass,staged,always" default:"on-pass"`
 	Note      string  `help:"On a server, a note to keep with the version."`
@@ -64,8 +66,8 @@ func (c *pruneCmd) Run(ctx context.Context) error {
 	if c.Model != "" && c.Out == "" {
 		return usage("--model takes --out, where the pruned file goes")
 	}
-	if c.Model == "" && (c.Spec != "" || c.Threads != 0) {
-		return usage("--spec and --threads are for --model FILE.onnx; a server has its own")
+	if c.Model == "" && (c.Spec != "" || c.Threads != 0 || c.GroupBy != "") {
+		return usage("--spec, --threads and --group-by are for --model FILE.onnx; a server has its own")
 	}
 	if !(c.Delta > 0 && c.Delta < 1) {
 		return usage("--delta %g: want a loss of Dice between 0 and 1", c.Delta)
@@ -113,6 +115,13 @@ func (c *pruneCmd) sets() (fit, val *calib.Set, err error) {
 
 // local prunes in this process.
 func (c *pruneCmd) local(ctx context.Context, target pruner.Target, fit, val *calib.Set) (pruned, *pruner.Report, error) {
+	var groupBy *regexp.Regexp
+	if c.GroupBy != "" {
+		var err error
+		if groupBy, err = regexp.Compile(c.GroupBy); err != nil {
+			return pruned{}, nil, usage("--group-by: %v", err)
+		}
+	}
 	g, sum, err := c.read()
 	if err != nil {
 		return pruned{}, nil, err
@@ -120,7 +129,7 @@ func (c *pruneCmd) local(ctx context.Context, target pruner.Target, fit, val *ca
 	p := newProgress()
 	res, err := pruner.Prune(ctx, g, fit, val, pruner.Options{
 		Target: target, Unlabelled: c.Labels == "none", Delta: c.Delta, Agreement: c.Agreement, Seed: c.Seed,
-		MaxLayer: c.MaxLayer, NoRepair: c.NoRepair, Threads: c.Threads, Parent: sum,
+		MaxLayer: c.MaxLayer, NoRepair: c.NoRepair, Threads: c.Threads, Parent: sum, GroupBy: groupBy,
 		Progress: func(k pruner.Progress) { p.update(k.Stage, k.Done, k.Total) },
 	})
 	p.done()
