@@ -51,7 +51,7 @@ func sentence(s string) template.HTML {
 	return template.HTML("<strong>" + template.HTMLEscapeString(verdict) + ".</strong> " + template.HTMLEscapeString(why))
 }
 
-// HTML is the report as one page that needs nothing from outside: no script, no font, no image but inline SVG.
+// HTML is the report as one page that needs nothing from outside: no script, no font, and images are in it.
 func (r *Report) HTML() []byte {
 	var b bytes.Buffer
 	if err := page.Execute(&b, r); err != nil {

@@ -79,6 +79,7 @@ func (r *run) judge(ctx context.Context) error {
 	r.verdict, err = gate.Judge(ctx, original, pruned, r.val, gate.Options{
 		Unlabelled: !r.valLabels, Delta: r.opt.Delta, Agreement: r.opt.Agreement, GroupBy: r.opt.GroupBy, Seed: r.opt.Seed,
 		Progress: func(done, total int) { r.progress("gate", done, total) },
+		Show:     func(s gate.Shown) { r.pictures = append(r.pictures, draw(s)) }, ShowMax: maxPictures,
 	})
 	return err
 }

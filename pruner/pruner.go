@@ -150,6 +150,7 @@ type run struct {
 	pruned      *graph.Graph
 	repairs     RepairReport
 	verdict     *gate.Result
+	pictures    []Picture
 	bytes       []byte
 	parentBytes int64
 	report      *Report

@@ -35,6 +35,8 @@ type Report struct {
 	Layers []LayerReport `json:"layers"`
 	Repair RepairReport  `json:"repair"`
 	Gate   *gate.Result  `json:"gate"`
+	// Pictures are of the worst held-out images, the worst first. Only the page has them.
+	Pictures []Picture `json:"-"`
 
 	Images ImageCounts `json:"images"`
 	Hashes Hashes      `json:"hashes"`
@@ -134,7 +136,7 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 		Verdict: v.Verdict, Sentence: v.Sentence, Model: r.g.Name, Target: p.Target, Input: r.in[0].String(),
 		Parameters: Change{r.base.Parameters, after.Parameters}, MACs: Change{r.base.MACs, after.MACs},
 		Bytes:  Change{After: int64(len(r.bytes))},
-		Repair: r.repairs, Gate: v,
+		Repair: r.repairs, Gate: v, Pictures: r.pictures,
 		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), r.val.Len()},
 		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash()},
 		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, !r.opt.NoRepair, v.GroupBy, criterion, 0, isa.Best().String()},
