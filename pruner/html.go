@@ -21,6 +21,7 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"si": si, "pc": func(v float64) string { return fmt.Sprintf("%.1f %%", v) },
 	"f4": func(v float64) string { return fmt.Sprintf("%.4f", v) }, "plus4": func(v float64) string { return fmt.Sprintf("%+.4f", v) },
 	"f1":    func(v float64) string { return fmt.Sprintf("%.1f", v) },
+	"plus1": func(v float64) string { return fmt.Sprintf("%+.1f", v) },
 	"ratio": func(c Change) string { return pc1(c.Removed()) },
 	"saved": func(l Latency) string { return pc1(100 * (1 - l.After/math.Max(l.Before, 1e-9))) },
 	"bar":   bar, "class": func(s string) string { return strings.ReplaceAll(s, " ", "-") },
@@ -50,7 +51,7 @@ func sentence(s string) template.HTML {
 	return template.HTML("<strong>" + template.HTMLEscapeString(verdict) + ".</strong> " + template.HTMLEscapeString(why))
 }
 
-// HTML is the report as one page that needs nothing from outside: no script, no font, no image but inline SVG.
+// HTML is the report as one page that needs nothing from outside: no script, no font, and images are in it.
 func (r *Report) HTML() []byte {
 	var b bytes.Buffer
 	if err := page.Execute(&b, r); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner/calib"
+	"github.com/secateur/secateur/pruner/gate"
 	"github.com/secateur/secateur/pruner/score"
 )
 
@@ -23,7 +24,7 @@ func (r *run) split(fit, val *calib.Set) error {
 			return fmt.Errorf("pruning without held-out images takes at least 3 calibration images, there are %d", len(fit.Items))
 		}
 		parts := fit.Split(0.6, 0.15, 0.25)
-		r.fit, r.sel, r.val = parts[0], parts[1], parts[2]
+		r.fit, r.sel, r.val = parts[0], parts[1], gate.Seal(parts[2])
 	} else {
 		if len(val.Items) == 0 {
 			return fmt.Errorf("the held-out set: %w", calib.ErrEmpty)
@@ -32,10 +33,10 @@ func (r *run) split(fit, val *calib.Set) error {
 			return fmt.Errorf("%d images are both in the calibration and in the held-out set (%s): the verdict would mean nothing", len(both), strings.Join(both[:min(len(both), 3)], ", "))
 		}
 		parts := fit.Split(0.8, 0.2)
-		r.fit, r.sel, r.val = parts[0], parts[1], val
+		r.fit, r.sel, r.val = parts[0], parts[1], gate.Seal(val)
 	}
 	r.labels = fit.Labelled && !r.opt.Unlabelled
-	r.valLabels = r.val.Labelled && !r.opt.Unlabelled
+	r.valLabels = r.val.Labelled() && !r.opt.Unlabelled
 	return nil
 }
 
@@ -77,24 +78,40 @@ func (r *run) truth(it *calib.Item, img *vision.Image) (*vision.Mask, error) {
 	return m, nil
 }
 
-// check reads the images that are looked at last, so that a bad one does not end a run at its verdict.
+// check reads all images, so that a bad one does not end a run at its verdict, and refuses a picture that is to be judged on
+// if it is also learnt from: the same pixels in another file, which the hashes of files do not show.
 func (r *run) check(ctx context.Context) error {
-	late := slices.Concat(r.sel.Items, r.val.Items)
-	errs := make([]error, len(late))
-	r.pool.Loop(len(late), func(_, i int) {
-		it := &late[i]
+	open := slices.Concat(r.fit.Items, r.sel.Items)
+	errs, pixels := make([]error, len(open)+r.val.Len()), make([][32]byte, len(open)+r.val.Len())
+	r.pool.Loop(len(errs), func(_, i int) {
 		if errs[i] = ctx.Err(); errs[i] != nil {
 			return
 		}
-		img, err := decode(it)
-		if labels := r.labels && i < len(r.sel.Items) || r.valLabels && i >= len(r.sel.Items); err == nil && labels {
-			_, err = r.truth(it, img)
+		if k := i - len(open); k >= 0 {
+			pixels[i], errs[i] = r.val.Check(k, r.valLabels, r.classes)
+			return
+		}
+		img, err := decode(&open[i])
+		if err == nil {
+			pixels[i] = gate.Pixels(img)
+			if r.labels {
+				_, err = r.truth(&open[i], img)
+			}
 		}
 		errs[i] = err
 	}).Run()
 	for _, err := range errs {
 		if err != nil {
 			return err
+		}
+	}
+	seen := map[[32]byte]string{}
+	for i, it := range open {
+		seen[pixels[i]] = it.Name
+	}
+	for k := range r.val.Len() {
+		if name, ok := seen[pixels[len(open)+k]]; ok {
+			return fmt.Errorf("images %q and %q are the same picture, one to learn from and one for the verdict: the verdict would mean nothing", name, r.val.Name(k))
 		}
 	}
 	return nil

@@ -23,7 +23,7 @@ func (r *run) quality(ctx context.Context, g *graph.Graph) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	v, err := gate.Judge(ctx, original, pruned, r.sel, gate.Options{Unlabelled: !r.labels, Resamples: 1})
+	v, err := gate.Measure(ctx, original, pruned, r.sel, gate.Options{Unlabelled: !r.labels, Resamples: 1})
 	if err != nil {
 		return 0, err
 	}
@@ -46,8 +46,9 @@ func (r *run) judge(ctx context.Context) error {
 		return err
 	}
 	r.verdict, err = gate.Judge(ctx, original, pruned, r.val, gate.Options{
-		Unlabelled: !r.valLabels, Delta: r.opt.Delta, Agreement: r.opt.Agreement, Seed: r.opt.Seed,
+		Unlabelled: !r.valLabels, Delta: r.opt.Delta, Agreement: r.opt.Agreement, GroupBy: r.opt.GroupBy, Seed: r.opt.Seed,
 		Progress: func(done, total int) { r.progress("gate", done, total) },
+		Show:     func(s gate.Shown) { r.pictures = append(r.pictures, draw(s)) }, ShowMax: maxPictures,
 	})
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"regexp"
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
@@ -43,7 +44,13 @@ type Options struct {
 	Threads     int    // cores to use; 0: all. The result does not depend on it
 	Progress    func(Progress)
 	Log         *slog.Logger // nil: silent
+
+	// GroupBy finds in an image's name the patient or video that it is of; see gate.Options. nil: each is its own.
+	GroupBy *regexp.Regexp
 }
+
+// DefaultDistil is how many epochs of self-distillation services run unless told otherwise.
+const DefaultDistil = 5
 
 func (o Options) withDefaults() Options {
 	if o.Delta <= 0 {
@@ -125,7 +132,8 @@ type run struct {
 	pool *kernel.Pool
 
 	calibration       string // hash of the set that was given
-	fit, sel, val     *calib.Set
+	fit, sel          *calib.Set
+	val               *gate.Sealed
 	labels, valLabels bool
 
 	spec     vision.Spec
@@ -148,6 +156,7 @@ type run struct {
 	pruned      *graph.Graph
 	repairs     RepairReport
 	verdict     *gate.Result
+	pictures    []Picture
 	bytes       []byte
 	parentBytes int64
 	report      *Report

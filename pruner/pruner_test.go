@@ -160,7 +160,7 @@ func checkFile(t *testing.T, r *Result, fit *calib.Set) {
 	}
 	html := string(r.Report.HTML())
 	for _, bad := range []string{"<script", "http://", "https://", "src=", "@import", "<no value>"} {
-		if strings.Contains(html, bad) {
+		if strings.Contains(strings.ReplaceAll(html, `src="data:image/`, ""), bad) {
 			t.Errorf("the page has %q", bad)
 		}
 	}
@@ -173,11 +173,11 @@ func checkFile(t *testing.T, r *Result, fit *calib.Set) {
 func TestPageEscapes(t *testing.T) {
 	const evil = "</title><script>alert('x')</script>\n\"&../../etc"
 	interval := gate.Interval{Mean: -0.02, Lower: -0.03, Upper: -0.01, N: 1}
-	m := &vision.Metrics{Dice: 0.5}
+	m := &gate.Scores{Metrics: vision.Metrics{Dice: 0.5}}
 	for _, labelled := range []bool{true, false} {
 		g := &gate.Result{Verdict: evil, Labelled: labelled, N: 1, Margin: 0.01, Agreement: interval, Worst: []string{evil}, Images: []gate.Image{{Name: evil, Original: m, Pruned: m}}}
 		if labelled {
-			g.Original, g.Pruned, g.Difference = &gate.Means{}, &gate.Means{}, &interval
+			g.Original, g.Pruned, g.Difference, g.SensitivityChange, g.HD95Change = &gate.Means{}, &gate.Means{}, &interval, &interval, &interval
 		}
 		r := Report{
 			Verdict: evil, Sentence: evil + ": " + evil, Model: evil, Target: evil, Input: evil, Gate: g,
@@ -217,6 +217,24 @@ func TestPruneRefuses(t *testing.T) {
 		if err := f(); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+	// The same picture in another file is not unseen.
+	again := set.Items[1]
+	m, err := png.Decode(bytes.NewReader(again.Image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.NoCompression}).Encode(&b, m); err != nil {
+		t.Fatal(err)
+	}
+	again.Name, again.Image = "saved-again", b.Bytes()
+	saved, err := calib.New([]calib.Item{again})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = Prune(t.Context(), g, set, saved, Options{Target: target}); err == nil || !strings.Contains(err.Error(), "saved-again") {
+		t.Errorf("a calibration image saved anew among the held-out ones: %v", err)
 	}
 	// A bad image is named, and one that would be met last ends the run before it has begun.
 	bad, err := calib.New([]calib.Item{{Name: "../good\n", Image: set.Items[0].Image[:200]}})

@@ -37,6 +37,8 @@ type Report struct {
 	Layers []LayerReport `json:"layers"`
 	Repair RepairReport  `json:"repair"`
 	Gate   *gate.Result  `json:"gate"`
+	// Pictures are of the worst held-out images, the worst first. Only the page has them.
+	Pictures []Picture `json:"-"`
 
 	Images ImageCounts `json:"images"`
 	Hashes Hashes      `json:"hashes"`
@@ -138,6 +140,7 @@ type Repeat struct {
 	Repair      bool    `json:"repair"`
 	Distil      int     `json:"distil"`
 	Finetune    int     `json:"finetune"`
+	GroupBy     string  `json:"group_by,omitempty"`
 	Criterion   string  `json:"criterion"`
 	// Probes is how many random probes an image was scored with; 0 with labels.
 	Probes int `json:"probes,omitempty"`
@@ -160,10 +163,10 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 		Verdict: v.Verdict, Sentence: v.Sentence, Model: r.g.Name, Target: p.Target, Input: r.in[0].String(),
 		Parameters: Change{r.base.Parameters, after.Parameters}, MACs: Change{r.base.MACs, after.MACs},
 		Bytes:  Change{After: int64(len(r.bytes))},
-		Repair: r.repairs, Gate: v,
-		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), len(r.val.Items)},
-		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash},
-		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, !r.opt.NoRepair, r.opt.Distil, r.opt.Finetune, criterion, 0, isa.Best().String()},
+		Repair: r.repairs, Gate: v, Pictures: r.pictures,
+		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), r.val.Len()},
+		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash()},
+		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, !r.opt.NoRepair, r.opt.Distil, r.opt.Finetune, v.GroupBy, criterion, 0, isa.Best().String()},
 	}
 	if !p.Labels {
 		rep.Repeat.Probes = score.Probes

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"time"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -89,6 +90,22 @@ func (s pruning) pruneOptions(req *secateurv1.PruneRequest) (pruner.Options, err
 	}
 	if _, ok := secateurv1.PromotionPolicy_name[int32(req.GetPromotion())]; !ok {
 		return opt, badField("promotion", "%d is no policy", req.GetPromotion())
+	}
+	const maxEpochs = 1000
+	opt.Distil = pruner.DefaultDistil
+	if req.Distil != nil {
+		opt.Distil = int(req.GetDistil())
+	}
+	opt.Finetune = int(req.GetFinetune())
+	if req.GetDistil() > maxEpochs || req.GetFinetune() > maxEpochs {
+		return opt, badField("distil, finetune", "are %d and %d epochs, at most %d are run", req.GetDistil(), req.GetFinetune(), maxEpochs)
+	}
+	if by := req.GetGroupBy(); by != "" {
+		re, err := regexp.Compile(by)
+		if err != nil || len(by) > 1024 {
+			return opt, badField("group_by", "%q is no regular expression of at most 1024 bytes: %v", by, err)
+		}
+		opt.GroupBy = re
 	}
 	if len(req.GetNote()) > 256 {
 		return opt, badField("note", "has %d bytes, at most 256 are kept", len(req.GetNote()))

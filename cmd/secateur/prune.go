@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"text/tabwriter"
 
 	"github.com/secateur/secateur/engine/graph"
@@ -30,6 +31,7 @@ type pruneCmd struct {
 	Delta     float64 `help:"How much mean Dice may be lost." default:"0.01"`
 	Agreement float64 `help:"Without masks: the least mean Dice of the pruned model's masks against the original's." default:"0.97"`
 	MaxLayer  float64 `name:"max-layer" help:"The largest part of a layer's filters that may go." default:"0.9"`
+	GroupBy   string  `name:"group-by" help:"A regular expression that finds in an image's name the patient or video it is of (its first group, or all that it matches); the verdict counts each as one."`
 	NoRepair  bool    `name:"no-repair" help:"Leave weights as they are after the cut."`
 	Distil    int     `help:"Epochs of training on the original's masks at most, behind the cut; 0 for none." default:"5"`
 	Finetune  int     `help:"Epochs of training on the calibration masks at most, behind that; takes masks." default:"0"`
@@ -115,6 +117,13 @@ func (c *pruneCmd) sets() (fit, val *calib.Set, err error) {
 
 // local prunes in this process.
 func (c *pruneCmd) local(ctx context.Context, target pruner.Target, fit, val *calib.Set) (pruned, *pruner.Report, error) {
+	var groupBy *regexp.Regexp
+	if c.GroupBy != "" {
+		var err error
+		if groupBy, err = regexp.Compile(c.GroupBy); err != nil {
+			return pruned{}, nil, usage("--group-by: %v", err)
+		}
+	}
 	g, sum, err := c.read()
 	if err != nil {
 		return pruned{}, nil, err
@@ -122,7 +131,7 @@ func (c *pruneCmd) local(ctx context.Context, target pruner.Target, fit, val *ca
 	p := newProgress()
 	res, err := pruner.Prune(ctx, g, fit, val, pruner.Options{
 		Target: target, Unlabelled: c.Labels == "none", Delta: c.Delta, Agreement: c.Agreement, Seed: c.Seed,
-		MaxLayer: c.MaxLayer, NoRepair: c.NoRepair, Distil: c.Distil, Finetune: c.Finetune, Threads: c.Threads, Parent: sum,
+		MaxLayer: c.MaxLayer, NoRepair: c.NoRepair, Distil: c.Distil, Finetune: c.Finetune, Threads: c.Threads, Parent: sum, GroupBy: groupBy,
 		Progress: func(k pruner.Progress) { p.update(k.Stage, k.Done, k.Total) },
 	})
 	p.done()

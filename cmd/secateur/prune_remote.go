@@ -63,10 +63,11 @@ func (c *pruneCmd) request(target pruner.Target) *secateurv1.PruneRequest {
 	if c.Labels == "none" {
 		labels = secateurv1.LabelUse_LABEL_USE_NONE
 	}
+	distil := uint32(max(c.Distil, 0))
 	return &secateurv1.PruneRequest{
 		Model: c.Name, Target: &secateurv1.PruneTarget{Kind: kinds[target.Kind], Fraction: target.Fraction},
 		Labels: labels, Promotion: policies[c.Promote], Delta: &c.Delta, Agreement: &c.Agreement, MaxLayer: &c.MaxLayer,
-		Seed: c.Seed, NoRepair: c.NoRepair, Note: c.Note,
+		Seed: c.Seed, NoRepair: c.NoRepair, Note: c.Note, Distil: &distil, Finetune: uint32(max(c.Finetune, 0)), GroupBy: c.GroupBy,
 	}
 }
 

@@ -15,26 +15,28 @@ func images(n int, before, shift, noise float64, seed uint64) []Image {
 	for i := range n {
 		d := shift + noise*rng.NormFloat64()
 		is = append(is, Image{
-			Name: fmt.Sprint(i), Agreement: 1 - abs(d), found: true,
-			Original: &vision.Metrics{Dice: before}, Pruned: &vision.Metrics{Dice: before + d},
+			Name: fmt.Sprint(i), Agreement: 1 - abs(d), found: true, foundBefore: true,
+			Original: dice(before), Pruned: dice(before + d),
 		})
 	}
 	return is
 }
 
+func dice(d float64) *Scores { return &Scores{Metrics: vision.Metrics{Dice: d}} }
+
 func abs(x float64) float64 { return max(x, -x) }
 
 func TestVerdict(t *testing.T) {
-	opt := Options{Delta: 0.01, Agreement: 0.97, Seed: 1}
+	opt := Options{Seed: 1}.withDefaults()
 	empty := func(is []Image) []Image { // a model that finds nothing
 		for i := range is {
-			is[i].Pruned, is[i].Agreement, is[i].found = &vision.Metrics{}, 0, false
+			is[i].Pruned, is[i].Agreement, is[i].found = dice(0), 0, false
 		}
 		return is
 	}
 	nothing := []Image{}
 	for i := range 50 { // nothing to find, and nothing found: perfect scores that prove nothing
-		nothing = append(nothing, Image{Name: fmt.Sprint(i), Empty: true, Agreement: 1, Original: &vision.Metrics{Dice: 1}, Pruned: &vision.Metrics{Dice: 1}})
+		nothing = append(nothing, Image{Name: fmt.Sprint(i), Empty: true, Agreement: 1, Original: dice(1), Pruned: dice(1)})
 	}
 	for _, c := range []struct {
 		name     string
@@ -71,7 +73,7 @@ func TestSizeOfTheTest(t *testing.T) {
 	const runs = 400
 	for seed := range uint64(runs) {
 		is := images(60, 0.8, -0.01, 0.05, 1000+seed)
-		if decide(is, true, Options{Delta: 0.01, Seed: seed, Resamples: 400}).Verdict == Pass {
+		if decide(is, true, Options{Delta: 0.01, Seed: seed, Resamples: 2000}).Verdict == Pass {
 			passes++
 		}
 	}
@@ -83,10 +85,10 @@ func TestSizeOfTheTest(t *testing.T) {
 
 func TestEmptyImagesAreLeftOut(t *testing.T) {
 	is := images(40, 0.8, 0, 0.01, 1)
-	want := decide(is, true, Options{Delta: 0.01, Seed: 3})
-	false1 := Image{Name: "e", Empty: true, found: true, Agreement: 0, Original: &vision.Metrics{Dice: 1}, Pruned: &vision.Metrics{Dice: 0}}
-	got := decide(append(is, false1), true, Options{Delta: 0.01, Seed: 3})
-	if *got.Difference != *want.Difference || got.N != 40 || got.EmptyN != 1 || got.EmptyPruned != 1 || got.EmptyOriginal != 0 {
+	want := decide(is, true, Options{Seed: 3}.withDefaults())
+	false1 := Image{Name: "e", Empty: true, found: true, Agreement: 0, Original: dice(1), Pruned: dice(0)}
+	got := decide(append(is, false1), true, Options{Seed: 3}.withDefaults())
+	if *got.Difference != *want.Difference || got.N != 40 || got.Empty.N != 1 || got.Empty.Pruned != 1 || got.Empty.Original != 0 {
 		t.Errorf("with an empty image: %+v", got)
 	}
 }

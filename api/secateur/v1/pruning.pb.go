@@ -499,7 +499,14 @@ type PruneRequest struct {
 	// Leaves weights as they are after the cut.
 	NoRepair bool `protobuf:"varint,11,opt,name=no_repair,json=noRepair,proto3" json:"no_repair,omitempty"`
 	// Told back in the model's version, such as a ticket; at most 256 bytes.
-	Note          string `protobuf:"bytes,12,opt,name=note,proto3" json:"note,omitempty"`
+	Note string `protobuf:"bytes,12,opt,name=note,proto3" json:"note,omitempty"`
+	// Epochs of training on the parent's masks at most, behind the cut; absent: the pruner's default; 0: none.
+	Distil *uint32 `protobuf:"varint,13,opt,name=distil,proto3,oneof" json:"distil,omitempty"`
+	// Epochs of training on the calibration masks at most, behind that; takes masks. 0: none.
+	Finetune uint32 `protobuf:"varint,14,opt,name=finetune,proto3" json:"finetune,omitempty"`
+	// A regular expression (RE2) that finds in an image's name the patient or video it is of: its first group, or all that it
+	// matches. The verdict counts each as one. Empty: every image is its own.
+	GroupBy       string `protobuf:"bytes,15,opt,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -614,6 +621,27 @@ func (x *PruneRequest) GetNoRepair() bool {
 func (x *PruneRequest) GetNote() string {
 	if x != nil {
 		return x.Note
+	}
+	return ""
+}
+
+func (x *PruneRequest) GetDistil() uint32 {
+	if x != nil && x.Distil != nil {
+		return *x.Distil
+	}
+	return 0
+}
+
+func (x *PruneRequest) GetFinetune() uint32 {
+	if x != nil {
+		return x.Finetune
+	}
+	return 0
+}
+
+func (x *PruneRequest) GetGroupBy() string {
+	if x != nil {
+		return x.GroupBy
 	}
 	return ""
 }
@@ -1101,7 +1129,7 @@ const file_secateur_v1_pruning_proto_rawDesc = "" +
 	"\blabelled\x18\x03 \x01(\bR\blabelled\"V\n" +
 	"\vPruneTarget\x12+\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x17.secateur.v1.TargetKindR\x04kind\x12\x1a\n" +
-	"\bfraction\x18\x02 \x01(\x01R\bfraction\"\xce\x03\n" +
+	"\bfraction\x18\x02 \x01(\x01R\bfraction\"\xad\x04\n" +
 	"\fPruneRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x120\n" +
 	"\x06target\x18\x02 \x01(\v2\x18.secateur.v1.PruneTargetR\x06target\x12 \n" +
@@ -1117,12 +1145,16 @@ const file_secateur_v1_pruning_proto_rawDesc = "" +
 	"\tmax_layer\x18\n" +
 	" \x01(\x01H\x02R\bmaxLayer\x88\x01\x01\x12\x1b\n" +
 	"\tno_repair\x18\v \x01(\bR\bnoRepair\x12\x12\n" +
-	"\x04note\x18\f \x01(\tR\x04noteB\b\n" +
+	"\x04note\x18\f \x01(\tR\x04note\x12\x1b\n" +
+	"\x06distil\x18\r \x01(\rH\x03R\x06distil\x88\x01\x01\x12\x1a\n" +
+	"\bfinetune\x18\x0e \x01(\rR\bfinetune\x12\x19\n" +
+	"\bgroup_by\x18\x0f \x01(\tR\agroupByB\b\n" +
 	"\x06_deltaB\f\n" +
 	"\n" +
 	"_agreementB\f\n" +
 	"\n" +
-	"_max_layer\"k\n" +
+	"_max_layerB\t\n" +
+	"\a_distil\"k\n" +
 	"\rPruneProgress\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\x04R\x04done\x12\x14\n" +
