@@ -20,7 +20,7 @@ How it is kept equal:
   within its last step no further than it takes.
 - Taylor scores come from the loss that Secateur uses, cross-entropy plus soft Dice, on all calibration images.
 - Nothing but the calibration images is trained on. Torch-Pruning has no repair of its own; it is given the same seconds of
-  Adam towards the original's probabilities, with BatchNorm's statistics as they are. Computing those probabilities is free.
+  Adam towards the original's probabilities, with BatchNorm's statistics frozen. Computing those probabilities is free.
 - Its best variant is picked on the images that judge it, which favours it; ours is one setting for all.
 """
 
@@ -45,13 +45,16 @@ MOST = 0.9  # of a layer's channels
 # importance/scope, then what differs from Torch-Pruning's defaults: "raw" scores are not divided by their layer's mean,
 # which only a global ranking can tell, "again" scores anew whenever another tenth of the multiply-adds has gone, and
 # "most70" leaves every layer 30 % of its channels. Taylor sums the gradients of all images first, taylor-example their
-# absolute values, hessian their squares; taylor-sum adds up a channel's weights with their signs (multivariable).
+# absolute values, hessian their squares; taylor-sum adds up a channel's weights with their signs (multivariable). After
+# "bn", BatchNorm's means and variances are measured anew on the calibration images: no training, but a repair.
 VARIANTS = [
     "taylor/global", "taylor/global/raw", "taylor/local",
     "taylor-sum/global", "taylor-sum/global/raw", "taylor-sum/local",
     "taylor-example/global", "taylor-example/global/raw", "taylor-example/local", "taylor-example/global/again",
-    "taylor-example/local/again", "taylor-example/global/most70",
+    "taylor-example/global/most70",
     "hessian/global", "hessian/global/raw", "hessian/local", "hessian/global/most70",
+    "taylor-example/global/bn", "taylor-example/global/most70/bn", "taylor-example/local/bn", "taylor-sum/global/bn",
+    "hessian/global/bn", "magnitude/global/bn", "magnitude/local/bn",
     "magnitude/global", "magnitude/global/raw", "magnitude/local",
     "random/global", "random/local",
 ]
@@ -301,6 +304,8 @@ class Peer:
                     done = copy.deepcopy(net)
                     for p in done.parameters():
                         p.grad = None
+                    if "bn" in more:
+                        self.measure_statistics(done)
                     yield todo.pop(0), done
                 if not todo:
                     return
@@ -322,6 +327,21 @@ class Peer:
         if spare <= 0:
             return None
         return graph.get_pruning_group(dep.target.module, dep.handler, sorted(idxs)[:spare])
+
+    def measure_statistics(self, net):
+        torch = self.torch
+        norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        was = [m.momentum for m in norms]
+        for m in norms:
+            m.reset_running_stats()
+            m.momentum = None  # the mean over all batches
+            m.train()
+        with torch.no_grad():
+            for x in self.x.split(20):
+                net(x)
+        for m, k in zip(norms, was):
+            m.momentum = k
+            m.eval()
 
     def repair(self, net, seconds):
         """Self-distillation: the pruned network learns the original's probabilities on the calibration images."""
@@ -459,10 +479,13 @@ def gather(rows, model):
         for r in peer:
             if r["repair_seconds"] == s:
                 put(f"Torch-Pruning, best, {s:g} s of distillation", r, r["variant"])
+    for r in peer:
+        if not r["repair_seconds"] and r["variant"].endswith("/bn"):
+            put("Torch-Pruning, best, BatchNorm measured anew", r, r["variant"])
     for kind, label in (("taylor-example", "Taylor by example"), ("taylor-sum", "Taylor, summed"), ("taylor", "Taylor"),
                         ("hessian", "Hessian"), ("magnitude", "magnitude")):
         for r in peer:
-            if not r["repair_seconds"] and r["variant"].split("/")[0] == kind:
+            if not r["repair_seconds"] and r["variant"].split("/")[0] == kind and not r["variant"].endswith("/bn"):
                 put(f"Torch-Pruning, {label}", r, r["variant"].split("/", 1)[1])
     draws = {}
     for r in peer:
