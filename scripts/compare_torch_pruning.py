@@ -158,7 +158,7 @@ def model_spec(path):
 # Results.
 
 class Results:
-    KEY = ("tool", "variant", "model", "asked", "repair_seconds", "seed")
+    KEY = ("tool", "variant", "model", "asked", "repair_seconds", "seed", "recipe")
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
@@ -368,7 +368,7 @@ class Peer:
                 gone = (time.perf_counter() - start) / seconds
                 if gone >= 1:
                     return net, steps
-                if self.args.repair_decay:
+                if self.args.repair_rate == "falling":
                     for g in opt.param_groups:
                         g["lr"] = self.args.repair_lr * (1 - gone)
                 z = net(self.x[i].to(memory_format=torch.channels_last))
@@ -390,6 +390,8 @@ def run_torch(name, args, res, calib, val, threshold, clock):
     tool = "torch-pruning"
     repair = args.repair_seconds
     variants, wanted = VARIANTS, {}
+    recipe = (f"lr {args.repair_lr:g} {args.repair_rate}, batch {args.repair_batch}, scale and shift {args.repair_affine}"
+              if repair else None)
     m = re.fullmatch(r"best(\d*)", args.variants)
     for r in args.ratios:
         if m:
@@ -398,7 +400,7 @@ def run_torch(name, args, res, calib, val, threshold, clock):
             variants = args.variants.split(",")
         for v in variants:
             for seed in range(1, 1 + (RANDOM_SEEDS if v.startswith("random") and not repair else 1)):
-                if not res.has(tool=tool, variant=v, model=name, asked=r, repair_seconds=repair, seed=seed):
+                if not res.has(tool=tool, variant=v, model=name, asked=r, repair_seconds=repair, seed=seed, recipe=recipe):
                     wanted.setdefault((v, seed), []).append(r)
     dense = not res.has(tool="pytorch", variant="dense", model=name, asked=0, repair_seconds=0, seed=1)
     if not wanted and not dense:
@@ -414,7 +416,7 @@ def run_torch(name, args, res, calib, val, threshold, clock):
             macs, more = peer.macs(net), {}
             if repair:
                 net, steps = peer.repair(net, repair)
-                more = {"repair_steps": steps}
+                more = {"recipe": recipe, "repair_steps": steps}
             res.add(tool=tool, variant=v, model=name, asked=r, repair_seconds=repair, seed=seed, got=round(1 - macs / peer.before, 5),
                     macs=macs, params=sum(p.numel() for p in net.parameters()), **peer.judge(net), **more,
                     version=torch_pruning.__version__)
@@ -486,7 +488,7 @@ def gather(rows, model):
     for s in sorted({r["repair_seconds"] for r in peer if r["repair_seconds"]}):
         for r in peer:
             if r["repair_seconds"] == s:
-                put(f"Torch-Pruning, best, {s:g} s of distillation", r, r["variant"])
+                put(f"Torch-Pruning, best, {s:g} s of distillation", r, r["variant"] + " (" + r["recipe"].split(",")[0] + ")")
     for r in peer:
         if not r["repair_seconds"] and r["variant"].endswith("/bn"):
             put("Torch-Pruning, best, BatchNorm measured anew", r, r["variant"])
@@ -614,7 +616,7 @@ def main():
     p.add_argument("--repair-seconds", type=float, default=0, help="of distillation after the cut, as long as our repair takes")
     p.add_argument("--repair-lr", type=float, default=1e-3)
     p.add_argument("--repair-batch", type=int, default=4)
-    p.add_argument("--repair-decay", action="store_true", help="let the rate fall to nothing over those seconds")
+    p.add_argument("--repair-rate", choices=["falling", "constant"], default="falling", help="falling: to nothing over those seconds")
     p.add_argument("--repair-affine", choices=["trained", "frozen"], default="trained", help="BatchNorm's scale and shift")
     p.add_argument("--secateur", type=pathlib.Path, help="our binary; without it ours does not run")
     p.add_argument("--secateur-args", default="", help="more arguments for it")
