@@ -27,6 +27,7 @@ How it is kept equal:
 import argparse
 import copy
 import hashlib
+import importlib.metadata
 import itertools
 import json
 import math
@@ -386,8 +387,7 @@ def best_variants(res, model, ratio, count):
 
 
 def run_torch(name, args, res, calib, val, threshold, clock):
-    import torch_pruning
-    tool = "torch-pruning"
+    tool, version = "torch-pruning", importlib.metadata.version("torch-pruning")
     repair = args.repair_seconds
     variants, wanted = VARIANTS, {}
     recipe = (f"lr {args.repair_lr:g} {args.repair_rate}, batch {args.repair_batch}, scale and shift {args.repair_affine}"
@@ -419,7 +419,7 @@ def run_torch(name, args, res, calib, val, threshold, clock):
                 more = {"recipe": recipe, "repair_steps": steps}
             res.add(tool=tool, variant=v, model=name, asked=r, repair_seconds=repair, seed=seed, got=round(1 - macs / peer.before, 5),
                     macs=macs, params=sum(p.numel() for p in net.parameters()), **peer.judge(net), **more,
-                    version=torch_pruning.__version__)
+                    version=version)
             clock.check()
 
 
