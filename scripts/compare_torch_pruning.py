@@ -21,7 +21,7 @@ How it is kept equal:
 - Taylor scores come from the loss that Secateur uses, cross-entropy plus soft Dice, on all calibration images.
 - Nothing but the calibration images is trained on. Torch-Pruning has no repair of its own; it is given the same seconds of
   Adam towards the original's probabilities, with BatchNorm's statistics frozen. Computing those probabilities is free.
-- Its best variant is picked on the images that judge it, which favours it; ours is one setting for all.
+- Its best variant is picked on the images that judge it, which favours it, and so is whether its distillation is kept; ours is one setting for all.
 """
 
 import argparse
@@ -485,9 +485,14 @@ def gather(rows, model):
         if r["tool"] == "secateur":
             put("Secateur" + ("" if r["variant"] == "default" else ", " + r["variant"]), r, "")
     peer = [r for r in rows if r["tool"] == "torch-pruning"]
-    for s in sorted({r["repair_seconds"] for r in peer if r["repair_seconds"]}):
+    trained = [r for r in peer if r["repair_seconds"]]
+    for s in sorted({r["repair_seconds"] for r in trained}):
         for r in peer:
-            if r["repair_seconds"] == s:
+            if r["asked"] not in {k["asked"] for k in trained if k["repair_seconds"] == s}:
+                continue
+            if not r["repair_seconds"]:  # ours is kept only where it helps, too
+                put(f"Torch-Pruning, best, {s:g} s of distillation", r, r["variant"] + " (not distilled)")
+            elif r["repair_seconds"] == s:
                 put(f"Torch-Pruning, best, {s:g} s of distillation", r, r["variant"] + " (" + r["recipe"].split(",")[0] + ")")
     for r in peer:
         if not r["repair_seconds"] and r["variant"].endswith("/bn"):
