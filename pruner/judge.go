@@ -13,27 +13,38 @@ func (r *run) model(g *graph.Graph) (*predict.Model, error) {
 	return predict.New(g, predict.Options{Engine: engine.Options{Pool: r.pool}, Spec: &r.spec})
 }
 
-// quality is the mean Dice of g on the select images: against the masks, or without them against the original.
-func (r *run) quality(ctx context.Context, g *graph.Graph) (float64, error) {
-	original, err := r.model(r.g)
+// agreement is the mean Dice of g's masks against the original's on the select images. It decides over repairs with masks
+// as well: masks say the same with several times the spread, and there are few images.
+func (r *run) agreement(ctx context.Context, g *graph.Graph) (float64, error) {
+	v, err := r.measure(ctx, g, false)
 	if err != nil {
 		return 0, err
+	}
+	if v.N == 0 { // nothing to find anywhere: what is left to compare is how far probabilities moved
+		return 1 - v.MeanDP, nil
+	}
+	return v.Agreement.Mean, nil
+}
+
+// dice is the mean Dice of g against the masks of the select images.
+func (r *run) dice(ctx context.Context, g *graph.Graph) (float64, error) {
+	v, err := r.measure(ctx, g, true)
+	if err != nil || v.N == 0 {
+		return 0, err
+	}
+	return v.Pruned.Dice, nil
+}
+
+func (r *run) measure(ctx context.Context, g *graph.Graph, labelled bool) (*gate.Result, error) {
+	original, err := r.model(r.g)
+	if err != nil {
+		return nil, err
 	}
 	pruned, err := r.model(g)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	v, err := gate.Measure(ctx, original, pruned, r.sel, gate.Options{Unlabelled: !r.labels, Resamples: 1})
-	if err != nil {
-		return 0, err
-	}
-	switch {
-	case v.N == 0: // nothing to find anywhere: what is left to compare is how far probabilities moved
-		return 1 - v.MeanDP, nil
-	case v.Labelled:
-		return v.Pruned.Dice, nil
-	}
-	return v.Agreement.Mean, nil
+	return gate.Measure(ctx, original, pruned, r.sel, gate.Options{Unlabelled: !labelled, Resamples: 1})
 }
 
 func (r *run) judge(ctx context.Context) error {

@@ -21,19 +21,21 @@ type method struct {
 	share float64 // of the time that all take, about
 	do    func(r *run, ctx context.Context, g *graph.Graph, s *RepairStep) (*graph.Graph, error)
 	wants func(o Options, last bool) bool
+	// by is what decides whether the result is kept: more is better, on the select images.
+	by func(*run, context.Context, *graph.Graph) (float64, error)
 }
 
 // methods lists the repairs in the order that they are tried. Training belongs to the last step: what it moves is cut
 // again in any other.
 var methods = []method{
-	{"ridge least squares", 0.3, (*run).ridge, func(Options, bool) bool { return true }},
-	{"BatchNormalization recalibration", 0.1, (*run).recalibrate, func(Options, bool) bool { return true }},
-	{"self-distillation", 0.6, (*run).distil, func(o Options, last bool) bool { return last && o.Distil > 0 }},
-	{"fine-tuning on masks", 0.6, (*run).finetune, func(o Options, last bool) bool { return last && o.Finetune > 0 }},
+	{"ridge least squares", 0.3, (*run).ridge, func(Options, bool) bool { return true }, (*run).agreement},
+	{"BatchNormalization recalibration", 0.1, (*run).recalibrate, func(Options, bool) bool { return true }, (*run).agreement},
+	{"self-distillation", 0.6, (*run).distil, func(o Options, last bool) bool { return last && o.Distil > 0 }, (*run).agreement},
+	{"fine-tuning on masks", 0.6, (*run).finetune, func(o Options, last bool) bool { return last && o.Finetune > 0 }, (*run).dice},
 }
 
 // repair tries every method on the cut model, one behind the other, and keeps what each makes only if it does better on
-// the select images than what was there before.
+// the select images than what was there before: in agreement with the original, or against masks where it trains on them.
 func (r *run) repair(ctx context.Context) error {
 	defer func() { r.step++ }()
 	last := r.step+1 == r.opt.Steps
@@ -42,11 +44,10 @@ func (r *run) repair(ctx context.Context) error {
 		return nil
 	}
 	r.progress("repair", 0, 1)
-	now, err := r.quality(ctx, r.cut)
-	if err != nil {
+	var err error
+	if r.repairs.Before, err = r.agreement(ctx, r.cut); err != nil {
 		return err
 	}
-	r.repairs.Before, r.repairs.After = now, now
 	var all, done float64
 	for _, m := range methods {
 		if m.wants(r.opt, last) {
@@ -61,7 +62,10 @@ func (r *run) repair(ctx context.Context) error {
 		r.part = func(i, n int) {
 			r.progress("repair", int(1000*(done+m.share*float64(i)/float64(max(n, 1)))/all), 1000)
 		}
-		s := RepairStep{Method: m.name, Before: now}
+		s := RepairStep{Method: m.name}
+		if s.Before, err = m.by(r, ctx, best); err != nil {
+			return err
+		}
 		g, err := m.do(r, ctx, best, &s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
@@ -70,16 +74,18 @@ func (r *run) repair(ctx context.Context) error {
 		if g == nil {
 			continue
 		}
-		if s.After, err = r.quality(ctx, g); err != nil {
+		if s.After, err = m.by(r, ctx, g); err != nil {
 			return err
 		}
-		if s.Kept = s.After > now; s.Kept {
-			best, now = g, s.After
+		if s.Kept = s.After > s.Before; s.Kept {
+			best = g
 		}
 		r.repairs.Steps = append(r.repairs.Steps, s)
 		r.opt.Log.Info("repaired", "step", r.step+1, "method", m.name, "before", s.Before, "after", s.After, "kept", s.Kept)
 	}
-	r.repairs.After = now
+	if r.repairs.After, err = r.agreement(ctx, best); err != nil {
+		return err
+	}
 	return r.next(best)
 }
 
@@ -129,7 +135,7 @@ func (r *run) distil(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph
 			})
 		}}, nil
 	}
-	return r.train(ctx, g, s, at, r.opt.Distil, 1e-3)
+	return r.train(ctx, g, s, at, r.opt.Distil, 3e-4, r.agreement)
 }
 
 // finetune trains g on the masks.
@@ -151,13 +157,13 @@ func (r *run) finetune(ctx context.Context, g *graph.Graph, s *RepairStep) (*gra
 			})
 		}}, nil
 	}
-	return r.train(ctx, g, s, at, r.opt.Finetune, 3e-4)
+	return r.train(ctx, g, s, at, r.opt.Finetune, 3e-4, r.dice)
 }
 
-func (r *run) train(ctx context.Context, g *graph.Graph, s *RepairStep, at func(epoch, i int) (train.Example, error), epochs int, rate float64) (*graph.Graph, error) {
+func (r *run) train(ctx context.Context, g *graph.Graph, s *RepairStep, at func(epoch, i int) (train.Example, error), epochs int, rate float64, by func(context.Context, *graph.Graph) (float64, error)) (*graph.Graph, error) {
 	logits, _ := score.Logits(g)
 	out, stats, err := train.Run(ctx, g, r.in, logits, train.Examples{N: len(r.fit.Items), At: at}, train.Options{
-		Epochs: epochs, Rate: rate, Seed: r.opt.Seed, Pool: r.pool, Quality: r.quality, Progress: r.part,
+		Epochs: epochs, Rate: rate, Seed: r.opt.Seed, Pool: r.pool, Quality: by, Progress: r.part,
 	})
 	s.Train = stats
 	return out, err

@@ -81,7 +81,7 @@ type LayerReport struct {
 // RepairReport says what repairs were tried, in order, and what each gave.
 type RepairReport struct {
 	Steps  []RepairStep `json:"steps,omitempty"`
-	Before float64      `json:"before"` // mean Dice on the select images: against masks, or the original without
+	Before float64      `json:"before"` // mean Dice against the original on the select images
 	After  float64      `json:"after"`
 	Images int          `json:"images"` // select images
 }
@@ -90,7 +90,7 @@ type RepairReport struct {
 type RepairStep struct {
 	Method string        `json:"method"`
 	Kept   bool          `json:"kept"`
-	Before float64       `json:"before"`
+	Before float64       `json:"before"` // mean Dice against the original, or for fine-tuning against the masks
 	After  float64       `json:"after"`
 	Ridge  *repair.Stats `json:"ridge,omitempty"`
 	Norms  int           `json:"norms,omitempty"` // BatchNormalizations recalibrated

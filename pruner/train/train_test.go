@@ -1,0 +1,161 @@
+package train_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/kernel"
+	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/pruner/loss"
+	"github.com/secateur/secateur/pruner/train"
+)
+
+// net is two convolutions with a normalisation between them, of random weights.
+func net(seed uint64) (*graph.Graph, []tensor.Type) {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	in := tensor.Type{DType: tensor.Float32, Shape: tensor.Shape{1, 2, 8, 8}}
+	x := &graph.Value{Name: "x", Type: in}
+	g := &graph.Graph{IR: 8, Opsets: map[string]int{"": 17}, Inputs: []*graph.Value{x}}
+	weights := func(lo, hi float64, shape ...int) *graph.Value {
+		t := tensor.New(tensor.Float32, shape...)
+		for i := range tensor.Of[float32](t) {
+			tensor.Of[float32](t)[i] = float32(lo + (hi-lo)*rng.Float64())
+		}
+		v := &graph.Value{Name: fmt.Sprintf("w%d", len(g.Inits)), Type: t.Type(), Const: t}
+		g.Inits = append(g.Inits, v)
+		return v
+	}
+	node := func(op string, attrs graph.Attrs, in ...*graph.Value) *graph.Value {
+		n := &graph.Node{Op: op, Name: fmt.Sprintf("n%d", len(g.Nodes)), Attrs: attrs, Inputs: in}
+		n.Outputs = []*graph.Value{{Name: n.Name + ".y", Def: n}}
+		g.Nodes = append(g.Nodes, n)
+		return n.Outputs[0]
+	}
+	same := graph.Attrs{graph.IntsAttr("pads", 1, 1, 1, 1)}
+	y := node("Conv", same, x, weights(-.5, .5, 6, 2, 3, 3), weights(-.1, .1, 6))
+	y = node("BatchNormalization", nil, y, weights(.5, 1.5, 6), weights(-.5, .5, 6), weights(-.5, .5, 6), weights(.5, 2, 6))
+	y = node("Conv", same, node("Relu", nil, y), weights(-.5, .5, 1, 6, 3, 3))
+	g.Outputs = []*graph.Value{y}
+	return g, []tensor.Type{in}
+}
+
+// problem is to make one net give another's logits.
+func problem(t *testing.T) (g *graph.Graph, in []tensor.Type, ex train.Examples, quality func(context.Context, *graph.Graph) (float64, error)) {
+	teacher, in := net(1)
+	g, _ = net(2)
+	m, err := engine.Compile(teacher, in, engine.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(7, 7))
+	var xs, ys []*tensor.Tensor
+	for range 12 {
+		x := tensor.New(tensor.Float32, 1, 2, 8, 8)
+		for i := range tensor.Of[float32](x) {
+			tensor.Of[float32](x)[i] = float32(rng.NormFloat64())
+		}
+		out, err := m.NewSession().Run(t.Context(), []*tensor.Tensor{x})
+		if err != nil {
+			t.Fatal(err)
+		}
+		xs, ys = append(xs, x), append(ys, out[0].Clone())
+	}
+	ex = train.Examples{N: 8, At: func(_, i int) (train.Example, error) {
+		return train.Example{Input: xs[i], Loss: func(l *tensor.Tensor) (float64, *tensor.Tensor, error) { return loss.Soft(l, ys[i], loss.Sigmoid) }}, nil
+	}}
+	quality = func(ctx context.Context, g *graph.Graph) (float64, error) { // of the four that are not trained on
+		m, err := engine.Compile(g, in, engine.Options{Threads: 1})
+		if err != nil {
+			return 0, err
+		}
+		var q float64
+		for i := 8; i < 12; i++ {
+			out, err := m.NewSession().Run(ctx, []*tensor.Tensor{xs[i]})
+			if err != nil {
+				return 0, err
+			}
+			v, _, err := loss.Soft(out[0], ys[i], loss.Sigmoid)
+			if err != nil {
+				return 0, err
+			}
+			q -= v
+		}
+		return q, nil
+	}
+	return g, in, ex, quality
+}
+
+func weightsOf(g *graph.Graph) string {
+	s := ""
+	for _, v := range g.Inits {
+		s += fmt.Sprint(v.Name, tensor.Of[float32](v.Const))
+	}
+	return s
+}
+
+// Training makes the net like its teacher on examples that it has not seen, leaves what it was given as it was, and gives
+// the same bytes at any number of threads.
+func TestRun(t *testing.T) {
+	g, in, ex, quality := problem(t)
+	was := weightsOf(g)
+	var first string
+	for _, workers := range []int{1, 3} {
+		calls := 0
+		out, stats, err := train.Run(t.Context(), g, in, g.Outputs[0], ex, train.Options{
+			Epochs: 30, Rate: 0.02, Seed: 5, Pool: kernel.NewPool(workers), Quality: quality, Progress: func(int, int) { calls++ },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stats.Best == 0 || len(stats.Epochs) == 0 || calls != stats.Steps {
+			t.Fatalf("stats %+v with %d reports", stats, calls)
+		}
+		if q := stats.Epochs[stats.Best-1].Quality; !(q > 0.5*stats.Before) {
+			t.Errorf("quality %g became %g: want half the loss gone", stats.Before, q)
+		}
+		if got, err := quality(t.Context(), out); err != nil || got != stats.Epochs[stats.Best-1].Quality {
+			t.Errorf("the result has quality %g (%v), the best epoch had %g", got, err, stats.Epochs[stats.Best-1].Quality)
+		}
+		if weightsOf(g) != was {
+			t.Fatal("the graph that was given has changed")
+		}
+		if first == "" {
+			first = weightsOf(out)
+		} else if weightsOf(out) != first {
+			t.Error("the number of threads changes the weights")
+		}
+	}
+}
+
+// If no epoch is better, what came goes back, after a few tries.
+func TestNothingGained(t *testing.T) {
+	g, in, ex, _ := problem(t)
+	out, stats, err := train.Run(t.Context(), g, in, g.Outputs[0], ex, train.Options{
+		Epochs: 50, Patience: 2, Quality: func(context.Context, *graph.Graph) (float64, error) { return 1, nil },
+	})
+	if err != nil || weightsOf(out) != weightsOf(g) || stats.Best != 0 || len(stats.Epochs) != 2 {
+		t.Errorf("%d epochs, best %d, error %v; want two, none better, and the same weights", len(stats.Epochs), stats.Best, err)
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	g, in, ex, quality := problem(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	seen := 0
+	at := ex.At
+	ex.At = func(epoch, i int) (train.Example, error) {
+		if seen++; seen == 3 {
+			cancel()
+		}
+		return at(epoch, i)
+	}
+	_, _, err := train.Run(ctx, g, in, g.Outputs[0], ex, train.Options{Quality: quality})
+	if !errors.Is(err, context.Canceled) || seen != 3 {
+		t.Errorf("error %v after %d examples, want it to stop at the third", err, seen)
+	}
+}
