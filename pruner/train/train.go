@@ -1,6 +1,7 @@
 // Package train moves the weights of a graph down the gradient of a loss at its logits.
 //
-// [Run] is stochastic gradient descent by Adam (Kingma and Ba, ICLR 2015) with native forward and backward passes. Weights
+// [Run] is stochastic gradient descent by Adam (Kingma and Ba, ICLR 2015) with native forward and backward passes. What is
+// judged, and returned, is a running mean of the weights (Polyak and Juditsky, 1992). Weights
 // are those of Conv, ConvTranspose, Gemm, PRelu and of normalisations; running statistics stay. What the loss is, against
 // masks or against another model's logits, is the caller's, and so is what decides which epoch was best.
 package train
@@ -111,13 +112,14 @@ func Run(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *graph.Va
 				opt.Progress(epoch*examples.N+from+len(batch), total)
 			}
 		}
-		q, err := opt.Quality(ctx, t.g)
+		mean := t.snapshot()
+		q, err := opt.Quality(ctx, mean)
 		if err != nil {
 			return nil, nil, err
 		}
 		stats.Epochs = append(stats.Epochs, Epoch{sum / float64(examples.N), q})
 		if q > top {
-			best, top, stats.Best = t.snapshot(), q, epoch+1
+			best, top, stats.Best = mean, q, epoch+1
 		} else if epoch+1-stats.Best >= opt.Patience {
 			break
 		}
@@ -156,6 +158,7 @@ type trainer struct {
 type weight struct {
 	value *graph.Value
 	x     []float32
+	mean  []float64 // running mean of x, what is judged and kept
 	sum   []float64 // gradients of a batch
 	m, v  []float64 // Adam's moments
 }
@@ -183,7 +186,10 @@ func newTrainer(g *graph.Graph, in []tensor.Type, logits *graph.Value, opt Optio
 			if t.of[v] == nil {
 				v.Const, v.External = v.Const.Clone(), nil
 				k := v.Const.Elems()
-				w := &weight{value: v, x: tensor.Of[float32](v.Const), sum: make([]float64, k), m: make([]float64, k), v: make([]float64, k)}
+				w := &weight{value: v, x: tensor.Of[float32](v.Const), mean: make([]float64, k), sum: make([]float64, k), m: make([]float64, k), v: make([]float64, k)}
+				for i, x := range w.x {
+					w.mean[i] = float64(x)
+				}
 				t.of[v], t.weights = w, append(t.weights, w)
 			}
 		}
@@ -201,12 +207,14 @@ func (t *trainer) elems() (n int) {
 	return n
 }
 
-// snapshot is a copy of the graph as it is.
+// snapshot is a copy of the graph with the running means of its weights.
 func (t *trainer) snapshot() *graph.Graph {
-	c := t.g.Clone()
-	for v := range c.Values() {
-		if v.Const != nil && v.Const.DType == tensor.Float32 {
-			v.Const = v.Const.Clone()
+	c, of := t.g.CloneMap()
+	for _, w := range t.weights {
+		v := of[w.value]
+		v.Const = tensor.New(tensor.Float32, w.value.Const.Shape...)
+		for i, x := range w.mean {
+			tensor.Of[float32](v.Const)[i] = float32(x)
 		}
 	}
 	return c
@@ -267,11 +275,14 @@ func (a *adam) step(ws []*weight, rate float64) {
 	const b1, b2, eps = 0.9, 0.999, 1e-8
 	a.steps++
 	c1, c2 := 1-math.Pow(b1, float64(a.steps)), 1-math.Pow(b2, float64(a.steps))
+	keep := min(0.97, float64(a.steps)/float64(a.steps+10)) // what a few examples did evens out over some thirty steps
 	for _, w := range ws {
 		for i, g := range w.sum {
 			w.m[i] = b1*w.m[i] + (1-b1)*g
 			w.v[i] = b2*w.v[i] + (1-b2)*g*g
-			w.x[i] -= float32(rate * (w.m[i] / c1) / (math.Sqrt(w.v[i]/c2) + eps))
+			x := w.x[i] - float32(rate*(w.m[i]/c1)/(math.Sqrt(w.v[i]/c2)+eps))
+			w.x[i] = x
+			w.mean[i] += (1 - keep) * (float64(x) - w.mean[i])
 		}
 	}
 }
