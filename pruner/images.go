@@ -19,11 +19,16 @@ func (r *run) split(fit, val *calib.Set) error {
 		return fmt.Errorf("pruning takes at least 2 calibration images: %w", calib.ErrEmpty)
 	}
 	r.calibration = fit.Hash
+	// What shows one patient is learnt from or judged on, never both.
+	cluster := func(name string) string { return gate.ClusterOf(name, r.opt.GroupBy) }
 	if val == nil {
 		if len(fit.Items) < 3 {
 			return fmt.Errorf("pruning without held-out images takes at least 3 calibration images, there are %d", len(fit.Items))
 		}
-		parts := fit.Split(0.6, 0.15, 0.25)
+		parts := fit.SplitBy(cluster, 0.6, 0.15, 0.25)
+		if len(parts[2].Items) == 0 {
+			return fmt.Errorf("%d calibration images are of too few clusters to hold one back for the verdict: give held-out images", len(fit.Items))
+		}
 		r.fit, r.sel, r.val = parts[0], parts[1], gate.Seal(parts[2])
 	} else {
 		if len(val.Items) == 0 {
@@ -32,12 +37,29 @@ func (r *run) split(fit, val *calib.Set) error {
 		if both := fit.Overlap(val); len(both) > 0 {
 			return fmt.Errorf("%d images are both in the calibration and in the held-out set (%s): the verdict would mean nothing", len(both), strings.Join(both[:min(len(both), 3)], ", "))
 		}
-		parts := fit.Split(0.8, 0.2)
+		if name, ok := shared(fit, val, cluster); ok {
+			return fmt.Errorf("images of cluster %q are both in the calibration and in the held-out set: the verdict would mean nothing", name)
+		}
+		parts := fit.SplitBy(cluster, 0.8, 0.2)
 		r.fit, r.sel, r.val = parts[0], parts[1], gate.Seal(val)
 	}
 	r.labels = fit.Labelled && !r.opt.Unlabelled
 	r.valLabels = r.val.Labelled() && !r.opt.Unlabelled
 	return nil
+}
+
+// shared names a cluster that has images in both sets.
+func shared(a, b *calib.Set, cluster func(string) string) (string, bool) {
+	in := map[string]bool{}
+	for _, it := range a.Items {
+		in[cluster(it.Name)] = true
+	}
+	for _, it := range b.Items {
+		if k := cluster(it.Name); k != "" && in[k] {
+			return k, true
+		}
+	}
+	return "", false
 }
 
 // input prepares one image at the serving shape.

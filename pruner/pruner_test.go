@@ -10,6 +10,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -235,6 +236,17 @@ func TestPruneRefuses(t *testing.T) {
 	}
 	if _, err = Prune(t.Context(), g, set, saved, Options{Target: target}); err == nil || !strings.Contains(err.Error(), "saved-again") {
 		t.Errorf("a calibration image saved anew among the held-out ones: %v", err)
+	}
+	// Nor is another picture of the same patient.
+	sibling := again
+	sibling.Name = set.Items[0].Name + "-b"
+	others, err := calib.New([]calib.Item{sibling})
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := regexp.MustCompile("^" + regexp.QuoteMeta(set.Items[0].Name))
+	if _, err = Prune(t.Context(), g, set, others, Options{Target: target, GroupBy: by}); err == nil || !strings.Contains(err.Error(), "cluster") {
+		t.Errorf("one patient among both calibration and held-out images: %v", err)
 	}
 	// A bad image is named, and one that would be met last ends the run before it has begun.
 	bad, err := calib.New([]calib.Item{{Name: "../good\n", Image: set.Items[0].Image[:200]}})

@@ -198,11 +198,37 @@ func read(path string) ([]byte, error) {
 // others leave). The order is that of the content's hashes, so neither names nor order of upload matter. Every part
 // has an image if there are enough; a part that would be empty is an empty set.
 func (s *Set) Split(shares ...float64) []*Set {
+	return s.SplitBy(func(string) string { return "" }, shares...)
+}
+
+// SplitBy is Split that keeps together what has the same key, which is a function of an item's name; items of the empty key
+// are each their own. Keys are ordered by their hashes, an item of its own by its content's.
+func (s *Set) SplitBy(key func(name string) string, shares ...float64) []*Set {
+	var groups [][]Item
+	var order [][32]byte
+	at := map[string]int{}
+	for _, it := range s.Items {
+		k := key(it.Name)
+		i, ok := at[k]
+		if k == "" || !ok {
+			i = len(groups)
+			groups, order = append(groups, nil), append(order, it.Hash)
+			if k != "" {
+				at[k], order[i] = i, sha256.Sum256([]byte(k))
+			}
+		}
+		groups[i] = append(groups[i], it)
+	}
+	index := make([]int, len(groups))
+	for i := range index {
+		index[i] = i
+	}
+	slices.SortFunc(index, func(a, b int) int { return bytes.Compare(order[a][:], order[b][:]) })
 	sum := 0.0
 	for _, f := range shares {
 		sum += f
 	}
-	n, from, acc := len(s.Items), 0, 0.0
+	n, from, acc := len(groups), 0, 0.0
 	parts := make([]*Set, len(shares))
 	for i, f := range shares {
 		acc += f
@@ -213,7 +239,11 @@ func (s *Set) Split(shares ...float64) []*Set {
 			to = n
 		}
 		to = min(to, n)
-		p := &Set{Items: slices.Clone(s.Items[from:to])}
+		p := &Set{}
+		for _, k := range index[from:to] {
+			p.Items = append(p.Items, groups[k]...)
+		}
+		slices.SortFunc(p.Items, func(a, b Item) int { return bytes.Compare(a.Hash[:], b.Hash[:]) })
 		p.finish()
 		parts[i], from = p, to
 	}

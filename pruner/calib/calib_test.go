@@ -131,3 +131,27 @@ func TestOpen(t *testing.T) {
 		t.Errorf("no folder: no error")
 	}
 }
+
+// What has one key stays together, whatever the shares, and nothing is lost.
+func TestSplitByKeepsClusters(t *testing.T) {
+	for n := 3; n < 60; n += 7 {
+		var its []Item
+		for i := range n {
+			its = append(its, Item{Name: fmt.Sprintf("patient%d-%d", i/4, i), Image: []byte{1, byte(i)}})
+		}
+		key := func(name string) string { k, _, _ := strings.Cut(name, "-"); return k }
+		part, total := map[string]int{}, 0
+		for i, p := range set(t, its).SplitBy(key, 0.6, 0.15, 0.25) {
+			total += len(p.Items)
+			for _, it := range p.Items {
+				if was, ok := part[key(it.Name)]; ok && was != i {
+					t.Errorf("n=%d: %s is in parts %d and %d", n, key(it.Name), was, i)
+				}
+				part[key(it.Name)] = i
+			}
+		}
+		if total != n {
+			t.Errorf("n=%d: the parts have %d images", n, total)
+		}
+	}
+}

@@ -20,8 +20,8 @@ type Interval struct {
 	Clusters int     `json:"clusters"` // without clusters n
 }
 
-// clusterOf names the cluster of an image, or says that it is its own.
-func clusterOf(name string, by *regexp.Regexp) string {
+// ClusterOf names the cluster of an image, or says that it is its own.
+func ClusterOf(name string, by *regexp.Regexp) string {
 	if by == nil {
 		return ""
 	}

@@ -179,7 +179,7 @@ func Measure(ctx context.Context, original, pruned Predictor, set *calib.Set, op
 		if err != nil {
 			return nil, fmt.Errorf("judge on image %q: %w", set.Items[i].Name, err)
 		}
-		s.Image.Cluster = clusterOf(s.Image.Name, opt.GroupBy)
+		s.Image.Cluster = ClusterOf(s.Image.Name, opt.GroupBy)
 		images = append(images, s.Image)
 		if opt.Progress != nil {
 			opt.Progress(i+1, len(set.Items))

@@ -121,7 +121,7 @@ func TestClusterOf(t *testing.T) {
 		{"x", `^p\d+`, ""},
 		{"x", ``, ""},
 	} {
-		if got := clusterOf(c.name, regexp.MustCompile(c.by)); got != c.want {
+		if got := ClusterOf(c.name, regexp.MustCompile(c.by)); got != c.want {
 			t.Errorf("%q by %q: %q, want %q", c.name, c.by, got, c.want)
 		}
 	}
