@@ -105,37 +105,73 @@ func (r *run) recalibrate(ctx context.Context, g *graph.Graph, s *RepairStep) (*
 	return fixed, err
 }
 
-// distil trains g to give the original's probabilities.
+// distil trains g to give the original's probabilities. When to stop is decided by how near they are on the select images,
+// which is much steadier than how well masks agree.
 func (r *run) distil(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph.Graph, error) {
-	logits, _ := score.Logits(r.g)
-	teacher := r.g.Clone()
-	for v := range teacher.Values() {
-		if v.Name == logits.Name {
-			teacher.Outputs = []*graph.Value{v}
-		}
-	}
-	m, err := engine.Compile(teacher, r.in, engine.Options{Pool: r.pool})
+	teacher, err := r.logitsOf(r.g)
 	if err != nil {
 		return nil, err
 	}
-	session := m.NewSession()
-	kind := r.kind()
+	soft := func(l, target *tensor.Tensor) (float64, *tensor.Tensor, error) {
+		return planar(l, r.last(), func(l *tensor.Tensor) (float64, *tensor.Tensor, error) {
+			return loss.Soft(l, planes4(target, r.last()), r.kind())
+		})
+	}
 	at := func(epoch, i int) (train.Example, error) {
 		x, err := r.augmented(epoch, i, nil)
 		if err != nil {
 			return train.Example{}, err
 		}
+		target, err := teacher(ctx, x)
+		return train.Example{Input: x, Loss: func(l *tensor.Tensor) (float64, *tensor.Tensor, error) { return soft(l, target) }}, err
+	}
+	near := func(ctx context.Context, g *graph.Graph) (float64, error) {
+		pupil, err := r.logitsOf(g)
+		if err != nil {
+			return 0, err
+		}
+		var sum float64
+		for i := range r.sel.Items {
+			x, err := r.input(&r.sel.Items[i])
+			if err != nil {
+				return 0, err
+			}
+			target, err := teacher(ctx, x)
+			if err != nil {
+				return 0, err
+			}
+			l, err := pupil(ctx, x)
+			if err != nil {
+				return 0, err
+			}
+			v, _, err := soft(l, target)
+			if err != nil {
+				return 0, err
+			}
+			sum -= v / float64(len(r.sel.Items))
+		}
+		return sum, nil
+	}
+	return r.train(ctx, g, s, at, r.opt.Distil, 5e-4, near)
+}
+
+// logitsOf gives what computes g's logits, which are its session's until the next call.
+func (r *run) logitsOf(g *graph.Graph) (func(context.Context, *tensor.Tensor) (*tensor.Tensor, error), error) {
+	logits, _ := score.Logits(g)
+	h, of := g.CloneMap()
+	h.Outputs = []*graph.Value{of[logits]}
+	m, err := engine.Compile(h, r.in, engine.Options{Pool: r.pool})
+	if err != nil {
+		return nil, err
+	}
+	session := m.NewSession()
+	return func(ctx context.Context, x *tensor.Tensor) (*tensor.Tensor, error) {
 		out, err := session.Run(ctx, []*tensor.Tensor{x})
 		if err != nil {
-			return train.Example{}, err
+			return nil, err
 		}
-		return train.Example{Input: x, Loss: func(l *tensor.Tensor) (float64, *tensor.Tensor, error) {
-			return planar(l, r.last(), func(l *tensor.Tensor) (float64, *tensor.Tensor, error) {
-				return loss.Soft(l, planes4(out[0], r.last()), kind)
-			})
-		}}, nil
-	}
-	return r.train(ctx, g, s, at, r.opt.Distil, 3e-4, r.agreement)
+		return out[0], nil
+	}, nil
 }
 
 // finetune trains g on the masks.
