@@ -612,7 +612,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--models", type=pathlib.Path, help="folder of NAME.onnx and torch/")
     p.add_argument("--data", type=pathlib.Path, help="folder of calib/ and val/")
-    p.add_argument("--results", default="results.json")
+    p.add_argument("--results", default="docs/measured/torch-pruning.json")
     p.add_argument("--model", default="polyp-unet,polyp-lite0", help="which, by commas")
     p.add_argument("--ratios", default="0.2,0.3,0.4,0.5,0.6,0.7", help="parts of the multiply-adds to remove, by commas")
     p.add_argument("--torch", choices=["run", "none"], default="run", help="whether Torch-Pruning runs")
