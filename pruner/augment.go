@@ -7,39 +7,31 @@ import (
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner/loss"
+	"github.com/secateur/secateur/pruner/score"
 )
 
-// augmented is fit image i as epoch sees it, flipped and moved a little as the seed says, and if truth is set its mask
-// alike.
-func (r *run) augmented(epoch, i int, truth **vision.Mask) (*tensor.Tensor, error) {
-	it := &r.fit.Items[i]
-	var x *tensor.Tensor
-	var mask *vision.Mask
-	if truth == nil {
-		var err error
-		if x, err = r.cached(i); err != nil {
-			return nil, err
-		}
+// augmented is fit image i as epoch sees it, flipped and moved a little as the seed says, and with masks its mask alike.
+func (r *run) augmented(epoch, i int, masks bool) (score.Example, error) {
+	var ex score.Example
+	var err error
+	if masks {
+		ex, err = r.example(&r.fit.Items[i])
 	} else {
-		in, img, err := r.prepare(it)
-		if err != nil {
-			return nil, err
-		}
-		if mask, err = r.truth(it, img); err != nil {
-			return nil, err
-		}
-		x = in
+		ex.Input, err = r.cached(i)
 	}
-	rng := rand.New(rand.NewPCG(r.opt.Seed^uint64(epoch)<<32, uint64(i)))
-	w := newWarp(rng)
-	h, wide := x.Shape[2], x.Shape[3]
+	if err != nil {
+		return ex, err
+	}
+	w := newWarp(rand.New(rand.NewPCG(r.opt.Seed^uint64(epoch)<<32, uint64(i))))
+	h, wide := ex.Input.Shape[2], ex.Input.Shape[3]
 	if r.last() {
-		h, wide = x.Shape[1], x.Shape[2]
+		h, wide = ex.Input.Shape[1], ex.Input.Shape[2]
 	}
-	if truth != nil {
-		*truth = w.mask(loss.Truth(mask, wide, h))
+	ex.Input = w.image(ex.Input, h, wide, r.last())
+	if ex.Truth != nil {
+		ex.Truth = w.mask(loss.Truth(ex.Truth, wide, h))
 	}
-	return w.image(x, h, wide, r.last()), nil
+	return ex, nil
 }
 
 // warp is a small affine move of an image: a flip of either axis, a turn, a scale and a shift.

@@ -90,12 +90,9 @@ func decode(it *calib.Item) (*vision.Image, error) {
 
 // truth is the mask of an item, whose image is img.
 func (r *run) truth(it *calib.Item, img *vision.Image) (*vision.Mask, error) {
-	m, err := vision.DecodeLabels(it.Mask, r.classes, vision.Limits{})
+	m, err := it.Truth(img, r.classes)
 	if err != nil {
 		return nil, fmt.Errorf("mask of image %q: %w", it.Name, err)
-	}
-	if m.W != img.W || m.H != img.H {
-		return nil, fmt.Errorf("mask of image %q is %d x %d, the image %d x %d", it.Name, m.W, m.H, img.W, img.H)
 	}
 	return m, nil
 }

@@ -9,50 +9,54 @@ import (
 	"github.com/secateur/secateur/pruner/gate"
 )
 
+// models makes what predicts with the original, once, and with g.
+func (r *run) models(g *graph.Graph) (original, other *predict.Model, err error) {
+	if r.whole == nil {
+		if r.whole, err = r.model(r.g); err != nil {
+			return nil, nil, err
+		}
+	}
+	other, err = r.model(g)
+	return r.whole, other, err
+}
+
 func (r *run) model(g *graph.Graph) (*predict.Model, error) {
 	return predict.New(g, predict.Options{Engine: engine.Options{Pool: r.pool}, Spec: &r.spec})
 }
 
-// agreement is the mean Dice of g's masks against the original's on the select images. It decides over repairs with masks
-// as well: masks say the same with several times the spread, and there are few images.
-func (r *run) agreement(ctx context.Context, g *graph.Graph) (float64, error) {
-	v, err := r.measure(ctx, g, false)
+// criterionOf is what the select images are looked at for.
+type criterionOf int
+
+const (
+	// byAgreement is the mean Dice of masks against the original's. It decides over repairs with masks as well: masks say the
+	// same with several times the spread, and there are few images.
+	byAgreement criterionOf = iota
+	// byDice is the mean Dice against the masks.
+	byDice
+)
+
+// quality judges g on the select images; more is better.
+func (r *run) quality(ctx context.Context, g *graph.Graph, by criterionOf) (float64, error) {
+	original, other, err := r.models(g)
 	if err != nil {
 		return 0, err
 	}
-	if v.N == 0 { // nothing to find anywhere: what is left to compare is how far probabilities moved
+	v, err := gate.Measure(ctx, original, other, r.sel, gate.Options{Unlabelled: by != byDice, Resamples: 1})
+	switch {
+	case err != nil:
+		return 0, err
+	case v.N == 0 && by == byDice:
+		return 0, nil
+	case v.N == 0: // nothing to find anywhere: what is left to compare is how far probabilities moved
 		return 1 - v.MeanDP, nil
+	case by == byDice:
+		return v.Pruned.Dice, nil
 	}
 	return v.Agreement.Mean, nil
 }
 
-// dice is the mean Dice of g against the masks of the select images.
-func (r *run) dice(ctx context.Context, g *graph.Graph) (float64, error) {
-	v, err := r.measure(ctx, g, true)
-	if err != nil || v.N == 0 {
-		return 0, err
-	}
-	return v.Pruned.Dice, nil
-}
-
-func (r *run) measure(ctx context.Context, g *graph.Graph, labelled bool) (*gate.Result, error) {
-	original, err := r.model(r.g)
-	if err != nil {
-		return nil, err
-	}
-	pruned, err := r.model(g)
-	if err != nil {
-		return nil, err
-	}
-	return gate.Measure(ctx, original, pruned, r.sel, gate.Options{Unlabelled: !labelled, Resamples: 1})
-}
-
 func (r *run) judge(ctx context.Context) error {
-	original, err := r.model(r.g)
-	if err != nil {
-		return err
-	}
-	pruned, err := r.model(r.pruned)
+	original, pruned, err := r.models(r.pruned)
 	if err != nil {
 		return err
 	}

@@ -86,8 +86,7 @@ func changes(s gate.Shown, w, h int) template.URL {
 		t := reduce(s.Truth, w, h)
 		for y := range h {
 			for x := range w {
-				i := y*w + x
-				if c := t.Pix[i]; c != 0 && (x == 0 || y == 0 || x == w-1 || y == h-1 || t.Pix[i-1] != c || t.Pix[i+1] != c || t.Pix[i-w] != c || t.Pix[i+w] != c) {
+				if i := y*w + x; t.Pix[i] != 0 && t.Edge(x, y, 1) {
 					m.Pix[i] = 5
 				}
 			}

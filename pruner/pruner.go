@@ -19,6 +19,7 @@ import (
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/kernel"
+	"github.com/secateur/secateur/engine/predict"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner/calib"
@@ -151,6 +152,7 @@ type run struct {
 	importance map[int]float64
 	cut        *graph.Graph // before repair
 	cache      map[int]*tensor.Tensor
+	whole      *predict.Model        // the original, once it has been asked
 	part       func(done, total int) // reports progress of the repair under way
 
 	pruned      *graph.Graph

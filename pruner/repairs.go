@@ -8,7 +8,6 @@ import (
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/tensor"
-	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner/loss"
 	"github.com/secateur/secateur/pruner/repair"
 	"github.com/secateur/secateur/pruner/score"
@@ -19,54 +18,71 @@ import (
 type method struct {
 	name  string
 	share float64 // of the time that all take, about
-	do    func(r *run, ctx context.Context, g *graph.Graph, s *RepairStep) (*graph.Graph, error)
-	wants func(o Options, last bool) bool
+	do    func(context.Context, *graph.Graph, *RepairStep) (*graph.Graph, error)
 	// by is what decides whether the result is kept: more is better, on the select images.
-	by func(*run, context.Context, *graph.Graph) (float64, error)
+	by criterionOf
 }
 
 // methods lists the repairs in the order that they are tried. Training belongs to the last step: what it moves is cut
 // again in any other.
-var methods = []method{
-	{"ridge least squares", 0.3, (*run).ridge, func(Options, bool) bool { return true }, (*run).agreement},
-	{"BatchNormalization recalibration", 0.1, (*run).recalibrate, func(Options, bool) bool { return true }, (*run).agreement},
-	{"self-distillation", 0.6, (*run).distil, func(o Options, last bool) bool { return last && o.Distil > 0 }, (*run).agreement},
-	{"fine-tuning on masks", 0.6, (*run).finetune, func(o Options, last bool) bool { return last && o.Finetune > 0 }, (*run).dice},
+func (r *run) methods() []method {
+	ms := []method{
+		{"ridge least squares", 0.3, r.ridge, byAgreement},
+		{"BatchNormalization recalibration", 0.1, r.recalibrate, byAgreement},
+	}
+	if r.step+1 < r.opt.Steps {
+		return ms
+	}
+	if r.opt.Distil > 0 {
+		ms = append(ms, method{"self-distillation", 0.6, r.distil, byAgreement})
+	}
+	if r.opt.Finetune > 0 {
+		ms = append(ms, method{"fine-tuning on masks", 0.6, r.finetune, byDice})
+	}
+	return ms
 }
 
 // repair tries every method on the cut model, one behind the other, and keeps what each makes only if it does better on
 // the select images than what was there before: in agreement with the original, or against masks where it trains on them.
 func (r *run) repair(ctx context.Context) error {
 	defer func() { r.step++ }()
-	last := r.step+1 == r.opt.Steps
 	r.repairs = RepairReport{Images: len(r.sel.Items)}
 	if r.opt.NoRepair {
 		return nil
 	}
 	r.progress("repair", 0, 1)
+	type judged struct {
+		g  *graph.Graph
+		by criterionOf
+	}
+	known := map[judged]float64{}
+	quality := func(g *graph.Graph, by criterionOf) (float64, error) {
+		q, ok := known[judged{g, by}]
+		if ok {
+			return q, nil
+		}
+		q, err := r.quality(ctx, g, by)
+		known[judged{g, by}] = q
+		return q, err
+	}
 	var err error
-	if r.repairs.Before, err = r.agreement(ctx, r.cut); err != nil {
+	if r.repairs.Before, err = quality(r.cut, byAgreement); err != nil {
 		return err
 	}
 	var all, done float64
-	for _, m := range methods {
-		if m.wants(r.opt, last) {
-			all += m.share
-		}
+	for _, m := range r.methods() {
+		all += m.share
 	}
 	best := r.cut
-	for _, m := range methods {
-		if !m.wants(r.opt, last) {
-			continue
-		}
+	for _, m := range r.methods() {
 		r.part = func(i, n int) {
 			r.progress("repair", int(1000*(done+m.share*float64(i)/float64(max(n, 1)))/all), 1000)
 		}
 		s := RepairStep{Method: m.name}
-		if s.Before, err = m.by(r, ctx, best); err != nil {
+		if s.Before, err = quality(best, m.by); err != nil {
 			return err
 		}
-		g, err := m.do(r, ctx, best, &s)
+		g, err := m.do(ctx, best, &s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
@@ -74,7 +90,7 @@ func (r *run) repair(ctx context.Context) error {
 		if g == nil {
 			continue
 		}
-		if s.After, err = m.by(r, ctx, g); err != nil {
+		if s.After, err = quality(g, m.by); err != nil {
 			return err
 		}
 		if s.Kept = s.After > s.Before; s.Kept {
@@ -83,7 +99,7 @@ func (r *run) repair(ctx context.Context) error {
 		r.repairs.Steps = append(r.repairs.Steps, s)
 		r.opt.Log.Info("repaired", "step", r.step+1, "method", m.name, "before", s.Before, "after", s.After, "kept", s.Kept)
 	}
-	if r.repairs.After, err = r.agreement(ctx, best); err != nil {
+	if r.repairs.After, err = quality(best, byAgreement); err != nil {
 		return err
 	}
 	return r.next(best)
@@ -113,17 +129,19 @@ func (r *run) distil(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph
 		return nil, err
 	}
 	soft := func(l, target *tensor.Tensor) (float64, *tensor.Tensor, error) {
-		return planar(l, r.last(), func(l *tensor.Tensor) (float64, *tensor.Tensor, error) {
-			return loss.Soft(l, planes4(target, r.last()), r.kind())
-		})
+		want, err := loss.Planes(target, r.last())
+		if err != nil {
+			return 0, nil, err
+		}
+		return loss.Planar(l, r.last(), func(p *tensor.Tensor) (float64, *tensor.Tensor, error) { return loss.Soft(p, want, r.kind()) })
 	}
 	at := func(epoch, i int) (train.Example, error) {
-		x, err := r.augmented(epoch, i, nil)
+		ex, err := r.augmented(epoch, i, false)
 		if err != nil {
 			return train.Example{}, err
 		}
-		target, err := teacher(ctx, x)
-		return train.Example{Input: x, Loss: func(l *tensor.Tensor) (float64, *tensor.Tensor, error) { return soft(l, target) }}, err
+		target, err := teacher(ctx, ex.Input)
+		return train.Example{Input: ex.Input, Loss: func(l *tensor.Tensor) (float64, *tensor.Tensor, error) { return soft(l, target) }}, err
 	}
 	near := func(ctx context.Context, g *graph.Graph) (float64, error) {
 		pupil, err := r.logitsOf(g)
@@ -179,21 +197,16 @@ func (r *run) finetune(ctx context.Context, g *graph.Graph, s *RepairStep) (*gra
 	if !r.labels {
 		return nil, errors.New("it takes masks for all calibration images")
 	}
-	kind := r.kind()
 	at := func(epoch, i int) (train.Example, error) {
-		var truth *vision.Mask
-		x, err := r.augmented(epoch, i, &truth)
-		if err != nil {
-			return train.Example{}, err
-		}
-		return train.Example{Input: x, Loss: func(l *tensor.Tensor) (float64, *tensor.Tensor, error) {
-			return planar(l, r.last(), func(l *tensor.Tensor) (float64, *tensor.Tensor, error) {
-				n := len(l.Shape)
-				return loss.Loss(l, loss.Truth(truth, l.Shape[n-1], l.Shape[n-2]), kind)
+		ex, err := r.augmented(epoch, i, true)
+		return train.Example{Input: ex.Input, Loss: func(l *tensor.Tensor) (float64, *tensor.Tensor, error) {
+			return loss.Planar(l, r.last(), func(p *tensor.Tensor) (float64, *tensor.Tensor, error) {
+				return loss.Loss(p, loss.Truth(ex.Truth, p.Shape[2], p.Shape[1]), r.kind())
 			})
-		}}, nil
+		}}, err
 	}
-	return r.train(ctx, g, s, at, r.opt.Finetune, 3e-4, r.dice)
+	dice := func(ctx context.Context, g *graph.Graph) (float64, error) { return r.quality(ctx, g, byDice) }
+	return r.train(ctx, g, s, at, r.opt.Finetune, 3e-4, dice)
 }
 
 func (r *run) train(ctx context.Context, g *graph.Graph, s *RepairStep, at func(epoch, i int) (train.Example, error), epochs int, rate float64, by func(context.Context, *graph.Graph) (float64, error)) (*graph.Graph, error) {
@@ -214,36 +227,3 @@ func (r *run) kind() loss.Kind {
 
 // last reports whether channels are the last axis of images and logits.
 func (r *run) last() bool { return r.spec.Pre.Layout == "NHWC" }
-
-// planes4 gives logits [1,h,w,c] with the classes in front; others as they are.
-func planes4(l *tensor.Tensor, last bool) *tensor.Tensor {
-	if !last || len(l.Shape) != 4 {
-		return l
-	}
-	h, w, c := l.Shape[1], l.Shape[2], l.Shape[3]
-	return interchange(l, h*w, c, tensor.Shape{1, c, h, w})
-}
-
-// planar calls f with logits whose classes lie in front, and gives its gradient as they lay.
-func planar(l *tensor.Tensor, last bool, f func(*tensor.Tensor) (float64, *tensor.Tensor, error)) (float64, *tensor.Tensor, error) {
-	v, d, err := f(planes4(l, last))
-	if err != nil {
-		return 0, nil, err
-	}
-	if last && len(l.Shape) == 4 {
-		d = interchange(d, l.Shape[3], l.Shape[1]*l.Shape[2], l.Shape)
-	}
-	return v, d, nil
-}
-
-// interchange transposes the matrix [rows, columns] that float32 elements are.
-func interchange(t *tensor.Tensor, rows, columns int, shape tensor.Shape) *tensor.Tensor {
-	out := tensor.New(t.DType, shape...)
-	dst, src := tensor.Of[float32](out), tensor.Of[float32](t)
-	for i := range rows {
-		for j := range columns {
-			dst[j*rows+i] = src[i*columns+j]
-		}
-	}
-	return out
-}

@@ -12,7 +12,6 @@ import (
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner/grad"
 	"github.com/secateur/secateur/pruner/group"
-	"github.com/secateur/secateur/pruner/loss"
 	"github.com/secateur/secateur/pruner/rewrite"
 	"github.com/secateur/secateur/pruner/score"
 )
@@ -74,11 +73,8 @@ func (r *run) score(ctx context.Context) error {
 	edges := r.analysis.Edges()
 	sum := newImportance(r.analysis, edges)
 	opt := score.Options{
-		Labels: r.labels, Loss: loss.Softmax, Last: r.spec.Pre.Layout == "NHWC", Seed: r.opt.Seed, Pool: r.pool, Each: sum.add,
+		Labels: r.labels, Loss: r.kind(), Last: r.last(), Seed: r.opt.Seed, Pool: r.pool, Each: sum.add,
 		Progress: func(done, total int) { r.progress("score", done, total) },
-	}
-	if r.spec.Independent() {
-		opt.Loss = loss.Sigmoid
 	}
 	if _, err := score.TaylorFO(ctx, r.current, r.in, logits, examples, edges, opt); err != nil {
 		return err

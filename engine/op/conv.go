@@ -25,11 +25,6 @@ func convShape(s *Site, transposed bool) (kernel.ConvShape, []int, error) {
 	if err := s.floatOnly(); err != nil {
 		return z, nil, err
 	}
-	if s.Attrs().Ints("up") == nil || s.Node.Domain != Private {
-		if n := len(s.In) - residuals(s); n > 3 {
-			return z, nil, fmt.Errorf("%d inputs, want at most 3", n)
-		}
-	}
 	sources, x, err := convSources(s)
 	if err != nil {
 		return z, nil, err
@@ -106,6 +101,9 @@ func convSources(s *Site) (sources []kernel.Source, whole tensor.Shape, err erro
 	whole = s.Shape(0).Clone()
 	up := s.Attrs().Ints("up")
 	if s.Node.Domain != Private || up == nil {
+		if n := len(s.In) - residuals(s); n > 3 {
+			return nil, nil, fmt.Errorf("%d inputs, want at most 3", n)
+		}
 		return nil, whole, nil
 	}
 	if len(s.In) != len(up)+2+residuals(s) || len(whole) != 4 {

@@ -21,10 +21,10 @@ type Pass struct {
 	Run  func(g *graph.Graph, info Info)
 }
 
-// Passes lists the rewrites in the order they run. What a file says beside ONNX goes before anything is fused. Folding constants first lets the later ones see literal scales. What does
-// nothing goes next, so that patterns stand together; then equal nodes, so that values which are the same are one. An
-// activation is restored while its number still stands by itself, and what scales and moves channels goes before the
-// clamps, which then stand right behind the convolution.
+// Passes lists the rewrites in the order they run. What a file says beside ONNX goes before anything is fused. Folding
+// constants first lets the later ones see literal scales. What does nothing goes next, so that patterns stand together; then
+// equal nodes, so that values which are the same are one. An activation is restored while its number still stands by
+// itself, and what scales and moves channels goes before the clamps, which then stand right behind the convolution.
 var Passes = []Pass{
 	{"drop foreign attributes", DropForeign},
 	{"fold constants", FoldConstants},

@@ -44,9 +44,7 @@ func hd95(a, b *Mask, class byte) float64 {
 func outline(m *Mask, class byte) (at []int) {
 	for y := range m.H {
 		for x := range m.W {
-			i := y*m.W + x
-			if m.Pix[i] == class && (x == 0 || y == 0 || x == m.W-1 || y == m.H-1 ||
-				m.Pix[i-1] != class || m.Pix[i+1] != class || m.Pix[i-m.W] != class || m.Pix[i+m.W] != class) {
+			if i := y*m.W + x; m.Pix[i] == class && m.Edge(x, y, 1) {
 				at = append(at, i)
 			}
 		}

@@ -112,7 +112,7 @@ func Overlay(img *Image, m *Mask) *image.RGBA {
 				continue
 			}
 			t, share := tints[int(c-1)%len(tints)], 40
-			if m.edge(x, y, r) {
+			if m.Edge(x, y, r) {
 				share = 255
 			}
 			p := out.Pix[4*(y*m.W+x):]
@@ -124,8 +124,8 @@ func Overlay(img *Image, m *Mask) *image.RGBA {
 	return out
 }
 
-// edge reports whether a pixel of another class, or the border of the picture, lies within r up, down, left or right.
-func (m *Mask) edge(x, y, r int) bool {
+// Edge reports whether a pixel of another class, or the border of the picture, lies within r up, down, left or right.
+func (m *Mask) Edge(x, y, r int) bool {
 	c := m.Pix[y*m.W+x]
 	for d := 1; d <= r; d++ {
 		if x < d || y < d || x+d >= m.W || y+d >= m.H ||

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/secateur/secateur/engine/vision"
 )
 
 // Limits of a set: what one run may be asked to hold in memory.
@@ -29,6 +31,18 @@ type Item struct {
 	Image []byte
 	Mask  []byte   // nil: unlabelled
 	Hash  [32]byte // SHA-256 of Image; New fills it in
+}
+
+// Truth is the item's mask, of classes up to the given index, for its decoded image.
+func (it *Item) Truth(img *vision.Image, classes int) (*vision.Mask, error) {
+	m, err := vision.DecodeLabels(it.Mask, classes, vision.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	if m.W != img.W || m.H != img.H {
+		return nil, fmt.Errorf("the mask is %d x %d, the image %d x %d", m.W, m.H, img.W, img.H)
+	}
+	return m, nil
 }
 
 // Set is an immutable collection of different images, in the order of their hashes.

@@ -236,7 +236,7 @@ func compare(ctx context.Context, original, pruned Predictor, it *calib.Item, la
 	if !labelled {
 		return s, nil
 	}
-	if s.Truth, err = truth(it, img, p.Mask.Classes); err != nil {
+	if s.Truth, err = it.Truth(img, p.Mask.Classes); err != nil {
 		return s, err
 	}
 	im.Original = &Scores{vision.Compare(p.Mask, s.Truth), vision.HD95(p.Mask, s.Truth)}

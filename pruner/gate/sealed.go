@@ -43,7 +43,7 @@ func (s *Sealed) Check(i int, labels bool, classes int) ([32]byte, error) {
 	it := &s.set.Items[i]
 	img, err := vision.Decode(it.Image, vision.Limits{})
 	if err == nil && labels {
-		_, err = truth(it, img, classes)
+		_, err = it.Truth(img, classes)
 	}
 	if err != nil {
 		return [32]byte{}, fmt.Errorf("image %q: %w", it.Name, err)
@@ -67,16 +67,4 @@ func Pixels(img *vision.Image) [32]byte {
 	h.Write(size[:])
 	h.Write(img.Pix)
 	return [32]byte(h.Sum(nil))
-}
-
-// truth is the mask of an item, whose picture is img.
-func truth(it *calib.Item, img *vision.Image, classes int) (*vision.Mask, error) {
-	m, err := vision.DecodeLabels(it.Mask, classes, vision.Limits{})
-	if err != nil {
-		return nil, err
-	}
-	if m.W != img.W || m.H != img.H {
-		return nil, fmt.Errorf("the mask is %d x %d, the image %d x %d", m.W, m.H, img.W, img.H)
-	}
-	return m, nil
 }

@@ -72,39 +72,19 @@ func leakyRelu[T kernel.Float](s *Site) (Step, error) {
 	})
 }
 
-// pRelu has a slope that broadcasts to x.
+// pRelu is max(x, 0) + slope·min(x, 0), where the slope broadcasts to x.
 func pRelu[T kernel.Float](s *Site) (Step, error) {
-	loop, err := newBroadcast(s.Shape(0), s.Shape(0), s.Shape(1))
-	if err != nil {
-		return nil, err
-	}
-	return func(in, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
-		din := make([]*tensor.Tensor, len(need))
-		d, x, slope := tensor.Of[T](dout[0]), tensor.Of[T](in[0]), tensor.Of[T](in[1])
-		if need[1] {
-			din[1] = s.New(s.Shape(1))
-			g := tensor.Of[T](din[1])
-			clear(g)
-			loop.run(func(o, _, b, n, _, sb int) {
-				for i, v := range x[o : o+n] {
-					if !(v > 0) {
-						g[b+i*sb] += d[o+i] * v
-					}
-				}
-			})
+	return arith(s, func(x, slope, d T) T {
+		if x > 0 {
+			return d
 		}
-		if need[0] {
-			loop.run(func(o, _, b, n, _, sb int) {
-				for i, v := range x[o : o+n] {
-					if !(v > 0) {
-						d[o+i] *= slope[b+i*sb]
-					}
-				}
-			})
-			din[0] = dout[0]
+		return d * slope
+	}, func(x, _, d T) T {
+		if x > 0 {
+			return 0
 		}
-		return din, nil
-	}, nil
+		return d * x
+	})
 }
 
 func sigmoid[T kernel.Float](s *Site) (Step, error) {

@@ -130,24 +130,30 @@ func (b *net) check(t *testing.T, run func([]*tensor.Tensor) engine.Trace, in []
 	if err != nil {
 		t.Fatal(err)
 	}
-	const h = 1e-5
 	for k, v := range engine.Inputs(b.g) {
 		g := make([]float64, in[k].Elems())
 		if got[v] != nil {
 			g = tensor.Of[float64](got[v])
 		}
 		x := tensor.Of[float64](in[k])
-		for i := 0; i < len(x); i += max(1, len(x)/most) {
-			was := x[i]
-			x[i] = was + h
-			up := value()
-			x[i] = was - h
-			down := value()
-			x[i] = was
-			// The error of a central difference is of order h² f'''/6, and eps·|f|/h by rounding: both near 1e-9.
-			if want := (up - down) / (2 * h); math.Abs(g[i]-want) > 1e-7*(1+math.Abs(want)) {
-				t.Fatalf("input %d: gradient[%d] = %.9g, central difference %.9g", k, i, g[i], want)
-			}
+		central(t, fmt.Sprintf("input %d", k), x, g, most, 1e-7, value)
+	}
+}
+
+// central compares gradients g at x with central differences of value, at about so many elements of them.
+func central(t *testing.T, what string, x, g []float64, most int, bound float64, value func() float64) {
+	t.Helper()
+	const h = 1e-5
+	for i := 0; i < len(x); i += max(1, len(x)/most) {
+		was := x[i]
+		x[i] = was + h
+		up := value()
+		x[i] = was - h
+		down := value()
+		x[i] = was
+		// The error of a central difference is of order h² f'''/6, and eps·|f|/h by rounding: both near 1e-9.
+		if want := (up - down) / (2 * h); math.Abs(g[i]-want) > bound*(1+math.Abs(want)) {
+			t.Fatalf("%s: gradient[%d] = %.9g, central difference %.9g", what, i, g[i], want)
 		}
 	}
 }

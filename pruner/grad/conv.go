@@ -29,8 +29,7 @@ func conv[T kernel.Float](s *Site) (Step, error) {
 		back.PadLeft, back.PadRight = extW-1-c.PadLeft, extW-1-c.PadRight
 		data = func() linear[T] { return kernel.NewConv(back, turn(c, w), nil, kernel.NoClamp) }
 	}
-	l := &layer[T]{site: s, data: data, weights: func() *kernel.ConvWeights[T] { return kernel.NewConvWeights[T](c) }, x: 0, dy: 1}
-	return l.step(), nil
+	return convolution(s, data, c, false), nil
 }
 
 // convTranspose's reverse is the convolution of the gradient by the same weights, [C, M/G, ...]. They are also that
@@ -41,11 +40,7 @@ func convTranspose[T kernel.Float](s *Site) (Step, error) {
 		return nil, err
 	}
 	back := reversed(c)
-	l := &layer[T]{
-		site: s, data: func() linear[T] { return kernel.NewConv(back, w, nil, kernel.NoClamp) },
-		weights: func() *kernel.ConvWeights[T] { return kernel.NewConvWeights[T](back) }, x: 1, dy: 0,
-	}
-	return l.step(), nil
+	return convolution(s, func() linear[T] { return kernel.NewConv(back, w, nil, kernel.NoClamp) }, back, true), nil
 }
 
 // reversed is a convolution from what c yields to what it reads.

@@ -37,8 +37,7 @@ func batchNorm[T kernel.Float](s *Site) (Step, error) {
 			})
 		}
 		if need[2] {
-			din[2] = s.New(s.Shape(2))
-			perChannel(s.Pool, tensor.Of[T](din[2]), shape, func(_, at, n int) float64 { return total(d[at : at+n]) })
+			din[2] = planeSums(s, d)
 		}
 		if need[0] {
 			each(s.Pool, shape[0]*c, 1, func(lo, hi int) {
@@ -75,8 +74,7 @@ func instanceNorm[T kernel.Float](s *Site) (Step, error) {
 			})
 		}
 		if need[2] {
-			din[2] = s.New(s.Shape(2))
-			perChannel(s.Pool, tensor.Of[T](din[2]), shape, func(_, at, n int) float64 { return total(d[at : at+n]) })
+			din[2] = planeSums(s, d)
 		}
 		if need[0] {
 			each(s.Pool, shape[0]*c, 1, func(lo, hi int) {

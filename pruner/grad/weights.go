@@ -5,19 +5,11 @@ import (
 	"github.com/secateur/secateur/engine/tensor"
 )
 
-// layer is a convolution's reverse: dx by data, dw from what it read and the gradient of what it made, db by sums.
-type layer[T kernel.Float] struct {
-	site    *Site
-	data    func() linear[T] // made when it is first needed
-	weights func() *kernel.ConvWeights[T]
-	x, dy   int // of the two operands of weights, which comes from in[0]; the other is dout[0]
-}
-
-// step is the reverse of Conv and ConvTranspose.
-func (l *layer[T]) step() Step {
-	var data linear[T]
-	var weights *kernel.ConvWeights[T]
-	s := l.site
+// convolution is the reverse of Conv and ConvTranspose: dx by what data makes, dw from what was read and the gradient of
+// what was made (with swapped the other way round), db by sums. What is not asked for is not made.
+func convolution[T kernel.Float](s *Site, data func() linear[T], weights kernel.ConvShape, swapped bool) Step {
+	var dx linear[T]
+	var dw *kernel.ConvWeights[T]
 	return func(in, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
 		if err := only(need, 2); err != nil {
 			return nil, err
@@ -25,26 +17,41 @@ func (l *layer[T]) step() Step {
 		din := make([]*tensor.Tensor, len(need))
 		d := tensor.Of[T](dout[0])
 		if need[0] {
-			if data == nil {
-				data = l.data()
+			if dx == nil {
+				dx = data()
 			}
 			din[0] = s.New(s.Shape(0))
-			data.Bind(s.Pool, tensor.Of[T](s.Scratch(data.Scratch(s.Pool.Workers()))), tensor.Of[T](din[0]), d)()
+			dx.Bind(s.Pool, tensor.Of[T](s.Scratch(dx.Scratch(s.Pool.Workers()))), tensor.Of[T](din[0]), d)()
 		}
 		if need[1] {
-			if weights == nil {
-				weights = l.weights()
+			if dw == nil {
+				dw = kernel.NewConvWeights[T](weights)
 			}
 			din[1] = s.New(s.Shape(1))
-			of := [2][]T{tensor.Of[T](in[0]), d}
-			weights.Bind(s.Pool, tensor.Of[T](s.Scratch(weights.Scratch())), tensor.Of[T](din[1]), of[l.x], of[l.dy])()
+			x, dy := tensor.Of[T](in[0]), d
+			if swapped {
+				x, dy = dy, x
+			}
+			dw.Bind(s.Pool, tensor.Of[T](s.Scratch(dw.Scratch())), tensor.Of[T](din[1]), x, dy)()
 		}
 		if len(need) > 2 && need[2] {
-			din[2] = s.New(s.Shape(2))
-			perChannel(s.Pool, tensor.Of[T](din[2]), s.Out[0].Shape, func(_, at, n int) float64 { return total(d[at : at+n]) })
+			din[2] = planeSums(s, d)
 		}
 		return din, nil
 	}
+}
+
+// planeSums is the gradient of a bias, input 2: the sums of d over the planes of each channel.
+func planeSums[T kernel.Float](s *Site, d []T) *tensor.Tensor {
+	y := s.New(s.Shape(2))
+	perChannel(s.Pool, tensor.Of[T](y), s.Out[0].Shape, func(_, at, n int) float64 {
+		var sum float64
+		for _, x := range d[at : at+n] {
+			sum += float64(x)
+		}
+		return sum
+	})
+	return y
 }
 
 // perChannel sets y[c] to the sum of f over the planes of channel c, axis 1 of shape: plane elements [at, at+n).
@@ -57,12 +64,4 @@ func perChannel[T kernel.Float](p *kernel.Pool, y []T, shape tensor.Shape, f fun
 		}
 		y[c] = T(sum)
 	}).Run()
-}
-
-func total[T kernel.Float](v []T) float64 {
-	var sum float64
-	for _, x := range v {
-		sum += float64(x)
-	}
-	return sum
 }

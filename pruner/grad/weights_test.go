@@ -1,7 +1,6 @@
 package grad
 
 import (
-	"math"
 	"slices"
 	"testing"
 
@@ -97,18 +96,7 @@ func checkWeights(t *testing.T, b *net, in []*tensor.Tensor, most int) {
 			if !slices.Equal(d.Shape, e.Value().Const.Shape) {
 				t.Fatalf("%v: gradient of shape %v, weights %v", e, d.Shape, e.Value().Const.Shape)
 			}
-			for i := 0; i < len(w); i += max(1, len(w)/most) {
-				const h = 1e-5
-				was := w[i]
-				w[i] = was + h
-				up := value()
-				w[i] = was - h
-				down := value()
-				w[i] = was
-				if central := (up - down) / (2 * h); math.Abs(g[i]-central) > 1e-6*(1+math.Abs(central)) {
-					t.Fatalf("%v: gradient[%d] = %.9g, central difference %.9g", e, i, g[i], central)
-				}
-			}
+			central(t, e.String(), w, g, most, 1e-6, value)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/tensor"
 )
@@ -44,24 +43,9 @@ func Recalibrate(ctx context.Context, g *graph.Graph, in []tensor.Type, images I
 
 // recalibrate sets the statistics of one node of h.
 func recalibrate(ctx context.Context, h *graph.Graph, n *graph.Node, in []tensor.Type, images Images, opt Options) error {
-	sub, of := h.CloneMap()
-	sub.Outputs = []*graph.Value{of[n.Inputs[0]]}
-	m, err := engine.Compile(sub, in, engine.Options{Pool: opt.Pool})
-	if err != nil {
-		return err
-	}
-	s := m.NewSession()
 	c := n.Inputs[3].Const.Elems()
 	sum, squares, count := make([]float64, c), make([]float64, c), 0
-	for i := range images.N {
-		x, err := images.At(i)
-		if err != nil {
-			return err
-		}
-		out, err := s.Run(ctx, []*tensor.Tensor{x})
-		if err != nil {
-			return err
-		}
+	err := eachImage(ctx, upTo(h, n.Inputs[0]), in, images, opt, func(_ int, out []*tensor.Tensor) {
 		v := tensor.Of[float32](out[0])
 		inner := len(v) / c
 		count += inner
@@ -71,6 +55,9 @@ func recalibrate(ctx context.Context, h *graph.Graph, n *graph.Node, in []tensor
 				squares[k] += float64(v) * float64(v)
 			}
 		}).Run()
+	})
+	if err != nil {
+		return err
 	}
 	for k := range c {
 		sum[k] /= float64(count)

@@ -218,6 +218,15 @@ func sampleOriginal(ctx context.Context, orig *graph.Graph, in []tensor.Type, im
 	for _, c := range cs {
 		g.Outputs = append(g.Outputs, byName[c.orig.Outputs[0].Name])
 	}
+	return eachImage(ctx, g, in, images, opt, func(i int, out []*tensor.Tensor) {
+		for j, c := range cs {
+			c.z = append(c.z, c.geo.targets(tensor.Of[float32](out[j]), c.positions(i, positions, opt.Seed), c.kept))
+		}
+	})
+}
+
+// eachImage runs g on every image and calls f with what comes out, which is the session's until f returns.
+func eachImage(ctx context.Context, g *graph.Graph, in []tensor.Type, images Images, opt Options, f func(i int, out []*tensor.Tensor)) error {
 	m, err := engine.Compile(g, in, engine.Options{Pool: opt.Pool})
 	if err != nil {
 		return err
@@ -232,11 +241,16 @@ func sampleOriginal(ctx context.Context, orig *graph.Graph, in []tensor.Type, im
 		if err != nil {
 			return err
 		}
-		for j, c := range cs {
-			c.z = append(c.z, c.geo.targets(tensor.Of[float32](out[j]), c.positions(i, positions, opt.Seed), c.kept))
-		}
+		f(i, out)
 	}
 	return nil
+}
+
+// upTo is a copy of g that yields v, a value of g, alone.
+func upTo(g *graph.Graph, v *graph.Value) *graph.Graph {
+	sub, of := g.CloneMap()
+	sub.Outputs = []*graph.Value{of[v]}
+	return sub
 }
 
 // chunk is how many rows go into one product of float32; products are added up in float64.
@@ -244,33 +258,17 @@ const chunk = 1024
 
 // solve refits c's weights in h.
 func (c *consumer) solve(ctx context.Context, h *graph.Graph, in []tensor.Type, images Images, positions int, opt Options) error {
-	sub := h.Clone()
-	for v := range sub.Values() {
-		if v.Name == c.cut.Inputs[0].Name {
-			sub.Outputs = []*graph.Value{v}
-		}
-	}
-	m, err := engine.Compile(sub, in, engine.Options{Pool: opt.Pool})
-	if err != nil {
-		return err
-	}
-	s := m.NewSession()
 	d, cols := c.geo.columns(), len(c.kept)*c.geo.phases()
 	old := c.geo.matrix(c)
 	sys := newSystem(d, cols, old, opt.Pool)
-	for i := range images.N {
-		x, err := images.At(i)
-		if err != nil {
-			return err
-		}
-		out, err := s.Run(ctx, []*tensor.Tensor{x})
-		if err != nil {
-			return err
-		}
+	err := eachImage(ctx, upTo(h, c.cut.Inputs[0]), in, images, opt, func(i int, out []*tensor.Tensor) {
 		data := tensor.Of[float32](out[0])
 		for j, p := range c.positions(i, positions, opt.Seed) {
 			c.geo.row(sys.next(c.z[i][j*cols:(j+1)*cols]), data, p)
 		}
+	})
+	if err != nil {
+		return err
 	}
 	w, err := sys.solve(opt.Lambda)
 	if err != nil {

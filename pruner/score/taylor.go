@@ -147,57 +147,10 @@ func lossGradient(l *tensor.Tensor, ex Example, opt Options) (*tensor.Tensor, er
 	if ex.Truth == nil {
 		return nil, fmt.Errorf("it has no truth, and scoring with labels was asked for")
 	}
-	c, h, w, err := planes(l.Shape, opt.Last)
-	if err != nil {
-		return nil, err
-	}
-	planar := &tensor.Tensor{DType: l.DType, Shape: tensor.Shape{c, h, w}, Data: l.Data}
-	if opt.Last && c > 1 {
-		planar = swap(planar, h*w, c)
-	}
-	_, d, err := loss.Loss(planar, loss.Truth(ex.Truth, w, h), opt.Loss)
-	if err != nil {
-		return nil, err
-	}
-	if opt.Last && c > 1 {
-		d = swap(d, c, h*w)
-	}
-	d.Shape = l.Shape
-	return d, nil
-}
-
-// planes reads the shape of logits: [1,c,h,w], or with last [1,h,w,c]; [1,h,w] and [h,w] are one plane.
-func planes(s tensor.Shape, last bool) (c, h, w int, err error) {
-	switch {
-	case len(s) == 4 && s[0] == 1 && last:
-		return s[3], s[1], s[2], nil
-	case len(s) == 4 && s[0] == 1:
-		return s[1], s[2], s[3], nil
-	case len(s) == 3 && s[0] == 1:
-		return 1, s[1], s[2], nil
-	case len(s) == 2:
-		return 1, s[0], s[1], nil
-	}
-	return 0, 0, 0, fmt.Errorf("logits are of shape %v, want one map a class", []int(s))
-}
-
-// swap transposes the matrix [rows, columns] that t's elements are.
-func swap(t *tensor.Tensor, rows, columns int) *tensor.Tensor {
-	out := tensor.New(t.DType, t.Shape...)
-	if t.DType == tensor.Float64 {
-		transpose(tensor.Of[float64](out), tensor.Of[float64](t), rows, columns)
-	} else {
-		transpose(tensor.Of[float32](out), tensor.Of[float32](t), rows, columns)
-	}
-	return out
-}
-
-func transpose[T kernel.Float](dst, src []T, rows, columns int) {
-	for i := range rows {
-		for j := range columns {
-			dst[j*rows+i] = src[i*columns+j]
-		}
-	}
+	_, d, err := loss.Planar(l, opt.Last, func(p *tensor.Tensor) (float64, *tensor.Tensor, error) {
+		return loss.Loss(p, loss.Truth(ex.Truth, p.Shape[2], p.Shape[1]), opt.Loss)
+	})
+	return d, err
 }
 
 // normalise makes d of Euclidean length 1, unless it has next to none: then it says so.

@@ -1,9 +1,9 @@
 // Package train moves the weights of a graph down the gradient of a loss at its logits.
 //
 // [Run] is stochastic gradient descent by Adam (Kingma and Ba, ICLR 2015) with native forward and backward passes. What is
-// judged, and returned, is a running mean of the weights (Polyak and Juditsky, 1992). Weights
-// are those of Conv, ConvTranspose, Gemm, PRelu and of normalisations; running statistics stay. What the loss is, against
-// masks or against another model's logits, is the caller's, and so is what decides which epoch was best.
+// judged, and returned, is a running mean of the weights (Polyak and Juditsky, 1992). Weights are those of Conv,
+// ConvTranspose, Gemm, PRelu and of normalisations; running statistics stay. What the loss is, against masks or against
+// another model's logits, is the caller's, and so is what decides which epoch was best.
 package train
 
 import (
@@ -41,7 +41,7 @@ type Options struct {
 	Patience int     // stop after so many epochs without a better one; 0: 3
 	Seed     uint64
 	Pool     *kernel.Pool // nil: one core
-	// Quality of a graph, larger is better; a step is kept only if it rises. It is asked first for the graph as it comes.
+	// Quality of a graph, larger is better: the best epoch is kept. It is asked first for the graph as it comes.
 	Quality  func(context.Context, *graph.Graph) (float64, error)
 	Progress func(done, total int) // in examples
 }
@@ -106,8 +106,8 @@ func Run(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *graph.Va
 				return nil, nil, err
 			}
 			sum += loss
-			t.adam.step(t.weights, schedule(opt.Rate, stats.Steps, steps))
 			stats.Steps++
+			adam(t.weights, stats.Steps, schedule(opt.Rate, stats.Steps, steps))
 			if opt.Progress != nil {
 				opt.Progress(epoch*examples.N+from+len(batch), total)
 			}
@@ -127,9 +127,9 @@ func Run(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *graph.Va
 	return best, stats, nil
 }
 
-// schedule is the step size: it rises over the first tenth of the steps and falls by a cosine to a twentieth.
+// schedule is the size of step 1 to steps: it rises over the first tenth of the steps and falls by a cosine to a twentieth.
 func schedule(rate float64, step, steps int) float64 {
-	at := float64(step+1) / float64(steps)
+	at := float64(step) / float64(steps)
 	if at < 0.1 {
 		return rate * at / 0.1
 	}
@@ -151,7 +151,6 @@ type trainer struct {
 	edges   map[grad.Edge]bool
 	weights []*weight
 	of      map[*graph.Value]*weight
-	adam    adam
 }
 
 // weight is one tensor that is trained.
@@ -267,22 +266,17 @@ func (t *trainer) gradients(ctx context.Context, examples Examples, epoch int, b
 	return sum, nil
 }
 
-// adam is the optimiser's state beside the moments.
-type adam struct{ steps int }
-
-// step moves the weights down their sums.
-func (a *adam) step(ws []*weight, rate float64) {
+// adam is the optimiser's step number steps: it moves the weights down their sums.
+func adam(ws []*weight, steps int, rate float64) {
 	const b1, b2, eps = 0.9, 0.999, 1e-8
-	a.steps++
-	c1, c2 := 1-math.Pow(b1, float64(a.steps)), 1-math.Pow(b2, float64(a.steps))
-	keep := min(0.97, float64(a.steps)/float64(a.steps+10)) // what a few examples did evens out over some thirty steps
+	c1, c2 := 1-math.Pow(b1, float64(steps)), 1-math.Pow(b2, float64(steps))
+	keep := min(0.97, float64(steps)/float64(steps+10)) // what a few examples did evens out over some thirty steps
 	for _, w := range ws {
 		for i, g := range w.sum {
 			w.m[i] = b1*w.m[i] + (1-b1)*g
 			w.v[i] = b2*w.v[i] + (1-b2)*g*g
-			x := w.x[i] - float32(rate*(w.m[i]/c1)/(math.Sqrt(w.v[i]/c2)+eps))
-			w.x[i] = x
-			w.mean[i] += (1 - keep) * (float64(x) - w.mean[i])
+			w.x[i] -= float32(rate * (w.m[i] / c1) / (math.Sqrt(w.v[i]/c2) + eps))
+			w.mean[i] += (1 - keep) * (float64(w.x[i]) - w.mean[i])
 		}
 	}
 }
