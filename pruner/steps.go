@@ -10,10 +10,8 @@ import (
 	"github.com/secateur/secateur/engine/predict"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
-	"github.com/secateur/secateur/pruner/grad"
 	"github.com/secateur/secateur/pruner/group"
 	"github.com/secateur/secateur/pruner/rewrite"
-	"github.com/secateur/secateur/pruner/score"
 )
 
 func (r *run) analyze(context.Context) error {
@@ -64,64 +62,6 @@ func planes(s tensor.Shape, layout string) int {
 		return s[1]
 	}
 	return 1
-}
-
-func (r *run) score(ctx context.Context) error {
-	logits, _ := score.Logits(r.current)
-	examples := score.Examples{N: len(r.fit.Items), At: func(i int) (score.Example, error) { return r.example(&r.fit.Items[i]) }}
-	r.progress("score", 0, examples.N)
-	edges := r.analysis.Edges()
-	sum := newImportance(r.analysis, edges)
-	opt := score.Options{
-		Labels: r.labels, Loss: r.kind(), Last: r.last(), Seed: r.opt.Seed, Pool: r.pool, Each: sum.add,
-		Progress: func(done, total int) { r.progress("score", done, total) },
-	}
-	if _, err := score.TaylorFO(ctx, r.current, r.in, logits, examples, edges, opt); err != nil {
-		return err
-	}
-	r.importance = sum.mean()
-	return nil
-}
-
-// importance adds up that of each class that can be removed, over all places where weights read it.
-type importance struct {
-	ids    []int
-	at     [][]score.At
-	sum    []float64
-	weight float64
-}
-
-func newImportance(a *group.Analysis, edges []grad.Edge) *importance {
-	at := map[int][]score.At{}
-	for _, e := range edges {
-		for p, id := range a.EdgeClasses(e) {
-			if id >= 0 {
-				at[id] = append(at[id], score.At{Edge: e, Position: p})
-			}
-		}
-	}
-	m := &importance{ids: a.Free()}
-	m.sum = make([]float64, len(m.ids))
-	for _, id := range m.ids {
-		m.at = append(m.at, at[id])
-	}
-	return m
-}
-
-// add takes a sample: signed over the places of a class, absolute before it is averaged.
-func (m *importance) add(s score.Sample, weight float64) {
-	for i, at := range m.at {
-		m.sum[i] += weight * math.Abs(s.Sum(at))
-	}
-	m.weight += weight
-}
-
-func (m *importance) mean() map[int]float64 {
-	imp := map[int]float64{}
-	for i, id := range m.ids {
-		imp[id] = m.sum[i] / m.weight
-	}
-	return imp
 }
 
 func (r *run) choose(context.Context) error {
