@@ -56,7 +56,8 @@ func move[T kernel.Float](s *Site) (Step, error) {
 			g := tensor.Of[T](din[i])
 			// Concat of a batch of one: the input lies in the output as it is.
 			if r := routes[i][0]; len(dout) == 1 && len(r) == 1 && r[0].n == len(g) {
-				copy(g, tensor.Of[T](dout[0])[r[0].dst:])
+				d := tensor.Of[T](dout[0])[r[0].dst:]
+				each(s.Pool, len(g), 1<<16, func(lo, hi int) { copy(g[lo:hi], d[lo:hi]) })
 				continue
 			}
 			clear(g)

@@ -97,16 +97,16 @@ func binary(x []float64, truth []byte) (float64, []float64) {
 	}
 	bce += math.Log(terms)
 	num, den := 2*inter+smooth, sp+st+smooth
-	g := make([]float64, len(x))
-	for i := range g {
-		var t float64
+	// d(-num/den)/dp = (num - 2 t den) / den^2
+	off, on := num/(den*den), (num-2*den)/(den*den)
+	for i, p := range p {
 		if truth[i] != 0 {
-			t = 1
+			d[i] = (p-1)/n + on*d[i]
+		} else {
+			d[i] = p/n + off*d[i]
 		}
-		// d(-num/den)/dp = (num - 2 t den) / den^2
-		g[i] = (p[i]-t)/n + (num-2*t*den)/(den*den)*d[i]
 	}
-	return bce/n + 1 - num/den, g
+	return bce/n + 1 - num/den, d
 }
 
 // independent is the mean over the planes of binary: plane k finds the pixels of class k+1.

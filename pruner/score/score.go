@@ -14,6 +14,7 @@ package score
 import (
 	"fmt"
 	"math"
+	"runtime/debug"
 
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/kernel"
@@ -29,10 +30,39 @@ type Example struct {
 	Truth *vision.Mask
 }
 
-// Examples are read in order, each once; At may decode when it is called.
+// Examples are read in order, each once; At may decode when it is called, which is by one goroutine at a time.
 type Examples struct {
 	N  int
 	At func(i int) (Example, error)
+}
+
+// ahead is At for a loop over all of them, that reads the next while the caller has the last: decoding takes one core.
+func (e Examples) ahead() func(i int) (Example, error) {
+	type result struct {
+		ex  Example
+		err error
+	}
+	next := make(chan result, 1) // whoever reads what nobody asks for any more ends all the same
+	read := func(i int) {
+		var r result
+		defer func() {
+			if v := recover(); v != nil { // a bug, but not one to end a server
+				r.err = fmt.Errorf("internal error: %v\n%s", v, debug.Stack())
+			}
+			next <- r
+		}()
+		r.ex, r.err = e.At(i)
+	}
+	return func(i int) (Example, error) {
+		if i == 0 {
+			go read(0)
+		}
+		r := <-next
+		if r.err == nil && i+1 < e.N {
+			go read(i + 1)
+		}
+		return r.ex, r.err
+	}
 }
 
 // Options of a scoring. The zero value scores without labels.

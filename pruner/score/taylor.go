@@ -29,11 +29,15 @@ func TaylorFO(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *gra
 	if err != nil {
 		return nil, err
 	}
+	at := examples.At
+	if t.opt.Pool.Workers() > 1 {
+		at = examples.ahead()
+	}
 	for i := range examples.N {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		ex, err := examples.At(i)
+		ex, err := at(i)
 		if err != nil {
 			return nil, fmt.Errorf("example %d: %w", i, err)
 		}
