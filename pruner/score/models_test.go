@@ -1,10 +1,12 @@
 package score
 
 import (
+	"math"
 	"slices"
 	"testing"
 
 	"github.com/secateur/secateur/deploy/models"
+	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/kernel"
 	"github.com/secateur/secateur/engine/onnx"
@@ -76,6 +78,53 @@ func TestEmbeddedModels(t *testing.T) {
 			if alive < 1000 || lost*100 > alive {
 				t.Errorf("%s, labels %v: %d of %d channels score zero", m.Name, labels, lost, alive)
 			}
+		}
+	}
+}
+
+// The lean graph has the logits and what edges read to rounding, and none of the BatchNormalizations.
+func TestLeanKeepsWhatIsScored(t *testing.T) {
+	for _, m := range models.All() {
+		g, in, ex := embedded(t, m, 64)
+		l, _ := Logits(g)
+		c, to, seed, err := lean(g, in, tensor.Float64, edgesOf(g), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, err := ex.At(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := func(g *graph.Graph) engine.Trace {
+			m, err := engine.Compile(g, in, engine.Options{Verbatim: true, Float64: true, Threads: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr, err := m.NewSession().Trace(t.Context(), []*tensor.Tensor{one.Input})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tr
+		}
+		want, got := run(g), run(c)
+		same := func(what any, a, b *tensor.Tensor) {
+			x, y := tensor.Of[float64](a), tensor.Of[float64](b)
+			var top float64
+			for _, v := range y {
+				top = max(top, math.Abs(v))
+			}
+			for i, v := range y {
+				if !(math.Abs(x[i]-v) <= 1e-11*top) { // some dozens of layers in float64
+					t.Fatalf("%s: %v: element %d is %g, want %g", m.Name, what, i, x[i], v)
+				}
+			}
+		}
+		same("logits", got[seed], want[l])
+		for e, k := range to {
+			same(e, got[k.Value()], want[e.Value()])
+		}
+		if slices.ContainsFunc(c.Nodes, func(n *graph.Node) bool { return n.Op == "BatchNormalization" }) {
+			t.Errorf("%s: a BatchNormalization is left", m.Name)
 		}
 	}
 }
