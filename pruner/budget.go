@@ -68,6 +68,9 @@ func newFloor(a *group.Analysis, least map[string]int) *floor {
 	for _, s := range a.Slices {
 		keep(s.Class, 1)
 	}
+	for _, p := range a.Picks {
+		keep(p.Takes, 1)
+	}
 	for _, c := range a.Counts {
 		if !c.Start() {
 			keep(c.Class[:c.Of], 1)

@@ -52,7 +52,7 @@ func newCosts(a *group.Analysis, base engine.Cost) *costs {
 	counted := map[*graph.Value]bool{}
 	for _, s := range a.Slices {
 		v := s.Node.Inputs[s.Input]
-		t := group.WeightTensor(v)
+		t := group.WeightTensor(v) // quantised weights are sliced behind their DequantizeLinear
 		if t == nil {
 			continue
 		}
@@ -65,8 +65,8 @@ func newCosts(a *group.Analysis, base engine.Cost) *costs {
 			if v.Const != nil && v.Const.DType.IsFloat() && !counted[v] {
 				w.params, counted[v] = 1, true
 			}
-			if m := base.Nodes[s.Node].MACs; s.Input == 1 && m > 0 && w.rest > 0 {
-				w.macs = m / w.rest
+			if s.Of != nil && w.rest > 0 {
+				w.macs = base.Nodes[s.Of].MACs / w.rest
 			}
 			c.weights = append(c.weights, w)
 		}

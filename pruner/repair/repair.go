@@ -160,6 +160,10 @@ func consumers(orig, h *graph.Graph, kept map[string][]int, in []tensor.Type, op
 			continue
 		}
 		skip := func(why string) { stats.Skipped = append(stats.Skipped, fmt.Sprintf("%v: %s", n, why)) }
+		if group.WeightTensor(n.Input(1)) == nil {
+			skip("its weights are stored quantised")
+			continue
+		}
 		geo, why := newGeometry(n, info[n.Inputs[0]].Type.Shape, info[n.Outputs[0]].Type.Shape, group.WeightTensor(n.Input(1)))
 		if why != "" {
 			skip(why)
