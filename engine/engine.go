@@ -37,6 +37,7 @@ type Options struct {
 type Model struct {
 	graph   *graph.Graph
 	info    map[*graph.Value]op.Arg
+	cost    Cost // of the optimized graph, counted while its weights were there
 	inputs  []*graph.Value
 	steps   []step
 	plan    plan
@@ -95,6 +96,7 @@ func Compile(g *graph.Graph, in []tensor.Type, opt Options) (model *Model, err e
 	if err := m.build(limit, opt.Tune); err != nil {
 		return nil, err
 	}
+	m.cost = CountInferred(m.graph, m.info)
 	if !m.keep && !opt.Diagnose {
 		m.release()
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/onnx"
 	"github.com/secateur/secateur/engine/predict"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
@@ -38,6 +39,13 @@ func (r *run) analyze(context.Context) error {
 	if len(r.analysis.Free()) == 0 {
 		return fmt.Errorf("no channel of the model can be removed")
 	}
+	bytes, err := onnx.Encode(r.g)
+	if err != nil {
+		return err
+	}
+	if r.parentBytes = int64(len(bytes)); r.opt.Parent == "" {
+		r.opt.Parent = sum(bytes)
+	}
 	return nil
 }
 
@@ -66,21 +74,30 @@ func planes(s tensor.Shape, layout string) int {
 	return 1
 }
 
+// score finds the importance of every class of the current graph.
 func (r *run) score(ctx context.Context) error {
+	imp, err := criteria[r.opt.Criterion](r, ctx)
+	if err != nil {
+		return err
+	}
+	r.importance = normalise(r.analysis, imp, r.opt.Normalise)
+	return nil
+}
+
+func (r *run) taylor(ctx context.Context, norm score.Norm) (map[int]float64, error) {
 	logits, _ := score.Logits(r.current)
 	examples := score.Examples{N: len(r.fit.Items), At: func(i int) (score.Example, error) { return r.example(&r.fit.Items[i]) }}
 	r.progress("score", 0, examples.N)
 	edges := r.analysis.Edges()
-	sum := newImportance(r.analysis, edges)
+	sum := newImportance(r.analysis, edges, norm)
 	opt := score.Options{
 		Labels: r.labels, Loss: r.kind(), Last: r.last(), Seed: r.opt.Seed, Pool: r.pool, Each: sum.add,
 		Progress: func(done, total int) { r.progress("score", done, total) },
 	}
 	if _, err := score.TaylorFO(ctx, r.current, r.in, logits, examples, edges, opt); err != nil {
-		return err
+		return nil, err
 	}
-	r.importance = sum.mean()
-	return nil
+	return sum.mean(), nil
 }
 
 // importance adds up that of each class that can be removed, over all places where weights read it.
@@ -89,9 +106,10 @@ type importance struct {
 	at     [][]score.At
 	sum    []float64
 	weight float64
+	norm   score.Norm
 }
 
-func newImportance(a *group.Analysis, edges []grad.Edge) *importance {
+func newImportance(a *group.Analysis, edges []grad.Edge, norm score.Norm) *importance {
 	at := map[int][]score.At{}
 	for _, e := range edges {
 		for p, id := range a.EdgeClasses(e) {
@@ -100,7 +118,7 @@ func newImportance(a *group.Analysis, edges []grad.Edge) *importance {
 			}
 		}
 	}
-	m := &importance{ids: a.Free()}
+	m := &importance{ids: a.Free(), norm: norm}
 	m.sum = make([]float64, len(m.ids))
 	for _, id := range m.ids {
 		m.at = append(m.at, at[id])
@@ -108,10 +126,10 @@ func newImportance(a *group.Analysis, edges []grad.Edge) *importance {
 	return m
 }
 
-// add takes a sample: signed over the places of a class, absolute before it is averaged.
+// add takes a sample: signed over the places of a class, absolute or squared before it is averaged.
 func (m *importance) add(s score.Sample, weight float64) {
 	for i, at := range m.at {
-		m.sum[i] += weight * math.Abs(s.Sum(at))
+		m.sum[i] += weight * m.norm.Of(s.Sum(at))
 	}
 	m.weight += weight
 }
@@ -126,10 +144,12 @@ func (m *importance) mean() map[int]float64 {
 
 func (r *run) choose(context.Context) error {
 	r.progress("select", 0, 1)
-	remove, err := choose(r.analysis, r.importance, r.cost, r.budget())
+	left := r.costs()
+	remove, err := choose(r.analysis, r.importance, left, r.budget())
 	if err != nil {
 		return err
 	}
+	r.predicted = left.ns / 1e6
 	if r.cut, err = rewrite.Cut(r.current, r.analysis, remove); err != nil {
 		return err
 	}
@@ -150,11 +170,16 @@ func (r *run) choose(context.Context) error {
 // budget is what this step may leave: the target's part of the original that falls to the steps so far, with every
 // layer's floor counted from the original.
 func (r *run) budget() budget {
-	whole := newCosts(r.original, r.base).of(r.opt.Target.Kind)
-	part := r.opt.Target.Fraction * float64(r.step+1) / float64(r.opt.Steps)
-	b := budget{opt: r.opt, from: whole, goal: whole - int64(math.Ceil(part*float64(whole)-1e-6)), least: map[string]int{}}
+	whole := newCosts(r.original, r.base, r.table).of(r.opt.Target.counts())
+	left, _ := r.opt.Target.left(whole)
+	part := (float64(whole) - left) * float64(r.step+1) / float64(r.opt.Steps)
+	b := budget{opt: r.opt, from: whole, goal: whole - int64(math.Ceil(part-1e-6)), least: map[string]int{}}
 	for _, l := range r.original.Layers() {
-		b.least[l.Node.Outputs[0].Name] = max(r.opt.MinChannels, l.Channels-int(r.opt.MaxLayer*float64(l.Channels)), 1)
+		name := l.Node.Outputs[0].Name
+		b.least[name] = max(r.opt.MinChannels, l.Channels-int(r.opt.MaxLayer*float64(l.Channels)), 1)
+		if k := r.opt.Keep; k != nil && (k.MatchString(l.Name) || k.MatchString(name)) {
+			b.least[name] = l.Channels
+		}
 	}
 	return b
 }

@@ -32,6 +32,7 @@ var layers = map[string][]string{
 	"pruner/repair":            {"engine", "pruner/group", "pruner/calib", "pruner/rewrite"},
 	"pruner/train":             {"engine", "pruner/grad"},
 	"pruner/gate":              {"engine", "pruner/calib"},
+	"pruner/latency":           {"engine"},
 	"engine":                   {"engine/tensor", "engine/graph", "engine/op", "engine/pass", "engine/kernel"},
 	"engine/mem":               {},
 	"engine/tensor":            {"engine/mem"},

@@ -236,7 +236,10 @@ func (a *analyzer) sliceStored(n *graph.Node, input, axis int, ids []int) {
 
 // finish turns ids into classes.
 func (a *analyzer) finish() *Analysis {
-	an := &Analysis{class: map[grad.Edge][]int{}, axis: map[grad.Edge]int{}, edges: a.edges}
+	an := &Analysis{
+		class: map[grad.Edge][]int{}, axis: map[grad.Edge]int{}, edges: a.edges,
+		along: map[string][]int{}, reads: map[string][]int{},
+	}
 	classOf := make([]int, len(a.parent))
 	for id := 1; id < len(a.parent); id++ {
 		root := a.find(id)
@@ -271,6 +274,10 @@ func (a *analyzer) finish() *Analysis {
 	for _, e := range a.edges {
 		c := a.at[e.Node.Inputs[e.Input]]
 		an.class[e], an.axis[e] = free(c.ids), c.axis
+		an.reads[e.Node.Outputs[0].Name] = an.class[e]
+	}
+	for v, c := range a.at {
+		an.along[v.Name] = free(c.ids)
 	}
 	for _, l := range a.layers {
 		out := Layer{Node: l.node, Name: name(l.node), Op: l.node.Op, Channels: len(l.ids), Follows: l.follows, Class: free(l.ids)}

@@ -93,6 +93,8 @@ type Analysis struct {
 	edges   []grad.Edge
 	class   map[grad.Edge][]int
 	axis    map[grad.Edge]int
+	along   map[string][]int
+	reads   map[string][]int
 }
 
 // Layers lists the nodes that yield channels, in graph order.
@@ -101,6 +103,13 @@ func (a *Analysis) Layers() []Layer { return a.layers }
 // Edges lists where channels are read by weights: the data inputs of Conv, ConvTranspose, Gemm and MatMul. Masking a class
 // means zeroing its positions there.
 func (a *Analysis) Edges() []grad.Edge { return a.edges }
+
+// Channels gives the class of each channel of the value of that name, -1 where it is pinned; nil if it has no channels of
+// any layer, or there is no such value.
+func (a *Analysis) Channels(value string) []int { return a.along[value] }
+
+// Reads gives the class of each channel that the layer reads which yields the value of that name; nil if there is none.
+func (a *Analysis) Reads(value string) []int { return a.reads[value] }
 
 // EdgeClasses gives the class of each position along the channel axis of an edge, -1 where it is pinned.
 func (a *Analysis) EdgeClasses(e grad.Edge) []int { return a.class[e] }

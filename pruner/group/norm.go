@@ -9,12 +9,7 @@ import (
 // groupNorm normalises the channels of a group by statistics of the group: one channel less would change those of the
 // others, a whole group less changes nothing for the rest. So a group stands or falls together.
 func (a *analyzer) groupNorm(n *graph.Node) {
-	x := n.Input(0)
-	for _, p := range []int{1, 2} {
-		a.pin(n.Input(p), fmt.Sprintf("it is a parameter of %v", n))
-		a.pinDims(n.Input(p), fmt.Sprintf("%v reads its channel count", n))
-	}
-	c, ok := a.at[x]
+	x, c, ok := a.channelsOf(n)
 	if !ok {
 		return
 	}
@@ -45,14 +40,20 @@ func (a *analyzer) groupNorm(n *graph.Node) {
 	a.set(n.Outputs[0], 1, c.ids)
 }
 
-// layerNorm computes statistics over the axes from axis on. Channels before them are each for itself.
-func (a *analyzer) layerNorm(n *graph.Node) {
+// channelsOf is the first input and its channels. Where other inputs have channels, they are parameters, and pinned.
+func (a *analyzer) channelsOf(n *graph.Node) (x *graph.Value, c chans, ok bool) {
 	a.pinCounted(n)
-	x := n.Input(0)
 	for _, v := range n.Inputs[1:] {
 		a.pin(v, fmt.Sprintf("it is a parameter of %v", n))
 	}
-	c, ok := a.at[x]
+	x = n.Input(0)
+	c, ok = a.at[x]
+	return x, c, ok
+}
+
+// layerNorm computes statistics over the axes from axis on. Channels before them are each for itself.
+func (a *analyzer) layerNorm(n *graph.Node) {
+	x, c, ok := a.channelsOf(n)
 	if !ok {
 		return
 	}
@@ -67,12 +68,7 @@ func (a *analyzer) layerNorm(n *graph.Node) {
 
 // quantize is QuantizeLinear and DequantizeLinear: one scale and zero point for all, or one for each entry along an axis.
 func (a *analyzer) quantize(n *graph.Node) {
-	a.pinCounted(n)
-	x := n.Input(0)
-	for _, v := range n.Inputs[1:] {
-		a.pin(v, fmt.Sprintf("it is a parameter of %v", n))
-	}
-	c, ok := a.at[x]
+	x, c, ok := a.channelsOf(n)
 	if !ok {
 		return
 	}

@@ -209,8 +209,12 @@ func (b *builder) grow() {
 		}
 	case "computed": // a shuffle whose sizes are computed, as exporters write what had dynamic axes
 		if k := b.divisor(x.c); k > 1 {
-			size := func(i int64) *graph.Value { return b.node("Gather", nil, b.node("Shape", nil, x.v), b.constant(i64(i))) }
-			join := func(v ...*graph.Value) *graph.Value { return b.node("Concat", graph.Attrs{graph.IntAttr("axis", 0)}, v...) }
+			size := func(i int64) *graph.Value {
+				return b.node("Gather", nil, b.node("Shape", nil, x.v), b.constant(i64(i)))
+			}
+			join := func(v ...*graph.Value) *graph.Value {
+				return b.node("Concat", graph.Attrs{graph.IntAttr("axis", 0)}, v...)
+			}
 			per := b.node("Div", nil, size(1), b.constant(i64(int64(k))))
 			r := b.node("Reshape", nil, x.v, join(size(0), b.constant(i64(int64(k))), per, size(2), size(3)))
 			r = b.node("Transpose", graph.Attrs{graph.IntsAttr("perm", 0, 2, 1, 3, 4)}, r)

@@ -85,6 +85,14 @@ const (
 	Square             // weighted mean over samples of s²
 )
 
+// Of is what a sample's sum adds to the mean.
+func (n Norm) Of(s float64) float64 {
+	if n == Square {
+		return s * s
+	}
+	return math.Abs(s)
+}
+
 // Importance is that of what stands or falls together: the sum over its positions in each sample, signed, and the norm
 // over the samples.
 func (s *Scores) Importance(at []At, norm Norm) float64 {
@@ -94,11 +102,7 @@ func (s *Scores) Importance(at []At, norm Norm) float64 {
 		for _, a := range at {
 			v += s.S[a.Edge][n][a.Position]
 		}
-		if norm == Square {
-			sum += w * v * v
-		} else {
-			sum += w * math.Abs(v)
-		}
+		sum += w * norm.Of(v)
 		total += w
 	}
 	if total == 0 {
