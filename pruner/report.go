@@ -114,8 +114,15 @@ type RepairStep struct {
 	Before float64       `json:"before"` // mean Dice against the original, or for fine-tuning against the masks
 	After  float64       `json:"after"`
 	Ridge  *repair.Stats `json:"ridge,omitempty"`
+	Tried  []Tried       `json:"tried,omitempty"` // by ridge least squares
 	Norms  int           `json:"norms,omitempty"` // BatchNormalizations recalibrated
 	Train  *train.Stats  `json:"train,omitempty"`
+}
+
+// Tried is a strength of the regularisation and what it gave on the select images.
+type Tried struct {
+	Lambda float64 `json:"lambda"`
+	After  float64 `json:"after"`
 }
 
 // Kept names the methods whose result was kept, or says "none".
