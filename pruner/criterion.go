@@ -19,8 +19,12 @@ const DefaultCriterion = "taylor-abs"
 
 // criteria are the ways to say how much each class matters. All but the first two are there to be compared with.
 var criteria = map[string]func(*run, context.Context) (map[int]float64, error){
-	"taylor-abs":    func(r *run, ctx context.Context) (map[int]float64, error) { return r.taylor(ctx, score.Abs) },
-	"taylor-sq":     func(r *run, ctx context.Context) (map[int]float64, error) { return r.taylor(ctx, score.Square) },
+	"taylor-abs": func(r *run, ctx context.Context) (map[int]float64, error) {
+		return r.taylor(ctx, score.Abs, score.Options{})
+	},
+	"taylor-sq": func(r *run, ctx context.Context) (map[int]float64, error) {
+		return r.taylor(ctx, score.Square, score.Options{})
+	},
 	"magnitude":     func(r *run, _ context.Context) (map[int]float64, error) { return magnitude(r.analysis), nil },
 	"bn-scale":      func(r *run, _ context.Context) (map[int]float64, error) { return normScale(r.analysis), nil },
 	"random":        func(r *run, _ context.Context) (map[int]float64, error) { return random(r.analysis, r.opt.Seed), nil },

@@ -11,10 +11,8 @@ import (
 	"github.com/secateur/secateur/engine/predict"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
-	"github.com/secateur/secateur/pruner/grad"
 	"github.com/secateur/secateur/pruner/group"
 	"github.com/secateur/secateur/pruner/rewrite"
-	"github.com/secateur/secateur/pruner/score"
 )
 
 func (r *run) analyze(context.Context) error {
@@ -72,74 +70,6 @@ func planes(s tensor.Shape, layout string) int {
 		return s[1]
 	}
 	return 1
-}
-
-// score finds the importance of every class of the current graph.
-func (r *run) score(ctx context.Context) error {
-	imp, err := criteria[r.opt.Criterion](r, ctx)
-	if err != nil {
-		return err
-	}
-	r.importance = normalise(r.analysis, imp, r.opt.Normalise)
-	return nil
-}
-
-func (r *run) taylor(ctx context.Context, norm score.Norm) (map[int]float64, error) {
-	logits, _ := score.Logits(r.current)
-	examples := score.Examples{N: len(r.fit.Items), At: func(i int) (score.Example, error) { return r.example(&r.fit.Items[i]) }}
-	r.progress("score", 0, examples.N)
-	edges := r.analysis.Edges()
-	sum := newImportance(r.analysis, edges, norm)
-	opt := score.Options{
-		Labels: r.labels, Loss: r.kind(), Last: r.last(), Seed: r.opt.Seed, Pool: r.pool, Each: sum.add,
-		Progress: func(done, total int) { r.progress("score", done, total) },
-	}
-	if _, err := score.TaylorFO(ctx, r.current, r.in, logits, examples, edges, opt); err != nil {
-		return nil, err
-	}
-	return sum.mean(), nil
-}
-
-// importance adds up that of each class that can be removed, over all places where weights read it.
-type importance struct {
-	ids    []int
-	at     [][]score.At
-	sum    []float64
-	weight float64
-	norm   score.Norm
-}
-
-func newImportance(a *group.Analysis, edges []grad.Edge, norm score.Norm) *importance {
-	at := map[int][]score.At{}
-	for _, e := range edges {
-		for p, id := range a.EdgeClasses(e) {
-			if id >= 0 {
-				at[id] = append(at[id], score.At{Edge: e, Position: p})
-			}
-		}
-	}
-	m := &importance{ids: a.Free(), norm: norm}
-	m.sum = make([]float64, len(m.ids))
-	for _, id := range m.ids {
-		m.at = append(m.at, at[id])
-	}
-	return m
-}
-
-// add takes a sample: signed over the places of a class, absolute or squared before it is averaged.
-func (m *importance) add(s score.Sample, weight float64) {
-	for i, at := range m.at {
-		m.sum[i] += weight * m.norm.Of(s.Sum(at))
-	}
-	m.weight += weight
-}
-
-func (m *importance) mean() map[int]float64 {
-	imp := map[int]float64{}
-	for i, id := range m.ids {
-		imp[id] = m.sum[i] / m.weight
-	}
-	return imp
 }
 
 func (r *run) choose(context.Context) error {

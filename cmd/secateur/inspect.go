@@ -134,11 +134,7 @@ func (r *inspection) measure(g *graph.Graph) error {
 		if k.Parameters == 0 && k.MACs == 0 {
 			continue
 		}
-		name := n.Name
-		if name == "" && len(n.Outputs) > 0 && n.Outputs[0] != nil {
-			name = n.Outputs[0].Name
-		}
-		r.Layers = append(r.Layers, layerRow{name, n.Op, k.In, k.Out, k.Parameters, k.MACs})
+		r.Layers = append(r.Layers, layerRow{nodeName(n), n.Op, k.In, k.Out, k.Parameters, k.MACs})
 	}
 	a, err := group.Analyze(g, info)
 	if err != nil {
@@ -148,6 +144,14 @@ func (r *inspection) measure(g *graph.Graph) error {
 		r.Groups = append(r.Groups, groupRow{l.Name, l.Op, l.Channels, l.Prunable, l.Pinned, l.Follows})
 	}
 	return nil
+}
+
+// nodeName names a node by its output if it has no name of its own.
+func nodeName(n *graph.Node) string {
+	if n.Name == "" && len(n.Outputs) > 0 && n.Outputs[0] != nil {
+		return n.Outputs[0].Name
+	}
+	return n.Name
 }
 
 func (r *inspection) print() error {

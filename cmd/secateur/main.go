@@ -23,6 +23,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Serve models over gRPC, with metrics and status over HTTP."`
 	Segment segmentCmd `cmd:"" help:"Segment images, with a server or a model file."`
 	Prune   pruneCmd   `cmd:"" help:"Remove the least important filters of a model and prove that it is no worse."`
+	Score   scoreCmd   `cmd:"" help:"Show how much each layer's channels matter: what prune goes by."`
 	Eval    evalCmd    `cmd:"" help:"Measure a model against masks: Dice, IoU, sensitivity, specificity."`
 	Inspect inspectCmd `cmd:"" help:"Show what a model is: signature, layers, parameters, MACs, what can be pruned."`
 	Bench   benchCmd   `cmd:"" help:"Time a model, alone or beside ONNX Runtime."`

@@ -85,6 +85,9 @@ func TestExitCodes(t *testing.T) {
 		{"prune target", []string{"prune", "--model", file, "--out", file, "--calib", dir, "--target", "speed=2"}, exitUsage},
 		{"prune margin", []string{"prune", "--model", file, "--out", file, "--calib", dir, "--target", "macs=0.5", "--delta", "0"}, exitUsage},
 		{"prune without images", []string{"prune", "--model", file, "--out", file, "--calib", dir, "--target", "macs=0.5"}, exitError},
+		{"score samples without json", []string{"score", "--model", file, "--calib", dir, "--samples"}, exitUsage},
+		{"score probes", []string{"score", "--model", file, "--calib", dir, "--probes", "0"}, exitUsage},
+		{"score without images", []string{"score", "--model", file, "--calib", dir}, exitError},
 		{"segment without images", []string{"segment", "--model", file, dir}, exitError},
 		{"backend of a server", []string{"segment", "--backend", "gorgonia", file}, exitUsage},
 		{"spec of a server", []string{"prune", "--spec", file, "--calib", dir, "--target", "macs=0.5"}, exitUsage},
@@ -153,6 +156,42 @@ func TestSegmentAndEval(t *testing.T) {
 	callJSON(t, &e, "eval", "--model", file, "--data", dir)
 	if e.Dice > 0.1 {
 		t.Errorf("model.json is not heeded: Dice %g at threshold 0.999999", e.Dice)
+	}
+}
+
+// Every layer has a row, every channel that can be removed a number, and the samples are those of each image.
+func TestScore(t *testing.T) {
+	dir := t.TempDir()
+	if code, _ := call(t, "phantom", "--out", dir, "--n", "2", "--seed", "7"); code != exitOK {
+		t.Fatalf("phantom: exit code %d", code)
+	}
+	file := modelFile(t, models.Default())
+	var of inspection
+	callJSON(t, &of, "inspect", file)
+	var r scored
+	callJSON(t, &r, "score", "--model", file, "--calib", dir, "--samples", "--repeat", "2")
+	if r.Images != 2 || !r.Labels || len(r.Seconds) != 2 || len(r.Layers) != len(of.Groups) {
+		t.Fatalf("%d images, labels %v, %d times, %d layers of %d", r.Images, r.Labels, len(r.Seconds), len(r.Layers), len(of.Groups))
+	}
+	for i, l := range r.Layers {
+		n := 0
+		for _, v := range l.Importance {
+			if v != nil {
+				n++
+			}
+		}
+		if g := of.Groups[i]; l.Name != g.Name || len(l.Importance) != g.Channels || n != g.Prunable {
+			t.Errorf("%s: %d channels, %d of them with a number; inspect says %+v", l.Name, len(l.Importance), n, g)
+		}
+	}
+	for _, e := range r.Edges {
+		if len(e.Samples) != 2 || e.Samples[0].Image == e.Samples[1].Image || len(e.Samples[0].Sums) == 0 {
+			t.Errorf("%s: %d samples", e.Node, len(e.Samples))
+		}
+	}
+	code, out := call(t, "score", "--model", file, "--calib", dir, "--labels", "none", "--probes", "1")
+	if code != exitOK || !strings.Contains(out, r.Layers[0].Name) || !strings.Contains(out, "without masks") {
+		t.Errorf("exit code %d, output %q", code, out)
 	}
 }
 

@@ -192,7 +192,7 @@ func (c *pruneCmd) options() (*graph.Graph, pruner.Options, error) {
 		}
 		opt.Latency = t
 	}
-	g, sum, err := c.read()
+	g, sum, err := readForPruner(c.Model, c.Spec)
 	opt.Parent = sum
 	return g, opt, err
 }
@@ -208,19 +208,19 @@ func (c *pruneCmd) distil() int {
 	return pruner.DefaultDistil
 }
 
-// read gives the model and the hash of its file. Settings that override the model's own are written into it, so that the
-// pruned file carries what it was pruned for.
-func (c *pruneCmd) read() (*graph.Graph, string, error) {
-	b, err := os.ReadFile(c.Model)
+// readForPruner gives the model in a file and the hash of the file. Settings that override the model's own are written into
+// the graph, so that the pruner uses them and a pruned file carries what it was pruned for.
+func readForPruner(file, settings string) (*graph.Graph, string, error) {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, "", err
 	}
-	g, err := onnx.Decode(b, onnx.Options{Dir: filepath.Dir(c.Model)})
+	g, err := onnx.Decode(b, onnx.Options{Dir: filepath.Dir(file)})
 	if err != nil {
-		return nil, "", fmt.Errorf("read %s: %w", c.Model, err)
+		return nil, "", fmt.Errorf("read %s: %w", file, err)
 	}
 	sum := sha256.Sum256(b)
-	spec, overridden, err := readSpec(c.Spec, c.Model, g)
+	spec, overridden, err := readSpec(settings, file, g)
 	if err != nil || !overridden {
 		return g, hex.EncodeToString(sum[:]), err
 	}

@@ -12899,6 +12899,57 @@ DATA hardSwishAVX2_3f800000<>+24(SB)/4, $0x3f800000
 DATA hardSwishAVX2_3f800000<>+28(SB)/4, $0x3f800000
 GLOBL hardSwishAVX2_3f800000<>(SB), RODATA|NOPTR, $32
 
+// func gateAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·gateAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y1
+
+whole:
+	CMPQ      BX, $0x00000008
+	JLT       rest
+	VMOVUPS   (CX), Y2
+	VMOVUPS   (DX), Y3
+	VXORPS    X4, X4, X4
+	VXORPS    X5, X5, X5
+	VCMPPS    $0x1e, Y0, Y3, Y6
+	VBLENDVPS Y6, Y2, Y4, Y4
+	VCMPPS    $0x11, Y1, Y3, Y2
+	VBLENDVPS Y2, Y4, Y5, Y5
+	VMOVUPS   Y5, (AX)
+	ADDQ      $0x00000020, CX
+	ADDQ      $0x00000020, DX
+	ADDQ      $0x00000020, AX
+	SUBQ      $0x00000008, BX
+	JMP       whole
+
+rest:
+	TESTQ      BX, BX
+	JZ         done
+	MOVQ       $0x00000008, SI
+	SUBQ       BX, SI
+	LEAQ       laneMasks<>+0(SB), BX
+	VMOVUPS    (BX)(SI*4), Y4
+	VMASKMOVPS (CX), Y4, Y2
+	VMASKMOVPS (DX), Y4, Y3
+	VXORPS     X7, X7, X7
+	VXORPS     X8, X8, X8
+	VCMPPS     $0x1e, Y0, Y3, Y0
+	VBLENDVPS  Y0, Y2, Y7, Y7
+	VCMPPS     $0x11, Y1, Y3, Y0
+	VBLENDVPS  Y0, Y7, Y8, Y8
+	VMASKMOVPS Y8, Y4, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
 // func expAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
 // Requires: AVX, AVX2, FMA3, SSE
 TEXT ·expAVX2(SB), NOSPLIT, $0-40
@@ -14038,6 +14089,36 @@ DATA siluAVX2_7f800000<>+20(SB)/4, $0x7f800000
 DATA siluAVX2_7f800000<>+24(SB)/4, $0x7f800000
 DATA siluAVX2_7f800000<>+28(SB)/4, $0x7f800000
 GLOBL siluAVX2_7f800000<>(SB), RODATA|NOPTR, $32
+
+// func dotAVX2(sum *float64, a *float32, b *float32, blocks int64)
+// Requires: AVX, FMA3
+TEXT ·dotAVX2(SB), NOSPLIT, $0-32
+	MOVQ    sum+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	MOVQ    blocks+24(FP), BX
+	VMOVUPD (AX), Y0
+	VMOVUPD 32(AX), Y1
+
+block:
+	TESTQ       BX, BX
+	JZ          done
+	VCVTPS2PD   (CX), Y2
+	VCVTPS2PD   (DX), Y3
+	VFMADD231PD Y3, Y2, Y0
+	VCVTPS2PD   16(CX), Y2
+	VCVTPS2PD   16(DX), Y3
+	VFMADD231PD Y3, Y2, Y1
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, DX
+	DECQ        BX
+	JMP         block
+
+done:
+	VMOVUPD Y0, (AX)
+	VMOVUPD Y1, 32(AX)
+	VZEROUPPER
+	RET
 
 // func maxHalvesAVX2(p *float32)
 // Requires: AVX, AVX2
@@ -51976,6 +52057,56 @@ DATA hardSwishAVX512_3f800000<>+24(SB)/4, $0x3f800000
 DATA hardSwishAVX512_3f800000<>+28(SB)/4, $0x3f800000
 GLOBL hardSwishAVX512_3f800000<>(SB), RODATA|NOPTR, $32
 
+// func gateAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·gateAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z1
+
+whole:
+	CMPQ    BX, $0x00000010
+	JLT     rest
+	VMOVUPS (CX), Z2
+	VMOVUPS (DX), Z3
+	VXORPS  X4, X4, X4
+	VXORPS  X5, X5, X5
+	VCMPPS  $0x1e, Z0, Z3, K1
+	VMOVAPS Z2, K1, Z4
+	VCMPPS  $0x11, Z1, Z3, K1
+	VMOVAPS Z4, K1, Z5
+	VMOVUPS Z5, (AX)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	ADDQ    $0x00000040, AX
+	SUBQ    $0x00000010, BX
+	JMP     whole
+
+rest:
+	TESTQ     BX, BX
+	JZ        done
+	MOVL      $0x0000ffff, SI
+	BZHIL     BX, SI, SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX), K1, Z2
+	VMOVUPS.Z (DX), K1, Z3
+	VXORPS    X6, X6, X6
+	VXORPS    X7, X7, X7
+	VCMPPS    $0x1e, Z0, Z3, K2
+	VMOVAPS   Z2, K2, Z6
+	VCMPPS    $0x11, Z1, Z3, K2
+	VMOVAPS   Z6, K2, Z7
+	VMOVUPS   Z7, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
 // func expAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
 // Requires: AVX, AVX512F, BMI2, SSE
 TEXT ·expAVX512(SB), NOSPLIT, $0-40
@@ -53180,6 +53311,31 @@ DATA siluAVX512_7f800000<>+20(SB)/4, $0x7f800000
 DATA siluAVX512_7f800000<>+24(SB)/4, $0x7f800000
 DATA siluAVX512_7f800000<>+28(SB)/4, $0x7f800000
 GLOBL siluAVX512_7f800000<>(SB), RODATA|NOPTR, $32
+
+// func dotAVX512(sum *float64, a *float32, b *float32, blocks int64)
+// Requires: AVX, AVX512F
+TEXT ·dotAVX512(SB), NOSPLIT, $0-32
+	MOVQ    sum+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	MOVQ    blocks+24(FP), BX
+	VMOVUPD (AX), Z0
+
+block:
+	TESTQ       BX, BX
+	JZ          done
+	VCVTPS2PD   (CX), Z1
+	VCVTPS2PD   (DX), Z2
+	VFMADD231PD Z2, Z1, Z0
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, DX
+	DECQ        BX
+	JMP         block
+
+done:
+	VMOVUPD Z0, (AX)
+	VZEROUPPER
+	RET
 
 // func maxHalvesAVX512(p *float32)
 // Requires: AVX, AVX512F, BMI2

@@ -1370,11 +1370,16 @@ var vectorsAVX2 = &vectors{
 	clip:      clipAVX2,
 	leaky:     leakyAVX2,
 	hardSwish: hardSwishAVX2,
+	gate:      gateAVX2,
 	exp:       expAVX2,
 	sigmoid:   sigmoidAVX2,
 	tanh:      tanhAVX2,
 	silu:      siluAVX2,
+	dot:       dotAVX2,
 }
+
+//go:noescape
+func dotAVX2(sum *float64, a, b *float32, blocks int64)
 
 //go:noescape
 func addAVX2(y, a, b *float32, n int64, s, t float32)
@@ -1416,6 +1421,9 @@ func leakyAVX2(y, a, b *float32, n int64, s, t float32)
 func hardSwishAVX2(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
+func gateAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
 func expAVX2(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
@@ -1441,11 +1449,16 @@ var vectorsAVX512 = &vectors{
 	clip:      clipAVX512,
 	leaky:     leakyAVX512,
 	hardSwish: hardSwishAVX512,
+	gate:      gateAVX512,
 	exp:       expAVX512,
 	sigmoid:   sigmoidAVX512,
 	tanh:      tanhAVX512,
 	silu:      siluAVX512,
+	dot:       dotAVX512,
 }
+
+//go:noescape
+func dotAVX512(sum *float64, a, b *float32, blocks int64)
 
 //go:noescape
 func addAVX512(y, a, b *float32, n int64, s, t float32)
@@ -1485,6 +1498,9 @@ func leakyAVX512(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
 func hardSwishAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func gateAVX512(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
 func expAVX512(y, a, b *float32, n int64, s, t float32)

@@ -20,9 +20,13 @@ type vectors struct {
 	clip                 vectorFunc // min(max(a, s), t); a NaN stays one
 	leaky                vectorFunc // a, or s·a where a < 0
 	hardSwish            vectorFunc // a·min(max(s·a + t, 0), 1)
+	gate                 vectorFunc // a where s < b < t, else 0
 	exp                  vectorFunc // e^(a-s), good to 2 ulp; 0 below the normal numbers
 	sigmoid, silu        vectorFunc // 1/(1+e⁻ᵃ), good to 4 ulp; a/(1+e⁻ᵃ)
 	tanh                 vectorFunc // tanh a, good to 2 ulp
+
+	// dot adds to sum[i%8] the products of a[i] and b[i] in float64, i < 8·blocks.
+	dot func(sum *float64, a, b *float32, blocks int64)
 }
 
 // Vector is the loops over float32 elements that have assembly. Each computes as many elements as y has; y may be an
@@ -98,6 +102,9 @@ func (v Vector) LeakyRelu(y, a []float32, alpha float32) { apply1(v.v.leaky, y, 
 func (v Vector) HardSwish(y, a []float32, alpha, beta float32) {
 	apply1(v.v.hardSwish, y, a, alpha, beta)
 }
+
+// Gate is y = a where lo < b < hi, else 0.
+func (v Vector) Gate(y, a, b []float32, lo, hi float32) { apply2(v.v.gate, y, a, b, lo, hi) }
 
 // Exp is y = e^(a-s), good to 2 ulp; results below the normal numbers are 0.
 func (v Vector) Exp(y, a []float32, s float32) { apply1(v.v.exp, y, a, s, 0) }

@@ -47,6 +47,12 @@ func TestVectors(t *testing.T) {
 			return a
 		}, 0.51},
 		{"hardSwish", func(v *vectors) vectorFunc { return v.hardSwish }, func(a, _ float64) float64 { return a * clip(a*float64(s)+float64(u), 0, 1) }, 1.6},
+		{"gate", func(v *vectors) vectorFunc { return v.gate }, func(a, b float64) float64 {
+			if b > float64(u) && b < float64(s) {
+				return a
+			}
+			return 0
+		}, 0},
 		{"exp", func(v *vectors) vectorFunc { return v.exp }, func(a, _ float64) float64 {
 			if x := a - float64(s); x < -87.33654 {
 				return 0
@@ -86,8 +92,11 @@ func TestVectors(t *testing.T) {
 				}
 				y := kerneltest.New[float32](n, rnd.IntN(16), 7e3)
 				lo, hi := s, u
-				if c.name == "clip" {
+				switch c.name {
+				case "clip":
 					lo, hi = s-1, 0.125
+				case "gate":
+					lo, hi = u, s
 				}
 				if n > 0 {
 					c.f(v)(&y.V[0], &a.V[0], &b.V[0], int64(n), lo, hi)
@@ -107,6 +116,24 @@ func TestVectors(t *testing.T) {
 				t.Errorf("%s is off by %.2f ulp, want at most %g", c.name, worst, c.ulps)
 			}
 			t.Logf("%s: %.2f ulp", c.name, worst)
+		}
+	})
+}
+
+// Every instruction set adds in the order of the definition, and reads nothing beyond its operands.
+func TestDot(t *testing.T) {
+	kerneltest.EachLevel(t, func(t *testing.T, l isa.Level) {
+		rnd := rand.New(rand.NewPCG(4, uint64(l)))
+		for n := range 100 {
+			a, b := kerneltest.New[float32](n, rnd.IntN(16), 1e3).Random(rnd), kerneltest.New[float32](n, rnd.IntN(16), 2e3).Random(rnd)
+			var s [8]float64
+			for i := range a.V {
+				s[i%8] += float64(a.V[i]) * float64(b.V[i])
+			}
+			want := ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+			if got := dot(vectorsFor(l), a.V, b.V); got != want {
+				t.Fatalf("n=%d: %g, want %g", n, got, want)
+			}
 		}
 	})
 }

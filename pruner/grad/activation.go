@@ -25,6 +25,10 @@ func gate[T kernel.Float](d, x []T, lo, hi T) {
 	switch d := any(d).(type) {
 	case []float32:
 		lo, hi := float32(lo), float32(hi)
+		if v, ok := kernel.Vectors(); ok {
+			v.Gate(d, d, any(x).([]float32), lo, hi)
+			return
+		}
 		for i, v := range any(x).([]float32) {
 			m := uint32(int32(math.Float32bits(lo-v)&math.Float32bits(v-hi)) >> 31)
 			d[i] = math.Float32frombits(math.Float32bits(d[i]) & m)

@@ -2,8 +2,10 @@ package grad
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/secateur/secateur/engine/kernel"
+	"github.com/secateur/secateur/engine/op"
 	"github.com/secateur/secateur/engine/tensor"
 )
 
@@ -41,6 +43,26 @@ func convTranspose[T kernel.Float](s *Site) (Step, error) {
 	}
 	back := reversed(c)
 	return convolution(s, func() linear[T] { return kernel.NewConv(back, w, nil, kernel.NoClamp) }, back, true), nil
+}
+
+// clamped is the reverse of a convolution whose result is kept between bounds. What is strictly between them was before.
+func clamped[T kernel.Float](rule func(*Site) (Step, error)) Rule {
+	return func(s *Site) (Step, error) {
+		if sum, activation := op.Steps(s.Node); sum || activation || s.Attrs().Has("up") {
+			return nil, fmt.Errorf("a convolution with more behind or before it than bounds has no rule")
+		}
+		step, err := rule(s)
+		if err != nil {
+			return nil, err
+		}
+		inf := float32(math.Inf(1))
+		lo, hi := T(s.Attrs().Float("lo", -inf)), T(s.Attrs().Float("hi", inf))
+		return func(in, out, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
+			d, y := tensor.Of[T](dout[0]), tensor.Of[T](out[0])
+			each(s.Pool, len(d), 1<<14, func(at, end int) { gate(d[at:end:end], y[at:end:end], lo, hi) })
+			return step(in, out, dout, need)
+		}, nil
+	}
 }
 
 // reversed is a convolution from what c yields to what it reads.

@@ -94,6 +94,7 @@ func maxPool[T kernel.Float](s *Site) (Step, error) {
 	if err != nil {
 		return nil, err
 	}
+	quarters := halves(rows) && halves(cols) && h == 2*len(rows) && w == 2*len(cols)
 	return func(in, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
 		return one(need, func() *tensor.Tensor {
 			dx := s.New(s.Shape(0))
@@ -101,6 +102,11 @@ func maxPool[T kernel.Float](s *Site) (Step, error) {
 			each(s.Pool, len(g)/max(h*w, 1), 1, func(lo, hi int) {
 				for p := lo; p < hi; p++ {
 					g, x := g[p*h*w:(p+1)*h*w], x[p*h*w:(p+1)*h*w]
+					if quarters {
+						n := h * w / 4
+						largestOfFour(g, x, d[p*n:(p+1)*n], w)
+						continue
+					}
 					clear(g)
 					o := p * len(rows) * len(cols)
 					for _, r := range rows {
@@ -126,6 +132,40 @@ func maxPool[T kernel.Float](s *Site) (Step, error) {
 			return dx
 		})
 	}, nil
+}
+
+// halves reports whether the windows are the pairs of positions in order.
+func halves(sp []span) bool {
+	for i, w := range sp {
+		if w != (span{2 * i, 1, 2, 2}) {
+			return false
+		}
+	}
+	return true
+}
+
+// largestOfFour is maxPool by windows of 2 x 2 that do not overlap, on planes of width w. As there, the first of equal ones
+// is the largest.
+func largestOfFour[T kernel.Float](g, x, d []T, w int) {
+	for o := 0; o < len(d); o += w / 2 {
+		x0, x1, g0, g1 := x[4*o:4*o+w], x[4*o+w:4*o+2*w], g[4*o:4*o+w], g[4*o+w:4*o+2*w]
+		for i, v := range d[o : o+w/2] {
+			a, b, c, e := x0[2*i], x0[2*i+1], x1[2*i], x1[2*i+1]
+			var k [4]T
+			top, down := 0, 2
+			if b > a {
+				a, top = b, 1
+			}
+			if e > c {
+				c, down = e, 3
+			}
+			if c > a {
+				top = down
+			}
+			k[top] = v
+			g0[2*i], g0[2*i+1], g1[2*i], g1[2*i+1] = k[0], k[1], k[2], k[3]
+		}
+	}
 }
 
 // averagePool spreads each output's gradient evenly over its window.

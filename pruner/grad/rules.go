@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/secateur/secateur/engine/kernel"
+	"github.com/secateur/secateur/engine/op"
 	"github.com/secateur/secateur/engine/tensor"
 )
 
@@ -13,6 +14,9 @@ func rules[T kernel.Float]() map[string]Rule {
 		// conv.go
 		"Conv":          conv[T],
 		"ConvTranspose": convTranspose[T],
+		// As pass.FuseClamps writes them.
+		op.Private + ".Conv":          clamped[T](conv[T]),
+		op.Private + ".ConvTranspose": clamped[T](convTranspose[T]),
 		// norm.go
 		"BatchNormalization":    batchNorm[T],
 		"InstanceNormalization": instanceNorm[T],

@@ -2,6 +2,7 @@ package grad
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -38,6 +39,15 @@ func convSite(name string, w []int, in []int, at ...graph.Attr) testSite {
 func convTransposeSite(name string, w []int, in []int, at ...graph.Attr) testSite {
 	return testSite{name: "ConvTranspose " + name, opset: 17, linear: true, build: func(b *net) []*graph.Value {
 		return []*graph.Value{b.node("ConvTranspose", at, b.input(in...), b.weights(w...))}
+	}}
+}
+
+// clampedSite is a convolution with bounds of its own, as a pass writes it.
+func clampedSite(name string, w []int, at ...graph.Attr) testSite {
+	return testSite{name: op.Private + "." + name, opset: 17, lo: -1, hi: 1, build: func(b *net) []*graph.Value {
+		y := b.node(strings.Fields(name)[0], at, b.input(2, 3, 5, 4), b.weights(w...))
+		y.Def.Domain = op.Private
+		return []*graph.Value{y}
 	}}
 }
 
@@ -202,6 +212,13 @@ func sites() []testSite {
 		{name: "InstanceNormalization", opset: 6, build: func(b *net) []*graph.Value {
 			return []*graph.Value{b.node("InstanceNormalization", as{fl("epsilon", 0.01)}, b.input(2, 3, 4, 5), b.weights(3), b.weights(3))}
 		}},
+		testSite{name: "MaxPool by quarters", opset: 12, lo: -1, hi: 1, build: func(b *net) []*graph.Value {
+			return []*graph.Value{b.node("MaxPool", as{is("kernel_shape", 2, 2), is("strides", 2, 2)}, b.input(2, 3, 6, 4))}
+		}},
+		linearSite("Resize nearest doubles", 13, []int{2, 3, 4, 5}, as{str("mode", "nearest"), str("coordinate_transformation_mode", "asymmetric"), str("nearest_mode", "floor")}, nil, []float64{1, 1, 2, 2}),
+		clampedSite("Conv relu", []int{4, 3, 3, 3}, is("pads", 1, 1, 1, 1), fl("lo", 0)),
+		clampedSite("Conv clip, stride 2", []int{4, 3, 3, 3}, is("strides", 2, 2), fl("lo", -1), fl("hi", 0.5)),
+		clampedSite("ConvTranspose clip", []int{3, 4, 2, 2}, is("strides", 2, 2), fl("lo", 0), fl("hi", 0.5)),
 		unarySite("MaxPool", "2x2", 12, -1, 1, is("kernel_shape", 2, 2), is("strides", 2, 2)),
 		unarySite("MaxPool", "3x3 overlapping, padded", 12, -1, 1, is("kernel_shape", 3, 3), is("pads", 1, 1, 1, 1)),
 		unarySite("MaxPool", "ceil, dilated", 12, -1, 1, is("kernel_shape", 2, 2), is("strides", 2, 2), is("dilations", 2, 1), i1("ceil_mode", 1)),
@@ -324,6 +341,32 @@ func TestLinearRulesAreAdjoints(t *testing.T) {
 				t.Fatalf("<Ax,y> = %.12g, <x,Aᵀy> = %.12g", left, right)
 			}
 		})
+	}
+}
+
+// Of equal elements the first of a window has the gradient, by windows that do not overlap as by any others.
+func TestMaxPoolTies(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 50 {
+		x, d, g := make([]float64, 4*6), make([]float64, 2*3), make([]float64, 4*6)
+		want := make([]float64, len(x))
+		for i := range x {
+			x[i] = float64(r.IntN(3))
+		}
+		for o := range d {
+			d[o] = r.Float64()
+			first := o/3*12 + o%3*2
+			best := first
+			for _, at := range []int{first + 1, first + 6, first + 7} {
+				if x[at] > x[best] {
+					best = at
+				}
+			}
+			want[best] = d[o]
+		}
+		if largestOfFour(g, x, d, 6); !slices.Equal(g, want) {
+			t.Fatalf("of %v: %v, want %v", x, g, want)
+		}
 	}
 }
 

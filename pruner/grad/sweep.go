@@ -222,7 +222,10 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 // prepare looks up the node's rule.
 func (s *Sweep) prepare(n *graph.Node) (Step, error) {
 	rule := s.rules[n.Op]
-	if rule == nil || n.Domain != "" && n.Domain != "ai.onnx" {
+	if n.Domain == op.Private {
+		rule = s.rules[n.Domain+"."+n.Op]
+	}
+	if rule == nil || n.Domain != "" && n.Domain != "ai.onnx" && n.Domain != op.Private {
 		return nil, fmt.Errorf("operator %s has no gradient rule", n.Op)
 	}
 	site := &Site{Pool: s.pool, New: s.New, Scratch: s.lend}

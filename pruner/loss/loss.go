@@ -73,14 +73,21 @@ func binary(x []float64, truth []byte) (float64, []float64) {
 	n := float64(len(x))
 	p, d := make([]float64, len(x)), make([]float64, len(x))
 	var bce, inter, sp, st float64
+	// The sum of logarithms is that of products, of few enough factors between 1 and 2 that they do not overflow.
+	terms := 1.0
 	for i, v := range x {
 		q := math.Exp(-math.Abs(v))
-		p[i] = 1 / (1 + q)
+		r := 1 / (1 + q)
+		p[i] = r
 		if v < 0 {
-			p[i] = q / (1 + q)
+			p[i] = q * r
 		}
-		d[i] = q / ((1 + q) * (1 + q))
-		bce += math.Max(v, 0) + math.Log1p(q)
+		d[i] = q * r * r
+		bce += max(v, 0)
+		if terms *= 1 + q; terms > 1<<60 {
+			bce += math.Log(terms)
+			terms = 1
+		}
 		sp += p[i]
 		if truth[i] != 0 {
 			bce -= v
@@ -88,6 +95,7 @@ func binary(x []float64, truth []byte) (float64, []float64) {
 			st++
 		}
 	}
+	bce += math.Log(terms)
 	num, den := 2*inter+smooth, sp+st+smooth
 	g := make([]float64, len(x))
 	for i := range g {

@@ -56,11 +56,12 @@ func TestEmbeddedModels(t *testing.T) {
 				t.Fatal(err)
 			}
 			alive, lost := 0, 0
-			for e, rows := range tl.scores.S {
+			for k, e := range tl.of {
+				rows := tl.scores.S[e]
 				if e.Node.Attrs.Int("group", 1) > 1 {
 					continue // a depthwise channel has one way on, and polyp-lite0's are often shut by the Clip behind it
 				}
-				x := tensor.Of[float32](tr[e.Value()])
+				x := tensor.Of[float32](tr[k.Value()])
 				for c, v := range rows[0] {
 					n := tl.shapes[e][2]
 					if slices.ContainsFunc(x[c*n:(c+1)*n], func(v float32) bool { return v != 0 }) {

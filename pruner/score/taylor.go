@@ -50,11 +50,12 @@ func TaylorFO(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *gra
 // taylor is a scoring under way.
 type taylor struct {
 	opt     Options
-	logits  *graph.Value
+	logits  *graph.Value // of the lean graph, which runs and is swept
 	session *engine.Session
 	sweep   *grad.Sweep
-	want    map[grad.Edge]bool
-	shapes  map[grad.Edge][3]int // outer, channels, inner of the edge's input
+	want    map[grad.Edge]bool      // of the lean graph
+	of      map[grad.Edge]grad.Edge // the caller's edge that one of the lean graph stands for
+	shapes  map[grad.Edge][3]int    // outer, channels, inner of the edge's input
 	scores  *Scores
 	row     Sample // of the sample before, to be used again with Options.Each
 }
@@ -85,7 +86,7 @@ func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []gr
 		return nil, err
 	}
 	t := &taylor{
-		opt: opt, logits: logits, want: map[grad.Edge]bool{}, shapes: map[grad.Edge][3]int{},
+		opt: opt, want: map[grad.Edge]bool{}, of: map[grad.Edge]grad.Edge{}, shapes: map[grad.Edge][3]int{},
 		scores: &Scores{Edges: edges, S: map[grad.Edge][][]float64{}},
 	}
 	for _, e := range edges {
@@ -97,9 +98,16 @@ func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []gr
 		if err != nil {
 			return nil, err
 		}
-		t.want[e] = true
 		t.shapes[e] = [3]int{shape[:axis].Elems(), shape[axis], shape[axis+1:].Elems()}
 		t.scores.S[e] = nil
+	}
+	g, to, logits, err := lean(g, in, opt.Float, edges, logits)
+	if err != nil {
+		return nil, err
+	}
+	t.logits = logits
+	for e, k := range to {
+		t.want[k], t.of[k] = true, e
 	}
 	m, err := engine.Compile(g, in, engine.Options{Verbatim: true, Pool: opt.Pool, Float64: opt.Float == tensor.Float64})
 	if err != nil {
@@ -155,24 +163,19 @@ func lossGradient(l *tensor.Tensor, ex Example, opt Options) (*tensor.Tensor, er
 
 // normalise makes d of Euclidean length 1, unless it has next to none: then it says so.
 func normalise(d *tensor.Tensor) bool {
-	v, _ := d.Float64s()
-	var sum float64
-	for _, x := range v {
-		sum += x * x
+	if d.DType == tensor.Float32 {
+		return shorten(tensor.Of[float32](d))
 	}
-	norm := math.Sqrt(sum)
+	return shorten(tensor.Of[float64](d))
+}
+
+func shorten[T kernel.Float](d []T) bool {
+	norm := math.Sqrt(kernel.Dot(d, d))
 	if !(norm > tiny) {
 		return false
 	}
-	switch d.DType {
-	case tensor.Float32:
-		for i, x := range v {
-			tensor.Of[float32](d)[i] = float32(x / (norm + tiny))
-		}
-	default:
-		for i, x := range v {
-			tensor.Of[float64](d)[i] = x / (norm + tiny)
-		}
+	for i, x := range d {
+		d[i] = T(float64(x) / (norm + tiny))
 	}
 	return true
 }
@@ -214,7 +217,8 @@ func (t *taylor) sample(ctx context.Context, tr engine.Trace, seed *tensor.Tenso
 		clear(s)
 	}
 	err := t.sweep.Walk(ctx, tr, grad.Gradients{t.logits: seed}, t.want, func(e grad.Edge, d *tensor.Tensor) error {
-		x, s := tr[e.Value()], row[e]
+		x, e := tr[e.Value()], t.of[e]
+		s := row[e]
 		if x.DType == tensor.Float64 {
 			sums(t.opt.Pool, s, tensor.Of[float64](x), tensor.Of[float64](d), t.shapes[e])
 		} else {
@@ -246,20 +250,10 @@ func (t *taylor) sample(ctx context.Context, tr engine.Trace, seed *tensor.Tenso
 func sums[T kernel.Float](p *kernel.Pool, s []float64, x, d []T, shape [3]int) {
 	outer, c, inner := shape[0], shape[1], shape[2]
 	p.Loop(c, func(_, i int) {
-		var sum float64
+		s[i] = 0
 		for o := range outer {
 			at := (o*c + i) * inner
-			x, d := x[at:at+inner], d[at:at+inner]
-			var a, b float64 // two chains of additions run side by side
-			for j := 0; j+1 < inner; j += 2 {
-				a += float64(x[j]) * float64(d[j])
-				b += float64(x[j+1]) * float64(d[j+1])
-			}
-			if inner%2 == 1 {
-				a += float64(x[inner-1]) * float64(d[inner-1])
-			}
-			sum += a + b
+			s[i] += kernel.Dot(x[at:at+inner], d[at:at+inner])
 		}
-		s[i] = sum
 	}).Run()
 }

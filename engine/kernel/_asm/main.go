@@ -167,6 +167,7 @@ func main() {
 		for _, k := range vectorKernels {
 			k.emit(lv)
 		}
+		dot(lv)
 		maxHalves(lv)
 		winoWeights(lv)
 		for _, masked := range []bool{false, true} {

@@ -231,6 +231,16 @@ var vectorKernels = []vectorKernel{
 			return a
 		}
 	}},
+	{"gate", true, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual { // a where s < b < t, else 0
+		return func(a, b VecVirtual) VecVirtual {
+			above, y := v.lv.vec(), v.lv.vec()
+			VXORPS(above.AsX(), above.AsX(), above.AsX())
+			VXORPS(y.AsX(), y.AsX(), y.AsX())
+			v.where(greater, b, v.s, a, above)
+			v.where(less, b, v.t, above, y)
+			return y
+		}
+	}},
 	{"exp", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual { // e^(a-s)
 		exp := v.exp()
 		return func(a, _ VecVirtual) VecVirtual { VSUBPS(v.s, a, a); return exp(a) }
@@ -312,6 +322,39 @@ func (k vectorKernel) emit(lv level) {
 	RET()
 }
 
+// dot adds products of float32 to 8 sums in float64, product i to sum i mod 8. A product is exact there, so that a fused
+// multiply-add rounds as an addition does.
+func dot(lv level) {
+	TEXT("dot"+lv.name, NOSPLIT, "func(sum *float64, a, b *float32, blocks int64)")
+	Pragma("noescape")
+	to, a, b, n := Load(Param("sum"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64()), Load(Param("blocks"), GP64())
+	var sums []VecVirtual
+	for at := 0; at < 8; at += lv.lanes / 2 {
+		s := lv.vec()
+		VMOVUPD(Mem{Base: to, Disp: 8 * at}, s)
+		sums = append(sums, s)
+	}
+	Label("block")
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	for i, s := range sums {
+		x, y := lv.vec(), lv.vec()
+		VCVTPS2PD(Mem{Base: a, Disp: 2 * lv.lanes * i}, x)
+		VCVTPS2PD(Mem{Base: b, Disp: 2 * lv.lanes * i}, y)
+		VFMADD231PD(y, x, s)
+	}
+	ADDQ(U32(32), a)
+	ADDQ(U32(32), b)
+	DECQ(n)
+	JMP(LabelRef("block"))
+	Label("done")
+	for i, s := range sums {
+		VMOVUPD(s, Mem{Base: to, Disp: 4 * lv.lanes * i})
+	}
+	VZEROUPPER()
+	RET()
+}
+
 // vectorTable writes the Go table of an instruction set's loops.
 func vectorTable() string {
 	s := ""
@@ -320,7 +363,7 @@ func vectorTable() string {
 		for _, k := range vectorKernels {
 			s += fmt.Sprintf("\t%s: %s%s,\n", k.name, k.name, lv.name)
 		}
-		s += "}\n"
+		s += fmt.Sprintf("\tdot: dot%s,\n}\n\n//go:noescape\nfunc dot%s(sum *float64, a, b *float32, blocks int64)\n", lv.name, lv.name)
 		for _, k := range vectorKernels {
 			s += fmt.Sprintf("\n//go:noescape\nfunc %s%s(y, a, b *float32, n int64, s, t float32)\n", k.name, lv.name)
 		}
