@@ -54,7 +54,12 @@ func New(g *graph.Graph, in []tensor.Type, float tensor.DType, pool *kernel.Pool
 // gradient reaches, with that gradient, which is visit's to read until it returns; edges not visited have gradient
 // zero. The order is that of the nodes, reversed. It stops between nodes when ctx ends, and when visit fails.
 func (s *Sweep) Walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, seed Gradients, want map[Edge]bool, visit func(Edge, *tensor.Tensor) error) error {
-	return s.walk(ctx, tr, seed, want, visit, nil)
+	return s.walk(ctx, all(tr), seed, want, visit, nil)
+}
+
+// all is a run of which every value is there, for walk.
+func all(tr map[*graph.Value]*tensor.Tensor) func(*graph.Node) (map[*graph.Value]*tensor.Tensor, error) {
+	return func(*graph.Node) (map[*graph.Value]*tensor.Tensor, error) { return tr, nil }
 }
 
 // Backward is Walk that keeps what it passes: the gradient of every value on the way, all contributions added up, and
@@ -62,7 +67,7 @@ func (s *Sweep) Walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, se
 // caller's.
 func (s *Sweep) Backward(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, seed Gradients, want map[Edge]bool) (Gradients, map[Edge]*tensor.Tensor, error) {
 	values, edges := Gradients{}, map[Edge]*tensor.Tensor{}
-	err := s.walk(ctx, tr, seed, want,
+	err := s.walk(ctx, all(tr), seed, want,
 		func(e Edge, d *tensor.Tensor) error { edges[e] = d.Clone(); return nil },
 		func(v *graph.Value, d *tensor.Tensor) { values[v] = d.Clone() })
 	if err != nil {
@@ -71,8 +76,8 @@ func (s *Sweep) Backward(ctx context.Context, tr map[*graph.Value]*tensor.Tensor
 	return values, edges, nil
 }
 
-// walk is Walk that also shows keep each value's whole gradient.
-func (s *Sweep) walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, seed Gradients, want map[Edge]bool, visit func(Edge, *tensor.Tensor) error, keep func(*graph.Value, *tensor.Tensor)) error {
+// walk is Walk that also shows keep each value's whole gradient. at gives the values that a node's reverse reads.
+func (s *Sweep) walk(ctx context.Context, at func(*graph.Node) (map[*graph.Value]*tensor.Tensor, error), seed Gradients, want map[Edge]bool, visit func(Edge, *tensor.Tensor) error, keep func(*graph.Value, *tensor.Tensor)) error {
 	acc := Gradients{}
 	for v, d := range seed {
 		a, ok := s.info[v]
@@ -101,6 +106,10 @@ func (s *Sweep) walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, se
 		if !reached || need == nil {
 			s.recycle(dout, nil)
 			continue
+		}
+		tr, err := at(n)
+		if err != nil {
+			return err
 		}
 		din, err := s.step(n, tr, dout, need)
 		if err != nil {
@@ -170,10 +179,14 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 		}
 		s.steps[n] = step
 	}
-	values := func(vs []*graph.Value) ([]*tensor.Tensor, error) {
+	values := func(vs []*graph.Value, reads func(i int) bool) ([]*tensor.Tensor, error) {
 		ts := make([]*tensor.Tensor, len(vs))
 		for i, v := range vs {
 			if v == nil {
+				continue
+			}
+			if s.info[v].Const == nil && !reads(i) {
+				ts[i] = shapeOf(s.info[v])
 				continue
 			}
 			t := tr[v]
@@ -193,11 +206,11 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 		}
 		return ts, nil
 	}
-	in, err := values(n.Inputs)
+	in, err := values(n.Inputs, func(i int) bool { return s.readsIn(n, i, need) })
 	if err != nil {
 		return nil, err
 	}
-	out, err := values(n.Outputs)
+	out, err := values(n.Outputs, func(int) bool { return s.readsOut(n) })
 	if err != nil {
 		return nil, err
 	}

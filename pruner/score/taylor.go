@@ -49,14 +49,12 @@ func TaylorFO(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *gra
 
 // taylor is a scoring under way.
 type taylor struct {
-	opt     Options
-	logits  *graph.Value
-	session *engine.Session
-	sweep   *grad.Sweep
-	want    map[grad.Edge]bool
-	shapes  map[grad.Edge][3]int // outer, channels, inner of the edge's input
-	scores  *Scores
-	row     Sample // of the sample before, to be used again with Options.Each
+	opt      Options
+	logits   *graph.Value
+	backprop *grad.Backprop
+	shapes   map[grad.Edge][3]int // outer, channels, inner of the edge's input
+	scores   *Scores
+	row      Sample // of the sample before, to be used again with Options.Each
 }
 
 func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []grad.Edge, opt Options) (*taylor, error) {
@@ -85,9 +83,10 @@ func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []gr
 		return nil, err
 	}
 	t := &taylor{
-		opt: opt, logits: logits, want: map[grad.Edge]bool{}, shapes: map[grad.Edge][3]int{},
+		opt: opt, logits: logits, shapes: map[grad.Edge][3]int{},
 		scores: &Scores{Edges: edges, S: map[grad.Edge][][]float64{}},
 	}
+	want := map[grad.Edge]bool{}
 	for _, e := range edges {
 		if e.Value() == nil {
 			return nil, fmt.Errorf("%v is omitted", e)
@@ -97,22 +96,17 @@ func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []gr
 		if err != nil {
 			return nil, err
 		}
-		t.want[e] = true
+		want[e] = true
 		t.shapes[e] = [3]int{shape[:axis].Elems(), shape[axis], shape[axis+1:].Elems()}
 		t.scores.S[e] = nil
 	}
-	m, err := engine.Compile(g, in, engine.Options{Verbatim: true, Pool: opt.Pool, Float64: opt.Float == tensor.Float64})
-	if err != nil {
-		return nil, err
-	}
-	t.session = m.NewSession()
-	t.sweep, err = grad.New(g, in, opt.Float, opt.Pool)
+	t.backprop, err = grad.NewBackprop(g, in, []*graph.Value{logits}, want, grad.Options{Float: opt.Float, Pool: opt.Pool, Memory: opt.Memory})
 	return t, err
 }
 
 // example adds the samples of one example.
 func (t *taylor) example(ctx context.Context, i int, ex Example) error {
-	tr, err := t.session.Trace(ctx, []*tensor.Tensor{ex.Input})
+	tr, err := t.backprop.Forward(ctx, []*tensor.Tensor{ex.Input})
 	if err != nil {
 		return err
 	}
@@ -126,16 +120,16 @@ func (t *taylor) example(ctx context.Context, i int, ex Example) error {
 			return err
 		}
 		if normalise(d) {
-			return t.sample(ctx, tr, d, 1)
+			return t.sample(ctx, d, 1)
 		}
 		d = probe(t.opt.Seed, i, 0, l)
 		normalise(d)
-		return t.sample(ctx, tr, d, 1)
+		return t.sample(ctx, d, 1)
 	}
 	for k := range t.opt.Probes {
 		d := probe(t.opt.Seed, i, k, l)
 		normalise(d)
-		if err := t.sample(ctx, tr, d, 1/float64(t.opt.Probes)); err != nil {
+		if err := t.sample(ctx, d, 1/float64(t.opt.Probes)); err != nil {
 			return err
 		}
 	}
@@ -201,7 +195,7 @@ func probe(seed uint64, example, k int, like *tensor.Tensor) *tensor.Tensor {
 }
 
 // sample takes one seed back and adds a row of sums for every edge.
-func (t *taylor) sample(ctx context.Context, tr engine.Trace, seed *tensor.Tensor, weight float64) error {
+func (t *taylor) sample(ctx context.Context, seed *tensor.Tensor, weight float64) error {
 	row := t.row
 	if t.opt.Each == nil || row == nil {
 		row = Sample{}
@@ -213,8 +207,8 @@ func (t *taylor) sample(ctx context.Context, tr engine.Trace, seed *tensor.Tenso
 	for _, s := range row { // an edge that no gradient reaches is not visited
 		clear(s)
 	}
-	err := t.sweep.Walk(ctx, tr, grad.Gradients{t.logits: seed}, t.want, func(e grad.Edge, d *tensor.Tensor) error {
-		x, s := tr[e.Value()], row[e]
+	err := t.backprop.Backward(ctx, grad.Gradients{t.logits: seed}, func(e grad.Edge, x, d *tensor.Tensor) error {
+		s := row[e]
 		if x.DType == tensor.Float64 {
 			sums(t.opt.Pool, s, tensor.Of[float64](x), tensor.Of[float64](d), t.shapes[e])
 		} else {
