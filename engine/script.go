@@ -19,10 +19,11 @@ type script struct {
 	seen      []int
 	reads     [][]int // of each stop
 	last      []int   // the last stop that reads a value, or -1
+	once      bool    // the way back is gone once
 }
 
-func newScript(m *Model, seen []*graph.Value, stops []Stop) (*script, error) {
-	s := &script{}
+func newScript(m *Model, seen []*graph.Value, stops []Stop, once bool) (*script, error) {
+	s := &script{once: once}
 	ids := map[*graph.Value]int{}
 	number := func(vs []*graph.Value, step int) []int {
 		for _, v := range vs {
@@ -102,8 +103,8 @@ type move struct {
 }
 
 // play goes forwards through all steps, then to each stop in turn. What the stop reads and nobody has kept is made again
-// from what is there, and stays until the last stop that reads it. Kept values stay for good, for the way back may be gone
-// again. In full, it says what is where.
+// from what is there, and stays until the last stop that reads it. Kept values stay for good if the way back may
+// be gone again, else until nobody needs them. In full, it says what is where.
 func (s *script) play(keep []bool, full bool) *play {
 	p := &play{spans: make([]span, 0, 2*len(s.values)), value: make([]int, 0, 2*len(s.values))}
 	cur := make([]int, len(s.values))   // the span that has a value
@@ -205,7 +206,7 @@ func (s *script) play(keep []bool, full bool) *play {
 		}
 	}
 	for i, v := range p.value {
-		if p.spans[i].first < len(s.ins) && (keep[v] || s.maker[v] < 0) {
+		if !s.once && p.spans[i].first < len(s.ins) && (keep[v] || s.maker[v] < 0) {
 			p.spans[i].last = at
 		}
 	}

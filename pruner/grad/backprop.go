@@ -16,13 +16,22 @@ type Options struct {
 	Float tensor.DType // Float32 (also the zero value) or Float64
 	Pool  *kernel.Pool // nil: one core
 	// Memory is how many bytes to aim at, of weights, values and gradients together: where keeping all values that the
-	// way back reads takes more, some are computed twice. 0 is three times what inference takes.
+	// way back reads takes more, some are computed twice. 0 is three times what
+	// inference takes, or 64 MiB for models that are smaller.
 	Memory int64
+	// Once says that Backward follows each Forward once, which spares some memory.
+	Once bool
 }
+
+// small is what is not worth computing anything twice for.
+const small = 64 << 20
 
 // Backprop runs a graph forwards and takes gradients back from values of it, in bounded memory. The result is that of a
 // Trace and [Sweep.Walk], to the bit. One goroutine uses it at a time.
 type Backprop struct {
+	g     *graph.Graph
+	in    []tensor.Type
+	opt   Options
 	sweep *Sweep
 	tape  *engine.Tape
 	want  map[Edge]bool
@@ -43,13 +52,13 @@ func NewBackprop(g *graph.Graph, in []tensor.Type, seeds []*graph.Value, want ma
 		return nil, err
 	}
 	if opt.Memory <= 0 {
-		opt.Memory = 3 * (2*weights + values) // weights are packed as well
+		opt.Memory = max(3*(2*weights+values), small) // weights are packed as well
 	}
-	b := &Backprop{want: want, stop: map[*graph.Node]int{}}
+	b := &Backprop{g: g, in: in, opt: opt, want: want, stop: map[*graph.Node]int{}}
 	if b.sweep, err = New(g, in, opt.Float, opt.Pool); err != nil {
 		return nil, err
 	}
-	m, err := engine.Compile(g, in, engine.Options{Verbatim: true, Pool: opt.Pool, Float64: opt.Float == tensor.Float64})
+	m, err := b.compile()
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +68,27 @@ func NewBackprop(g *graph.Graph, in []tensor.Type, seeds []*graph.Value, want ma
 	}
 	b.room = b.sweep.room(seeds, want)
 	// The weights, packed for the way forth and for the way back; what is left is for values.
-	b.tape, err = m.NewTape(seeds, stops, opt.Memory-3*weights-b.room)
+	b.tape, err = m.NewTape(seeds, stops, opt.Once, opt.Memory-3*weights-b.room)
 	return b, err
+}
+
+func (b *Backprop) compile() (*engine.Model, error) {
+	return engine.Compile(b.g, b.in, engine.Options{Verbatim: true, Pool: b.opt.Pool, Float64: b.opt.Float == tensor.Float64})
+}
+
+// Renew is to be called when weights of the graph have changed: kernels have them packed.
+func (b *Backprop) Renew() error {
+	was := b.sweep
+	was.steps = nil
+	if err := b.tape.Renew(b.compile); err != nil {
+		return err
+	}
+	var err error
+	if b.sweep, err = New(b.g, b.in, b.opt.Float, b.opt.Pool); err != nil {
+		return err
+	}
+	b.sweep.free, b.sweep.scratch = was.free, was.scratch
+	return nil
 }
 
 // Forward runs the graph and gives the values at which gradients are to be put. They are there until the next run.
@@ -68,7 +96,7 @@ func (b *Backprop) Forward(ctx context.Context, in []*tensor.Tensor) (engine.Tra
 	return b.tape.Run(ctx, in)
 }
 
-// Backward goes back from gradients at the seeds through the last run, as often as one likes, and calls visit for each
+// Backward goes back from gradients at the seeds through the last run, any number of times but with Once, and calls visit for each
 // wanted edge that a gradient reaches, as [Sweep.Walk] does, with the value read there.
 func (b *Backprop) Backward(ctx context.Context, seed Gradients, visit func(e Edge, x, d *tensor.Tensor) error) error {
 	var now engine.Trace
@@ -122,48 +150,53 @@ func (s *Sweep) stops(want map[Edge]bool) []engine.Stop {
 	return stops
 }
 
-// room is how many bytes of gradients a walk takes, if no rule writes to what it is given. Like the walk it uses again
-// what is of the same size.
+// room is how many bytes of gradients a walk takes, if no rule writes to what it is given.
 func (s *Sweep) room(seeds []*graph.Value, want map[Edge]bool) int64 {
 	wanted := s.wanted(want)
-	free, total := map[int]int{}, 0
-	size := func(v *graph.Value) int { return s.info[v].Type.Shape.Elems() }
-	take := func(v *graph.Value) {
-		if n := size(v); free[n] > 0 {
-			free[n]--
-		} else {
+	var free []int // in order of size, as the walk has them
+	total := 0
+	size := func(v *graph.Value) int { return s.float.Size(s.info[v].Type.Shape.Elems()) }
+	in := map[*graph.Value]int{} // bytes of the buffer that a gradient has
+	take := func(n int) int {
+		i, _ := slices.BinarySearch(free, n)
+		if i == len(free) {
 			total += n
+			return n
 		}
+		n = free[i]
+		free = slices.Delete(free, i, i+1)
+		return n
 	}
-	live := map[*graph.Value]bool{}
+	give := func(n int) {
+		i, _ := slices.BinarySearch(free, n)
+		free = slices.Insert(free, i, n)
+	}
 	for _, v := range seeds {
-		take(v)
-		live[v] = true
+		in[v] = take(size(v))
 	}
 	for _, n := range slices.Backward(s.g.Nodes) {
-		var out []*graph.Value
+		var done []int
 		for _, v := range n.Outputs {
-			if live[v] {
-				out = append(out, v)
-				delete(live, v)
+			if b, ok := in[v]; ok {
+				done = append(done, b)
+				delete(in, v)
 			}
 		}
-		need := wanted[n]
-		var spare []*graph.Value
+		need, any := wanted[n], len(done) > 0
 		for i, v := range n.Inputs {
-			if len(out) == 0 || need == nil || !need[i] {
+			if !any || need == nil || !need[i] {
 				continue
 			}
-			take(v)
-			if v.Def == nil || wanted[v.Def] == nil || live[v] {
-				spare = append(spare, v)
+			b := take(size(v))
+			if _, ok := in[v]; ok || v.Def == nil || wanted[v.Def] == nil {
+				done = append(done, b)
 			} else {
-				live[v] = true
+				in[v] = b
 			}
 		}
-		for _, v := range append(out, spare...) {
-			free[size(v)]++
+		for _, b := range done {
+			give(b)
 		}
 	}
-	return int64(s.float.Size(total))
+	return int64(total)
 }

@@ -1,6 +1,7 @@
 package grad
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -21,7 +22,7 @@ type Sweep struct {
 	pool    *kernel.Pool
 	rules   map[string]Rule
 	steps   map[*graph.Node]Step
-	free    map[int][]*tensor.Tensor // by number of elements
+	free    [][]byte // in order of size
 	scratch *tensor.Tensor
 }
 
@@ -34,7 +35,7 @@ func New(g *graph.Graph, in []tensor.Type, float tensor.DType, pool *kernel.Pool
 	}
 	s := &Sweep{
 		g: g, info: info, float: float, pool: pool,
-		steps: map[*graph.Node]Step{}, free: map[int][]*tensor.Tensor{},
+		steps: map[*graph.Node]Step{},
 	}
 	switch float {
 	case tensor.Float32:
@@ -249,16 +250,22 @@ func (s *Sweep) prepare(n *graph.Node) (Step, error) {
 	return rule(site)
 }
 
-// New returns a tensor to write in, one that an earlier step is done with if there is one of that size.
+// New returns a tensor to write in: the smallest large enough that an earlier step is done with, if there is one.
 func (s *Sweep) New(shape tensor.Shape) *tensor.Tensor {
-	n := shape.Elems()
-	if f := s.free[n]; len(f) > 0 {
-		t := f[len(f)-1]
-		s.free[n] = f[:len(f)-1]
-		t.Shape = shape.Clone()
-		return t
+	n := s.float.Size(shape.Elems())
+	i := fit(s.free, n)
+	if i == len(s.free) {
+		return tensor.New(s.float, shape...)
 	}
-	return tensor.New(s.float, shape...)
+	t := &tensor.Tensor{DType: s.float, Shape: shape.Clone(), Data: s.free[i][:n]}
+	s.free = slices.Delete(s.free, i, i+1)
+	return t
+}
+
+// fit is the first of the buffers, which are in order of size, that has n bytes; len(free) if none has.
+func fit(free [][]byte, n int) int {
+	i, _ := slices.BinarySearchFunc(free, n, func(b []byte, n int) int { return cmp.Compare(cap(b), n) })
+	return i
 }
 
 // lend returns the shared scratch, grown if need be.
@@ -277,8 +284,7 @@ func (s *Sweep) recycle(ts, keep []*tensor.Tensor) {
 		}) {
 			continue
 		}
-		n := t.Elems()
-		s.free[n] = append(s.free[n], t)
+		s.free = slices.Insert(s.free, fit(s.free, cap(t.Data)), t.Data)
 	}
 }
 

@@ -100,7 +100,7 @@ func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []gr
 		t.shapes[e] = [3]int{shape[:axis].Elems(), shape[axis], shape[axis+1:].Elems()}
 		t.scores.S[e] = nil
 	}
-	t.backprop, err = grad.NewBackprop(g, in, []*graph.Value{logits}, want, grad.Options{Float: opt.Float, Pool: opt.Pool, Memory: opt.Memory})
+	t.backprop, err = grad.NewBackprop(g, in, []*graph.Value{logits}, want, grad.Options{Float: opt.Float, Pool: opt.Pool, Memory: opt.Memory, Once: opt.Labels})
 	return t, err
 }
 
