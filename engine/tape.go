@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/op"
@@ -58,7 +57,7 @@ func (m *Model) NewTape(seen []*graph.Value, stops []Stop, once bool, most int64
 		spans[i] = &p.spans[i]
 	}
 	bytes := pack(spans, false)
-	t = &Tape{script: s, play: p, bytes: bytes + m.scratch}
+	t = &Tape{script: s, play: p, bytes: bytes + m.scratch, stops: make([]halt, len(stops))}
 	t.env = &op.Env{Pool: m.pool.Session(), Scratch: tensor.Bytes(m.scratch)}
 	arena := tensor.Bytes(bytes)
 	for i, sp := range spans {
@@ -82,7 +81,6 @@ func (m *Model) NewTape(seen []*graph.Value, stops []Stop, once bool, most int64
 func (t *Tape) bind(m *Model) {
 	t.model, t.ready = m, false
 	t.inputs = t.look(m.inputs, t.play.inputs)
-	t.stops = slices.Grow(t.stops, len(t.script.reads))[:len(t.script.reads)]
 	for _, mv := range t.play.moves {
 		st := m.steps[mv.step]
 		if st.kernel == nil {

@@ -3,6 +3,7 @@ package grad
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/secateur/secateur/engine"
@@ -80,10 +81,13 @@ func (b *Backprop) compile() (*engine.Model, error) {
 func (b *Backprop) Renew() error {
 	was := b.sweep
 	was.steps = nil
-	if err := b.tape.Renew(b.compile); err != nil {
+	err := b.tape.Renew(func() (*engine.Model, error) {
+		runtime.GC() // or the weights packed before would lie about beside the new ones, and those before them
+		return b.compile()
+	})
+	if err != nil {
 		return err
 	}
-	var err error
 	if b.sweep, err = New(b.g, b.in, b.opt.Float, b.opt.Pool); err != nil {
 		return err
 	}
