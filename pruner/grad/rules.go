@@ -82,7 +82,7 @@ func rules[T kernel.Float]() map[string]Rule {
 		"Gemm":   gemm[T],
 		"MatMul": matMul[T],
 		// move.go
-		"Concat":         move[T],
+		"Concat":         concat[T], // concat.go
 		"Split":          move[T],
 		"Slice":          move[T],
 		"Pad":            move[T],

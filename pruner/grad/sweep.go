@@ -1,6 +1,7 @@
 package grad
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -21,7 +22,7 @@ type Sweep struct {
 	pool    *kernel.Pool
 	rules   map[string]Rule
 	steps   map[*graph.Node]Step
-	free    map[int][]*tensor.Tensor // by number of elements
+	free    [][]byte // in order of size
 	scratch *tensor.Tensor
 }
 
@@ -34,7 +35,7 @@ func New(g *graph.Graph, in []tensor.Type, float tensor.DType, pool *kernel.Pool
 	}
 	s := &Sweep{
 		g: g, info: info, float: float, pool: pool,
-		steps: map[*graph.Node]Step{}, free: map[int][]*tensor.Tensor{},
+		steps: map[*graph.Node]Step{},
 	}
 	switch float {
 	case tensor.Float32:
@@ -54,7 +55,12 @@ func New(g *graph.Graph, in []tensor.Type, float tensor.DType, pool *kernel.Pool
 // gradient reaches, with that gradient, which is visit's to read until it returns; edges not visited have gradient
 // zero. The order is that of the nodes, reversed. It stops between nodes when ctx ends, and when visit fails.
 func (s *Sweep) Walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, seed Gradients, want map[Edge]bool, visit func(Edge, *tensor.Tensor) error) error {
-	return s.walk(ctx, tr, seed, want, visit, nil)
+	return s.walk(ctx, all(tr), seed, want, visit, nil)
+}
+
+// all is a run of which every value is there, for walk.
+func all(tr map[*graph.Value]*tensor.Tensor) func(*graph.Node) (map[*graph.Value]*tensor.Tensor, error) {
+	return func(*graph.Node) (map[*graph.Value]*tensor.Tensor, error) { return tr, nil }
 }
 
 // Backward is Walk that keeps what it passes: the gradient of every value on the way, all contributions added up, and
@@ -62,7 +68,7 @@ func (s *Sweep) Walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, se
 // caller's.
 func (s *Sweep) Backward(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, seed Gradients, want map[Edge]bool) (Gradients, map[Edge]*tensor.Tensor, error) {
 	values, edges := Gradients{}, map[Edge]*tensor.Tensor{}
-	err := s.walk(ctx, tr, seed, want,
+	err := s.walk(ctx, all(tr), seed, want,
 		func(e Edge, d *tensor.Tensor) error { edges[e] = d.Clone(); return nil },
 		func(v *graph.Value, d *tensor.Tensor) { values[v] = d.Clone() })
 	if err != nil {
@@ -71,8 +77,8 @@ func (s *Sweep) Backward(ctx context.Context, tr map[*graph.Value]*tensor.Tensor
 	return values, edges, nil
 }
 
-// walk is Walk that also shows keep each value's whole gradient.
-func (s *Sweep) walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, seed Gradients, want map[Edge]bool, visit func(Edge, *tensor.Tensor) error, keep func(*graph.Value, *tensor.Tensor)) error {
+// walk is Walk that also shows keep each value's whole gradient. at gives the values that a node's reverse reads.
+func (s *Sweep) walk(ctx context.Context, at func(*graph.Node) (map[*graph.Value]*tensor.Tensor, error), seed Gradients, want map[Edge]bool, visit func(Edge, *tensor.Tensor) error, keep func(*graph.Value, *tensor.Tensor)) error {
 	acc := Gradients{}
 	for v, d := range seed {
 		a, ok := s.info[v]
@@ -101,6 +107,10 @@ func (s *Sweep) walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, se
 		if !reached || need == nil {
 			s.recycle(dout, nil)
 			continue
+		}
+		tr, err := at(n)
+		if err != nil {
+			return err
 		}
 		din, err := s.step(n, tr, dout, need)
 		if err != nil {
@@ -170,10 +180,14 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 		}
 		s.steps[n] = step
 	}
-	values := func(vs []*graph.Value) ([]*tensor.Tensor, error) {
+	values := func(vs []*graph.Value, reads func(i int) bool) ([]*tensor.Tensor, error) {
 		ts := make([]*tensor.Tensor, len(vs))
 		for i, v := range vs {
 			if v == nil {
+				continue
+			}
+			if s.info[v].Const == nil && !reads(i) {
+				ts[i] = shapeOf(s.info[v])
 				continue
 			}
 			t := tr[v]
@@ -193,11 +207,11 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 		}
 		return ts, nil
 	}
-	in, err := values(n.Inputs)
+	in, err := values(n.Inputs, func(i int) bool { return s.readsIn(n, i, need) })
 	if err != nil {
 		return nil, err
 	}
-	out, err := values(n.Outputs)
+	out, err := values(n.Outputs, func(int) bool { return s.readsOut(n) })
 	if err != nil {
 		return nil, err
 	}
@@ -219,12 +233,17 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 	return din, nil
 }
 
+// rowOf is what a node's rule stands under in the tables.
+func rowOf(n *graph.Node) string {
+	if n.Domain == op.Private {
+		return n.Domain + "." + n.Op
+	}
+	return n.Op
+}
+
 // prepare looks up the node's rule.
 func (s *Sweep) prepare(n *graph.Node) (Step, error) {
-	rule := s.rules[n.Op]
-	if n.Domain == op.Private {
-		rule = s.rules[n.Domain+"."+n.Op]
-	}
+	rule := s.rules[rowOf(n)]
 	if rule == nil || n.Domain != "" && n.Domain != "ai.onnx" && n.Domain != op.Private {
 		return nil, fmt.Errorf("operator %s has no gradient rule", n.Op)
 	}
@@ -239,16 +258,22 @@ func (s *Sweep) prepare(n *graph.Node) (Step, error) {
 	return rule(site)
 }
 
-// New returns a tensor to write in, one that an earlier step is done with if there is one of that size.
+// New returns a tensor to write in: the smallest large enough that an earlier step is done with, if there is one.
 func (s *Sweep) New(shape tensor.Shape) *tensor.Tensor {
-	n := shape.Elems()
-	if f := s.free[n]; len(f) > 0 {
-		t := f[len(f)-1]
-		s.free[n] = f[:len(f)-1]
-		t.Shape = shape.Clone()
-		return t
+	n := s.float.Size(shape.Elems())
+	i := fit(s.free, n)
+	if i == len(s.free) {
+		return tensor.New(s.float, shape...)
 	}
-	return tensor.New(s.float, shape...)
+	t := &tensor.Tensor{DType: s.float, Shape: shape.Clone(), Data: s.free[i][:n]}
+	s.free = slices.Delete(s.free, i, i+1)
+	return t
+}
+
+// fit is the first of the buffers, which are in order of size, that has n bytes; len(free) if none has.
+func fit(free [][]byte, n int) int {
+	i, _ := slices.BinarySearchFunc(free, n, func(b []byte, n int) int { return cmp.Compare(cap(b), n) })
+	return i
 }
 
 // lend returns the shared scratch, grown if need be.
@@ -267,8 +292,7 @@ func (s *Sweep) recycle(ts, keep []*tensor.Tensor) {
 		}) {
 			continue
 		}
-		n := t.Elems()
-		s.free[n] = append(s.free[n], t)
+		s.free = slices.Insert(s.free, fit(s.free, cap(t.Data)), t.Data)
 	}
 }
 

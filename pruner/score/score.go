@@ -44,6 +44,7 @@ type Options struct {
 	Seed     uint64       // of the probes
 	Float    tensor.DType // Float32 (also the zero value) or Float64
 	Pool     *kernel.Pool // nil: one core
+	Memory   int64        // of both passes, in bytes; see grad.Options
 	Progress func(done, total int)
 	// Each, if set, is given every sample in turn instead of Scores, which then keeps none. s is the caller's until Each
 	// returns. Thousands of examples take gigabytes otherwise.
