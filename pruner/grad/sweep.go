@@ -18,6 +18,7 @@ import (
 type Sweep struct {
 	g       *graph.Graph
 	info    map[*graph.Value]op.Arg
+	reals   map[*graph.Value]bool // integers that stand for real numbers, see quantize.go
 	float   tensor.DType
 	pool    *kernel.Pool
 	rules   map[string]Rule
@@ -34,7 +35,7 @@ func New(g *graph.Graph, in []tensor.Type, float tensor.DType, pool *kernel.Pool
 		return nil, err
 	}
 	s := &Sweep{
-		g: g, info: info, float: float, pool: pool,
+		g: g, info: info, reals: realIntegers(g, info), float: float, pool: pool,
 		steps: map[*graph.Node]Step{},
 	}
 	switch float {
@@ -148,7 +149,8 @@ func (s *Sweep) walk(ctx context.Context, at func(*graph.Node) (map[*graph.Value
 }
 
 // wanted says for each node that the sweep may have to reverse which inputs need a gradient: wanted edges, and values
-// behind which there are wanted edges. With want nil it is every floating-point input that is not constant.
+// behind which there are wanted edges. With want nil it is every floating-point input that is not constant. What stands for
+// real numbers counts as floating point.
 func (s *Sweep) wanted(want map[Edge]bool) map[*graph.Node][]bool {
 	m := map[*graph.Node][]bool{}
 	for _, n := range s.g.Nodes {
@@ -160,7 +162,7 @@ func (s *Sweep) wanted(want map[Edge]bool) map[*graph.Node][]bool {
 				continue
 			}
 			a := s.info[v]
-			need[i] = want[Edge{n, i}] || a.Type.DType.IsFloat() && a.Const == nil && (want == nil || v.Def != nil && m[v.Def] != nil)
+			need[i] = want[Edge{n, i}] || (a.Type.DType.IsFloat() || s.reals[v]) && a.Const == nil && (want == nil || v.Def != nil && m[v.Def] != nil)
 			any = any || need[i]
 		}
 		if any {
@@ -180,6 +182,7 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 		}
 		s.steps[n] = step
 	}
+	real := s.realType(n)
 	values := func(vs []*graph.Value, reads func(i int) bool) ([]*tensor.Tensor, error) {
 		ts := make([]*tensor.Tensor, len(vs))
 		for i, v := range vs {
@@ -202,6 +205,9 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 			}
 			if t == nil || !slices.Equal(t.Shape, s.info[v].Type.Shape) {
 				return nil, fmt.Errorf("the trace has no value %q of type %v", v.Name, s.info[v].Type)
+			}
+			if t.DType == real {
+				t = asReal(t, s.float)
 			}
 			ts[i] = t
 		}
@@ -249,13 +255,29 @@ func (s *Sweep) prepare(n *graph.Node) (Step, error) {
 	}
 	site := &Site{Pool: s.pool, New: s.New, Scratch: s.lend}
 	site.Node, site.Opset, site.Float = n, s.g.Opset(n.Domain), s.float
+	real := s.realType(n)
 	for _, v := range n.Inputs {
-		site.In = append(site.In, s.info[v])
+		a := s.info[v]
+		if a.Given() && a.Type.DType == real {
+			a.Type.DType = s.float
+			if a.Const != nil {
+				a.Const = asReal(a.Const, s.float)
+			}
+		}
+		site.In = append(site.In, a)
 	}
 	for _, v := range n.Outputs {
 		site.Out = append(site.Out, s.info[v].Type)
 	}
 	return rule(site)
+}
+
+// realType is the type of integers that the node's rule is to see as floating point; Undefined if there are none.
+func (s *Sweep) realType(n *graph.Node) tensor.DType {
+	if n.Op == "QuantizeLinear" || n.Op == "DequantizeLinear" { // their rules know integers
+		return tensor.Undefined
+	}
+	return realInputs(n, s.reals, s.info)
 }
 
 // New returns a tensor to write in: the smallest large enough that an earlier step is done with, if there is one.

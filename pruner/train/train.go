@@ -139,7 +139,7 @@ func schedule(rate float64, step, steps int) float64 {
 // learnt are the inputs of each operator that training moves.
 var learnt = map[string][]int{
 	"Conv": {1, 2}, "ConvTranspose": {1, 2}, "Gemm": {1, 2}, "PRelu": {1},
-	"BatchNormalization": {1, 2}, "InstanceNormalization": {1, 2},
+	"BatchNormalization": {1, 2}, "InstanceNormalization": {1, 2}, "GroupNormalization": {1, 2}, "LayerNormalization": {1, 2},
 }
 
 // trainer is a training under way.
