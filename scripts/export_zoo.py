@@ -63,7 +63,7 @@ class UNet(nn.Module):
 class Shuffle2(nn.Module):
     """ShuffleNetV2's unit: half of the channels go by, the other half through a branch, and both are shuffled."""
 
-    def __init__(self, c, chunk=True):
+    def __init__(self, c):
         super().__init__()
         h = c // 2
         self.branch = nn.Sequential(block(h, h, k=1), nn.Conv2d(h, h, 3, padding=1, groups=h, bias=False), nn.BatchNorm2d(h), block(h, h, k=1))
