@@ -236,7 +236,7 @@ func sites() []testSite {
 		{name: "InstanceNormalization", opset: 6, build: func(b *net) []*graph.Value {
 			return []*graph.Value{b.node("InstanceNormalization", as{fl("epsilon", 0.01)}, b.input(2, 3, 4, 5), b.weights(3), b.weights(3))}
 		}},
-		testSite{name: "MaxPool by quarters", opset: 12, lo: -1, hi: 1, build: func(b *net) []*graph.Value {
+		{name: "MaxPool by quarters", opset: 12, lo: -1, hi: 1, build: func(b *net) []*graph.Value {
 			return []*graph.Value{b.node("MaxPool", as{is("kernel_shape", 2, 2), is("strides", 2, 2)}, b.input(2, 3, 6, 4))}
 		}},
 		linearSite("Resize nearest doubles", 13, []int{2, 3, 4, 5}, as{str("mode", "nearest"), str("coordinate_transformation_mode", "asymmetric"), str("nearest_mode", "floor")}, nil, []float64{1, 1, 2, 2}),
