@@ -31,12 +31,15 @@ type Options struct {
 	// MaxBytes bounds what a compiled model and one session take beside the weights in the file; 0 is DefaultMaxBytes.
 	// Compile refuses a model that needs more before the memory is asked for.
 	MaxBytes int64
+
+	outline bool // plans alone: no kernel is made
 }
 
 // Model is a compiled graph at fixed shapes. It is immutable and safe for concurrent use.
 type Model struct {
 	graph   *graph.Graph
 	info    map[*graph.Value]op.Arg
+	cost    Cost // of the optimized graph, counted while its weights were there
 	inputs  []*graph.Value
 	steps   []step
 	plan    plan
@@ -92,9 +95,10 @@ func Compile(g *graph.Graph, in []tensor.Type, opt Options) (model *Model, err e
 	if limit <= 0 {
 		limit = DefaultMaxBytes
 	}
-	if err := m.build(limit, opt.Tune); err != nil {
+	if err := m.build(limit, opt); err != nil {
 		return nil, err
 	}
+	m.cost = CountInferred(m.graph, m.info)
 	if !m.keep && !opt.Diagnose {
 		m.release()
 	}
@@ -106,7 +110,7 @@ func Compile(g *graph.Graph, in []tensor.Type, opt Options) (model *Model, err e
 }
 
 // build makes the kernels.
-func (m *Model) build(limit int64, tuner *Tuner) error {
+func (m *Model) build(limit int64, opt Options) error {
 	for _, n := range m.graph.Nodes {
 		if m.constant(n) {
 			continue
@@ -129,7 +133,11 @@ func (m *Model) build(limit int64, tuner *Tuner) error {
 			m.steps = append(m.steps, step{n, def, nil, nil})
 			continue
 		}
-		if tuner != nil {
+		if opt.outline {
+			m.steps = append(m.steps, step{n, def, nil, views(s, def)})
+			continue
+		}
+		if tuner := opt.Tune; tuner != nil {
 			s.Choose = func(z kernel.ConvShape) kernel.Choice { return tuner.choice(m.pool.Workers(), z) }
 		}
 		k, err := def.New(s)

@@ -33,7 +33,6 @@ func (s *Session) Profile(ctx context.Context, in []*tensor.Tensor, n int) ([]No
 	}
 	s.pool.Enter()
 	defer s.pool.Leave()
-	cost := CountInferred(s.model.graph, s.model.info)
 	nodes := make([]NodeProfile, len(s.runs))
 	for k := range max(n, 1) {
 		for i, r := range s.runs {
@@ -49,7 +48,7 @@ func (s *Session) Profile(ctx context.Context, in []*tensor.Tensor, n int) ([]No
 				p.Time = min(p.Time, d)
 				continue
 			}
-			c := cost.Nodes[r.node]
+			c := s.model.cost.Nodes[r.node]
 			*p = NodeProfile{Node: r.node, In: c.In, Out: c.Out, Time: d, MACs: c.MACs, Products: c.MACs, Error: math.NaN()}
 			p.Error = s.nodeError(r.node)
 		}

@@ -99,6 +99,20 @@ func seedGraphs() []*graph.Graph {
 			b.node("GatherND", nil, x, b.constant(tensor.From([]int64{0, 3, 0, -4}, 2, 2))),
 			b.node("ScatterND", nil, x, b.constant(tensor.From([]int64{0, 3}, 1, 2)), b.weight(0, 1, 1, 6, 6))}
 	})
+	add(func(b *builder, x *graph.Value) []*graph.Value { // normalised by groups and by layers, all outputs
+		b.g.Opsets[""] = 21
+		y := b.node("GroupNormalization", graph.Attrs{num("num_groups", 2)}, x, b.weight(0, 1, 4), b.weight(0, 1, 4))
+		return two(b, b.node("LayerNormalization", graph.Attrs{num("axis", 2)}, y, b.weight(0, 1, 6, 6)))
+	})
+	add(func(b *builder, x *graph.Value) []*graph.Value { // quantised: activations, weights and a bias
+		b.g.Opsets[""] = 21
+		scale, zero := f32(b, .1), b.constant(tensor.From([]uint8{100}, 1))
+		y := b.node("DequantizeLinear", nil, b.node("QuantizeLinear", nil, x, scale, zero), scale, zero)
+		w := b.node("DequantizeLinear", graph.Attrs{num("axis", 0)}, b.constant(tensor.From([]int8{9, -9, 3, 0, 127, -128, 1, 2}, 2, 4, 1, 1)), f32(b, .5, .2))
+		bias := b.node("DequantizeLinear", nil, b.constant(tensor.From([]int32{500, -70}, 2)), b.constant(tensor.Scalar[float32](.01)))
+		blocks := b.node("QuantizeLinear", graph.Attrs{num("axis", 2), num("block_size", 4), num("output_dtype", int(tensor.Int16))}, x, b.weight(.1, 1, 1, 4, 2, 6))
+		return []*graph.Value{b.node("Conv", nil, y, w, bias), blocks}
+	})
 	// what passes look for
 	add(func(b *builder, x *graph.Value) []*graph.Value {
 		y := b.node("Pad", nil, b.node("Div", nil, b.node("Sub", nil, x, b.weight(0, 1, 4, 1, 1)), b.constant(tensor.Scalar[float32](2))), i64(b, 0, 0, 1, 0, 0, 0, 1, 2))

@@ -18,7 +18,6 @@ type Session struct {
 	outputs []*tensor.Tensor
 	values  Trace
 	runs    []run
-	at      int    // the step that is running, for errors
 	arena   []byte // where values lie, as the plan says
 	scratch []byte // what kernels share
 	pool    *kernel.Pool
@@ -97,33 +96,49 @@ func (s *Session) Trace(ctx context.Context, in []*tensor.Tensor) (Trace, error)
 	return s.values, nil
 }
 
-func (s *Session) run(ctx context.Context, in []*tensor.Tensor) (err error) {
+func (s *Session) run(ctx context.Context, in []*tensor.Tensor) error {
 	if s.broken != nil {
 		return s.broken
 	}
-	if len(in) != len(s.inputs) {
-		return fmt.Errorf("the model takes %d inputs, %d given", len(s.inputs), len(in))
+	if err := s.model.load(s.inputs, in); err != nil {
+		return err
 	}
-	for i, t := range in {
-		if err := load(s.inputs[i], t); err != nil {
-			return fmt.Errorf("input %q: %w", s.model.inputs[i].Name, err)
-		}
+	return execute(ctx, s.pool, s.runs)
+}
+
+// execute does the runs in order, on a view of the pool.
+func execute(ctx context.Context, pool *kernel.Pool, runs []run) (err error) {
+	if len(runs) == 0 {
+		return nil
 	}
-	s.pool.Enter()
-	defer s.pool.Leave()
+	pool.Enter()
+	defer pool.Leave()
+	var at int
 	// A panic is a bug here, but one request's, not the process's.
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("node %v: internal error: %v\n%s", s.runs[s.at].node, v, debug.Stack())
+			err = fmt.Errorf("node %v: internal error: %v\n%s", runs[at].node, v, debug.Stack())
 		}
 	}()
-	for i := range s.runs {
-		s.at = i
+	for at = range runs {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.runs[i].f(); err != nil {
-			return fmt.Errorf("node %v: %w", s.runs[i].node, err)
+		if err := runs[at].f(); err != nil {
+			return fmt.Errorf("node %v: %w", runs[at].node, err)
+		}
+	}
+	return nil
+}
+
+// load copies a run's inputs to where its kernels read them.
+func (m *Model) load(to, in []*tensor.Tensor) error {
+	if len(in) != len(to) {
+		return fmt.Errorf("the model takes %d inputs, %d given", len(to), len(in))
+	}
+	for i, t := range in {
+		if err := load(to[i], t); err != nil {
+			return fmt.Errorf("input %q: %w", m.inputs[i].Name, err)
 		}
 	}
 	return nil

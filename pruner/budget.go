@@ -2,11 +2,11 @@ package pruner
 
 import (
 	"container/heap"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 
-	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/pruner/group"
 )
 
@@ -46,6 +46,8 @@ type floor struct {
 	kept  []int
 	least []int
 	of    map[int]map[int]int // by class: channels by layer
+	// The first so many are layers; what follows are places that read channels.
+	layers int
 }
 
 func newFloor(a *group.Analysis, least map[string]int) *floor {
@@ -65,8 +67,12 @@ func newFloor(a *group.Analysis, least map[string]int) *floor {
 	for _, l := range a.Layers() {
 		keep(l.Class, max(least[l.Node.Outputs[0].Name], 1))
 	}
+	f.layers = len(f.kept)
 	for _, s := range a.Slices {
 		keep(s.Class, 1)
+	}
+	for _, p := range a.Picks {
+		keep(p.Takes, 1)
 	}
 	for _, c := range a.Counts {
 		if !c.Start() {
@@ -82,6 +88,19 @@ func (f *floor) add(ids []int, sign int) {
 			f.kept[l] += sign * n
 		}
 	}
+}
+
+// largest is how many channels the largest layer of ids still has.
+func (f *floor) largest(ids []int) int {
+	n := 0
+	for _, id := range ids {
+		for l := range f.of[id] {
+			if l < f.layers {
+				n = max(n, f.kept[l])
+			}
+		}
+	}
+	return n
 }
 
 // allows reports whether every layer keeps enough without ids.
@@ -152,14 +171,21 @@ type budget struct {
 	least map[string]int // the fewest channels of each layer, by the name of its output
 }
 
+// ErrUnreachable is wrapped by the error of a target that asks for more than can be removed.
+var ErrUnreachable = errors.New("cannot be reached")
+
 // choose returns the smallest set of classes whose removal reaches the target, the least important for what they save
 // first. It is a greedy walk in which savings are computed anew as the model shrinks, and a walk back that keeps
 // whatever the target does not need.
-func choose(a *group.Analysis, importance map[int]float64, base engine.Cost, b budget) (map[int]bool, error) {
-	c, f := newCosts(a, base), newFloor(a, b.least)
-	opt, kind, from, goal := b.opt, b.opt.Target.Kind, b.from, b.goal
+// It leaves c counting the result.
+func choose(a *group.Analysis, importance map[int]float64, c *costs, b budget) (map[int]bool, error) {
+	f := newFloor(a, b.least)
+	opt, kind, from, goal := b.opt, b.opt.Target.counts(), b.from, b.goal
 	us := units(a, importance, f, max(opt.Round, 1))
 	rank := func(u *unit) float64 {
+		if opt.Criterion == "largest-layer" {
+			return -float64(f.largest(u.ids))
+		}
 		if kind == "filters" {
 			return u.importance
 		}
@@ -196,8 +222,8 @@ func choose(a *group.Analysis, importance map[int]float64, base engine.Cost, b b
 		taken = append(taken, u)
 	}
 	if c.of(kind) > goal {
-		return nil, fmt.Errorf("target %v cannot be reached: at most %.1f %% of the %s can be removed with at least %g %% and %d channels of each layer kept; %d of %d channel classes are pinned",
-			opt.Target, 100*(1-float64(c.of(kind))/float64(max(from, 1))), kind, math.Round(100*(1-opt.MaxLayer)), max(opt.MinChannels, 1), len(a.Classes)-len(a.Free()), len(a.Classes))
+		return nil, fmt.Errorf("target %v %w: at most %.1f %% of the %s can be removed with at least %g %% and %d channels of each layer kept; %d of %d channel classes are pinned",
+			opt.Target, ErrUnreachable, 100*(1-float64(c.of(kind))/float64(max(from, 1))), kind, math.Round(100*(1-opt.MaxLayer)), max(opt.MinChannels, 1), len(a.Classes)-len(a.Free()), len(a.Classes))
 	}
 	lastOfFamily := map[int]int{}
 	for i := len(taken) - 1; i >= 0; i-- {

@@ -1,7 +1,6 @@
 package pruner
 
 import (
-	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -17,12 +16,13 @@ import (
 func TestParseTarget(t *testing.T) {
 	for s, want := range map[string]Target{
 		"macs=0.4": {"macs", 0.4}, "params=30%": {"params", 0.3}, " Filters=0.25": {"filters", 0.25},
+		"latency=12ms": {"latency", 12}, "latency=0.5": {"latency", 0.5}, "speedup=2x": {"speedup", 2}, "SpeedUp=1.5": {"speedup", 1.5}, "auto": {"auto", 0},
 	} {
 		if got, err := ParseTarget(s); err != nil || got != want {
 			t.Errorf("%q: %v, %v, want %v", s, got, err, want)
 		}
 	}
-	for _, s := range []string{"", "macs", "macs=", "macs=x", "macs=0", "macs=1", "macs=-1", "macs=NaN", "speed=0.5", "macs=150%"} {
+	for _, s := range []string{"", "macs", "macs=", "macs=x", "macs=0", "macs=1", "macs=-1", "macs=NaN", "speed=0.5", "macs=150%", "latency=0ms", "latency=3s", "speedup=1", "speedup=0.5x", "auto=1", "latency=NaN"} {
 		if got, err := ParseTarget(s); err == nil {
 			t.Errorf("%q: %v, want an error", s, got)
 		}
@@ -60,15 +60,6 @@ func within(a *group.Analysis, base engine.Cost, opt Options) budget {
 	return r.budget()
 }
 
-func random(a *group.Analysis, seed uint64) map[int]float64 {
-	rng := rand.New(rand.NewPCG(seed, 0))
-	imp := map[int]float64{}
-	for _, id := range a.Free() {
-		imp[id] = rng.ExpFloat64()
-	}
-	return imp
-}
-
 // What the cost model predicts is what engine.Count finds in the cut graph, and the cut is the smallest that reaches
 // the target: with any one class put back it would not.
 func TestChooseReachesTargets(t *testing.T) {
@@ -80,7 +71,7 @@ func TestChooseReachesTargets(t *testing.T) {
 				t.Fatal(err)
 			}
 			opt := Options{Target: tg}.withDefaults()
-			remove, err := choose(a, random(a, 5), base, within(a, base, opt))
+			remove, err := choose(a, random(a, 5), newCosts(a, base, nil), within(a, base, opt))
 			if err != nil {
 				t.Fatalf("%s %s: %v", model, target, err)
 			}
@@ -92,7 +83,7 @@ func TestChooseReachesTargets(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s %s: %v", model, target, err)
 			}
-			c := newCosts(a, base)
+			c := newCosts(a, base, nil)
 			from := c.of(tg.Kind)
 			for id := range remove {
 				c.remove(id, 1)
@@ -100,7 +91,7 @@ func TestChooseReachesTargets(t *testing.T) {
 			if c.macs != got.MACs || c.params != got.Parameters {
 				t.Errorf("%s %s: predicted %d MACs, %d parameters; counted %d, %d", model, target, c.macs, c.params, got.MACs, got.Parameters)
 			}
-			goal := int64(float64(from) * (1 - tg.Fraction))
+			goal := int64(float64(from) * (1 - tg.Value))
 			if c.of(tg.Kind) > goal+1 {
 				t.Errorf("%s %s: %d of %d are left", model, target, c.of(tg.Kind), from)
 			}
@@ -133,11 +124,11 @@ func TestFiltersAreExact(t *testing.T) {
 		imp[id] = 1
 	}
 	opt := Options{Target: Target{"filters", 0.05}}.withDefaults()
-	remove, err := choose(a, imp, base, within(a, base, opt))
+	remove, err := choose(a, imp, newCosts(a, base, nil), within(a, base, opt))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCosts(a, base)
+	c := newCosts(a, base, nil)
 	want := int((c.count*5 + 99) / 100)
 	if len(remove) != want {
 		t.Errorf("%d filters removed, want %d of %d", len(remove), want, c.count)
@@ -156,7 +147,7 @@ func TestFiltersAreExact(t *testing.T) {
 func TestRoundLeavesMultiples(t *testing.T) {
 	_, _, a, base := load(t, "polyp-unet")
 	opt := Options{Target: Target{"macs", 0.3}, Round: 8}.withDefaults()
-	remove, err := choose(a, random(a, 2), base, within(a, base, opt))
+	remove, err := choose(a, random(a, 2), newCosts(a, base, nil), within(a, base, opt))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +166,7 @@ func TestRoundLeavesMultiples(t *testing.T) {
 
 func TestUnreachableTargetSaysWhatIs(t *testing.T) {
 	_, _, a, base := load(t, "polyp-unet")
-	_, err := choose(a, random(a, 2), base, within(a, base, Options{Target: Target{"macs", 0.999}}.withDefaults()))
+	_, err := choose(a, random(a, 2), newCosts(a, base, nil), within(a, base, Options{Target: Target{"macs", 0.999}}.withDefaults()))
 	if err == nil || !strings.Contains(err.Error(), "at most 9") {
 		t.Errorf("error %v, want how much can be removed", err)
 	}

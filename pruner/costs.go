@@ -1,9 +1,12 @@
 package pruner
 
 import (
+	"math"
+
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/pruner/group"
+	"github.com/secateur/secateur/pruner/latency"
 )
 
 // axis is one sliced axis of a weight tensor.
@@ -40,9 +43,63 @@ type costs struct {
 	params  int64
 	macs    int64
 	count   int64 // filters that are there
+
+	timed []timed
+	times map[int][]touch // by class: of the steps' inputs (axis 0) and outputs (axis 1)
+	ns    float64
 }
 
-func newCosts(a *group.Analysis, base engine.Cost) *costs {
+// timed is a step of the run: what of its channels is left, in and out, and how many the original has.
+type timed struct {
+	step  *latency.Step
+	scale float64
+	kept  [2]int
+	of    [2]int
+}
+
+func (t *timed) ns() float64 {
+	var part [2]float64
+	for i := range part {
+		part[i] = float64(t.kept[i]) / float64(t.of[i])
+	}
+	return 1e6 * t.scale * t.step.At(part[0], part[1])
+}
+
+// time has c follow the time that table predicts as well.
+func (c *costs) time(a *group.Analysis, table *latency.Table) {
+	c.times = map[int][]touch{}
+	for i := range table.Steps {
+		s := &table.Steps[i]
+		t := timed{step: s, scale: table.Between, kept: [2]int{1, 1}, of: [2]int{1, 1}}
+		in, out := []int(nil), a.Channels(s.Output)
+		if s.Layer != "" {
+			in = a.Reads(s.Layer)
+		}
+		for side, class := range [][]int{in, out} {
+			if len(class) == 0 {
+				continue
+			}
+			t.kept[side], t.of[side] = len(class), len(class)
+			if whole := s.Channels[side]; whole > 0 {
+				t.of[side] = whole
+			}
+			n := map[int]int{}
+			for _, id := range class {
+				if id >= 0 {
+					n[id]++
+				}
+			}
+			for id, k := range n {
+				c.times[id] = append(c.times[id], touch{len(c.timed), side, k})
+			}
+		}
+		c.timed = append(c.timed, t)
+		c.ns += t.ns()
+	}
+}
+
+// newCosts counts what the graph of a takes. table is nil unless time matters.
+func newCosts(a *group.Analysis, base engine.Cost, table *latency.Table) *costs {
 	c := &costs{touches: map[int][]touch{}, filters: map[int]int64{}, params: base.Parameters, macs: base.MACs}
 	type place struct {
 		n     *graph.Node
@@ -52,7 +109,7 @@ func newCosts(a *group.Analysis, base engine.Cost) *costs {
 	counted := map[*graph.Value]bool{}
 	for _, s := range a.Slices {
 		v := s.Node.Inputs[s.Input]
-		t := group.WeightTensor(v)
+		t := group.WeightTensor(v) // quantised weights are sliced behind their DequantizeLinear
 		if t == nil {
 			continue
 		}
@@ -65,8 +122,8 @@ func newCosts(a *group.Analysis, base engine.Cost) *costs {
 			if v.Const != nil && v.Const.DType.IsFloat() && !counted[v] {
 				w.params, counted[v] = 1, true
 			}
-			if m := base.Nodes[s.Node].MACs; s.Input == 1 && m > 0 && w.rest > 0 {
-				w.macs = m / w.rest
+			if s.Of != nil && w.rest > 0 {
+				w.macs = base.Nodes[s.Of].MACs / w.rest
 			}
 			c.weights = append(c.weights, w)
 		}
@@ -94,6 +151,9 @@ func newCosts(a *group.Analysis, base engine.Cost) *costs {
 			}
 		}
 	}
+	if table != nil {
+		c.time(a, table)
+	}
 	return c
 }
 
@@ -108,6 +168,12 @@ func (c *costs) remove(id int, sign int) {
 		c.macs -= less * w.macs
 	}
 	c.count -= int64(sign) * c.filters[id]
+	for _, t := range c.times[id] {
+		s := &c.timed[t.weight]
+		before := s.ns()
+		s.kept[t.axis] -= sign * t.count
+		c.ns += s.ns() - before
+	}
 }
 
 // of is the figure that a target counts.
@@ -117,6 +183,8 @@ func (c *costs) of(kind string) int64 {
 		return c.macs
 	case "params":
 		return c.params
+	case "latency":
+		return int64(math.Round(c.ns))
 	}
 	return c.count
 }

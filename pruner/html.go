@@ -25,6 +25,7 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"ratio": func(c Change) string { return pc1(c.Removed()) },
 	"saved": func(l Latency) string { return pc1(100 * (1 - l.After/math.Max(l.Before, 1e-9))) },
 	"bar":   bar, "class": func(s string) string { return strings.ReplaceAll(s, " ", "-") },
+	"percent": func(v float64) float64 { return 100 * v }, "curve": func(c *Curve) template.HTML { return template.HTML(c.SVG()) },
 	"scatter": scatter, "interval": interval, "minus": minus, "sentence": sentence,
 	"change": func(before, after float64) string { return minus(fmt.Sprintf("%+.4f", after-before)) },
 }).Parse(pageSource))

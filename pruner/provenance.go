@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/onnx"
@@ -24,6 +25,7 @@ type provenance struct {
 	MinChannels int             `json:"min_channels"`
 	Round       int             `json:"round"`
 	Steps       int             `json:"steps"`
+	Keep        string          `json:"keep,omitempty"`
 	Criterion   string          `json:"criterion"`
 	Distil      int             `json:"distil"`
 	Finetune    int             `json:"finetune"`
@@ -33,27 +35,35 @@ type provenance struct {
 	History     json.RawMessage `json:"history,omitempty"` // the parent's own provenance
 }
 
-const criterion = "TaylorFO-abs at consumer edges, per-example gradient normalisation at the logits"
+// criterionText says in words how channels were scored.
+func criterionText(criterion, normalise string) string {
+	text := map[string]string{
+		"taylor-abs": "TaylorFO-abs at consumer edges, per-example gradient normalisation at the logits",
+		"taylor-sq":  "TaylorFO-sq at consumer edges, per-example gradient normalisation at the logits",
+	}[criterion]
+	if text == "" {
+		text = criterion
+	}
+	if normalise != "raw" {
+		text += ", " + normalise
+	}
+	return text
+}
 
 func (r *run) finish(ctx context.Context) error {
 	r.progress("report", 0, 1)
-	parent, err := onnx.Encode(r.g)
-	if err != nil {
-		return err
-	}
-	r.parentBytes = int64(len(parent))
 	after, err := engine.Count(r.pruned, r.in)
 	if err != nil {
 		return err
 	}
 	p := provenance{
-		Parent: r.opt.Parent, Calibration: r.calibration, Target: r.opt.Target.String(), Labels: r.labels, Seed: r.opt.Seed,
-		MaxLayer: r.opt.MaxLayer, MinChannels: r.opt.MinChannels, Round: r.opt.Round, Steps: r.opt.Steps, Criterion: criterion, Repair: r.repairs.Kept(),
+		Parent: r.opt.Parent, Calibration: r.calibration, Target: r.reached(), Labels: r.labels, Seed: r.opt.Seed,
+		MaxLayer: r.opt.MaxLayer, MinChannels: r.opt.MinChannels, Round: max(r.opt.Round, 1), Steps: r.opt.Steps, Criterion: criterionText(r.opt.Criterion, r.opt.Normalise), Repair: r.repairs.Kept(),
 		Distil: r.opt.Distil, Finetune: r.opt.Finetune,
 		Parameters: [2]int64{r.base.Parameters, after.Parameters}, MACs: [2]int64{r.base.MACs, after.MACs},
 	}
-	if p.Parent == "" {
-		p.Parent = sum(parent)
+	if r.opt.Keep != nil {
+		p.Keep = r.opt.Keep.String()
 	}
 	if old := r.g.Meta[MetaKey]; json.Valid([]byte(old)) {
 		p.History = json.RawMessage(old)
@@ -75,6 +85,14 @@ func (r *run) finish(ctx context.Context) error {
 	}
 	r.progress("report", 1, 1)
 	return nil
+}
+
+// reached names the target, and what auto chose.
+func (r *run) reached() string {
+	if r.chosen.Kind == "" {
+		return r.opt.Target.String()
+	}
+	return fmt.Sprintf("%v, which chose %v", r.opt.Target, r.chosen)
 }
 
 func sum(b []byte) string {

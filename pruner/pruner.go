@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
@@ -25,6 +27,7 @@ import (
 	"github.com/secateur/secateur/pruner/calib"
 	"github.com/secateur/secateur/pruner/gate"
 	"github.com/secateur/secateur/pruner/group"
+	"github.com/secateur/secateur/pruner/latency"
 )
 
 // Options tunes Prune. Target must be set; all else has the defaults given.
@@ -36,18 +39,44 @@ type Options struct {
 	Seed        uint64
 	MaxLayer    float64 // the largest part of a layer's channels that may go; 0: 0.9
 	MinChannels int     // the fewest channels a layer keeps; 0: 1
-	Round       int     // leave a multiple of Round channels in a layer; 0: 1
-	Steps       int     // remove in so many steps, scoring and repairing anew in each; 0: 1
-	NoRepair    bool
-	Distil      int    // epochs of self-distillation at most, behind the last step; 0: none
-	Finetune    int    // epochs of training on the masks at most, behind that; 0: none
-	Parent      string // SHA-256 in hex of the file that g was read from, for provenance; empty: of its encoding
-	Threads     int    // cores to use; 0: all. The result does not depend on it
-	Progress    func(Progress)
-	Log         *slog.Logger // nil: silent
+	Round       int     // leave a multiple of Round channels in a layer; 0: 1, or with a target of time what its table says
+	// Keep names layers, by their own name or their output's, that lose no channel.
+	Keep *regexp.Regexp
+	// Criterion says how channels are scored, one of Criteria; empty: DefaultCriterion. Normalise, one of Normalisations, says
+	// what makes scores of different layers comparable; empty: raw.
+	Criterion, Normalise string
+	// Latency is a table measured before, for targets of time; nil: a new one is measured.
+	Latency *latency.Table
+	// Baselines has the report say what the other criteria would have left, before any repair. Sensitivity has it say what
+	// each layer's loss does alone.
+	Baselines, Sensitivity bool
+	Steps                  int // remove in so many steps, scoring and repairing anew in each; 0: 1
+	NoRepair               bool
+	Distil                 int    // epochs of self-distillation at most, behind the last step; 0: none
+	Finetune               int    // epochs of training on the masks at most, behind that; 0: none
+	Parent                 string // SHA-256 in hex of the file that g was read from; empty: of its encoding
+	Threads                int    // cores to use; 0: all. The result does not depend on it
+	Progress               func(Progress)
+	Log                    *slog.Logger // nil: silent
 
 	// GroupBy finds in an image's name the patient or video that it is of; see gate.Options. nil: each is its own.
 	GroupBy *regexp.Regexp
+}
+
+func (o Options) check() error {
+	if err := o.Target.check(); err != nil {
+		return err
+	}
+	if criteria[o.Criterion] == nil {
+		return fmt.Errorf("criterion %q: there are %s", o.Criterion, strings.Join(Criteria(), ", "))
+	}
+	if !slices.Contains(Normalisations(), o.Normalise) {
+		return fmt.Errorf("normalisation %q: there are %s", o.Normalise, strings.Join(Normalisations(), ", "))
+	}
+	if o.Target.Kind == "auto" && o.Steps > 1 {
+		return fmt.Errorf("target auto tries cuts of one step; leave out steps or give a target")
+	}
+	return nil
 }
 
 // DefaultDistil is how many epochs of self-distillation services run unless told otherwise.
@@ -63,15 +92,22 @@ func (o Options) withDefaults() Options {
 	if o.MaxLayer <= 0 || o.MaxLayer > 1 {
 		o.MaxLayer = 0.9
 	}
-	o.MinChannels, o.Round, o.Steps = max(o.MinChannels, 1), max(o.Round, 1), max(o.Steps, 1)
+	o.MinChannels, o.Round, o.Steps = max(o.MinChannels, 1), max(o.Round, 0), max(o.Steps, 1)
+	if o.Criterion == "" {
+		o.Criterion = DefaultCriterion
+	}
+	if o.Normalise == "" {
+		o.Normalise = "raw"
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
 }
 
-// Progress says how far a run has come. Stages come in the order analyze, then score, select and repair in each step,
-// then gate and report.
+// Progress says how far a run has come. Stages come in the order analyze, measure (targets of time), then score, sensitivity
+// and compare (if asked for), select and repair in each step, then gate and report. A sweep has one stage of that name in
+// place of the steps after score.
 type Progress struct {
 	Stage       string
 	Done, Total int
@@ -81,7 +117,8 @@ type Progress struct {
 // stages says where in a run each stage begins and how long it takes, about; score, select and repair where in a step.
 var stages = map[string]struct{ from, share float64 }{
 	"analyze": {0, 0.01}, "gate": {0.77, 0.2}, "report": {0.97, 0.03},
-	"score": {0, 0.33}, "select": {0.33, 0.01}, "repair": {0.34, 0.66},
+	"score": {0, 0.28}, "sensitivity": {0.28, 0.03}, "compare": {0.31, 0.02}, "select": {0.33, 0.01}, "repair": {0.34, 0.66},
+	"measure": {0.01, 0}, "sweep": {0.2, 0.57},
 }
 
 // All steps begin at stepsFrom and take stepsShare.
@@ -92,6 +129,8 @@ type Result struct {
 	Graph  *graph.Graph
 	ONNX   []byte
 	Report *Report
+	// Latency is the table that a target of time was reached by; with it in Options the same run gives the same bytes.
+	Latency *latency.Table
 }
 
 // Prune removes channels from g until the target is reached. fit are calibration images; val are held-out ones, or nil:
@@ -99,31 +138,55 @@ type Result struct {
 // result is there whatever the verdict; an error says what could not be done, and ctx's is passed on.
 func Prune(ctx context.Context, g *graph.Graph, fit, val *calib.Set, opt Options) (*Result, error) {
 	opt = opt.withDefaults()
-	if err := opt.Target.check(); err != nil {
+	if err := opt.check(); err != nil {
 		return nil, err
 	}
 	r := &run{opt: opt, g: g, pool: kernel.NewPool(threads(opt.Threads))}
 	if err := r.split(fit, val); err != nil {
 		return nil, err
 	}
-	type stage struct {
-		what string
-		do   func(context.Context) error
+	plan := r.prelude()
+	if opt.Target.Kind == "auto" {
+		plan = append(plan, stage{"score channels", r.score}, stage{"find the smallest model", r.auto})
+	} else {
+		plan = append(plan, r.steps()...)
 	}
-	plan := []stage{{"analyze the model", r.analyze}, {"read the images", r.check}}
-	for range r.opt.Steps {
-		plan = append(plan, stage{"score channels", r.score}, stage{"select channels", r.choose}, stage{"repair the pruned model", r.repair})
+	if err := do(ctx, append(plan, stage{"judge the pruned model", r.judge}, stage{"write the report", r.finish})); err != nil {
+		return nil, err
 	}
-	plan = append(plan, stage{"judge the pruned model", r.judge}, stage{"write the report", r.finish})
+	return &Result{Graph: r.pruned, ONNX: r.bytes, Report: r.report, Latency: r.table}, nil
+}
+
+// stage is a part of a run.
+type stage struct {
+	what string
+	do   func(context.Context) error
+}
+
+func do(ctx context.Context, plan []stage) error {
 	for _, s := range plan {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
 		if err := s.do(ctx); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.what, err)
+			return fmt.Errorf("%s: %w", s.what, err)
 		}
 	}
-	return &Result{Graph: r.pruned, ONNX: r.bytes, Report: r.report}, nil
+	return nil
+}
+
+func (r *run) prelude() []stage {
+	return []stage{{"analyze the model", r.analyze}, {"read the images", r.check}, {"measure the model", r.times}}
+}
+
+// steps cuts towards the target and repairs, as often as Options.Steps says.
+func (r *run) steps() []stage {
+	var plan []stage
+	for range r.opt.Steps {
+		plan = append(plan, stage{"score channels", r.score}, stage{"look at each layer", r.sensitivity}, stage{"compare criteria", r.baselines},
+			stage{"select channels", r.choose}, stage{"repair the pruned model", r.repair})
+	}
+	return plan
 }
 
 // run is a pruning under way.
@@ -150,13 +213,19 @@ type run struct {
 	cost       engine.Cost
 	analysis   *group.Analysis
 	importance map[int]float64
-	cut        *graph.Graph // before repair
+	cut        *graph.Graph   // before repair
+	table      *latency.Table // nil but for targets of time
 	cache      map[int]*tensor.Tensor
 	whole      *predict.Model        // the original, once it has been asked
 	part       func(done, total int) // reports progress of the repair under way
 
+	chosen      Target  // by auto
+	predicted   float64 // milliseconds, by the latency table
 	pruned      *graph.Graph
 	repairs     RepairReport
+	compared    []Baseline
+	sensitive   []Sensitivity
+	curve       *Curve
 	verdict     *gate.Result
 	pictures    []Picture
 	bytes       []byte
@@ -170,7 +239,8 @@ func (r *run) progress(stage string, done, total int) {
 	}
 	at := stages[stage]
 	f := at.from + at.share*float64(done)/float64(max(total, 1))
-	if stage == "score" || stage == "select" || stage == "repair" {
+	switch stage {
+	case "score", "sensitivity", "compare", "select", "repair":
 		f = stepsFrom + stepsShare*(float64(r.step)+f)/float64(r.opt.Steps)
 	}
 	r.opt.Progress(Progress{stage, done, total, min(f, 1)})

@@ -107,10 +107,56 @@ func (r *run) repair(ctx context.Context) error {
 
 func (r *run) images() repair.Images { return repair.Images{N: len(r.fit.Items), At: r.cached} }
 
+// strengths are the ρ that ridge least squares is tried with, from strong to weak.
+var strengths = []float64{1, 0.1, 0.01, 0.001}
+
+// ridge goes along strengths from the second, in the direction in which the select images agree better, as long as they do.
 func (r *run) ridge(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph.Graph, error) {
-	fixed, stats, err := repair.Ridge(ctx, r.g, g, r.kept, r.in, r.images(), repair.Options{Seed: r.opt.Seed, Pool: r.pool, Progress: r.part})
-	s.Ridge = stats
-	return fixed, err
+	type result struct {
+		g     *graph.Graph
+		stats *repair.Stats
+	}
+	const about = 3 // runs in all
+	var results [4]result
+	part := r.part
+	try := func(i int) (float64, error) {
+		k := len(s.Tried)
+		opt := repair.Options{Lambda: strengths[i], Seed: r.opt.Seed, Pool: r.pool, Progress: func(done, n int) {
+			part(min(k, about-1)*n+done, about*n)
+		}}
+		fixed, stats, err := repair.Ridge(ctx, r.g, g, r.kept, r.in, r.images(), opt)
+		if err != nil {
+			return 0, err
+		}
+		results[i] = result{fixed, stats}
+		q, err := r.quality(ctx, fixed, byAgreement)
+		s.Tried = append(s.Tried, Tried{strengths[i], q})
+		return q, err
+	}
+	at := 1
+	best, err := try(at)
+	if err != nil || len(results[at].stats.Solved) == 0 {
+		s.Ridge = results[at].stats
+		return results[at].g, err
+	}
+	for _, step := range []int{1, -1} {
+		better := false
+		for i := at + step; i >= 0 && i < len(strengths); i += step {
+			q, err := try(i)
+			if err != nil {
+				return nil, err
+			}
+			if q <= best {
+				break
+			}
+			best, at, better = q, i, true
+		}
+		if better {
+			break
+		}
+	}
+	s.Ridge = results[at].stats
+	return results[at].g, nil
 }
 
 func (r *run) recalibrate(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph.Graph, error) {

@@ -34,6 +34,11 @@ type Report struct {
 	// Latency is the median of interleaved runs of the network alone, in milliseconds, on this machine.
 	Latency Latency `json:"latency"`
 
+	// Curve is what target auto chose from. Baselines and Sensitivity are there if they were asked for.
+	Curve       *Curve        `json:"curve,omitempty"`
+	Baselines   []Baseline    `json:"baselines,omitempty"`
+	Sensitivity []Sensitivity `json:"sensitivity,omitempty"`
+
 	Layers []LayerReport `json:"layers"`
 	Repair RepairReport  `json:"repair"`
 	Gate   *gate.Result  `json:"gate"`
@@ -65,6 +70,22 @@ type Latency struct {
 	After   float64 `json:"after_ms"`
 	Threads int     `json:"threads"`
 	Runs    int     `json:"runs"`
+	// Table says what a target of time was reached by; nil without one.
+	Table *LatencyForecast `json:"table,omitempty"`
+}
+
+// LatencyForecast is what a latency table predicted.
+type LatencyForecast struct {
+	CPU     string `json:"cpu"` // that the table is of
+	ISA     string `json:"isa"`
+	Threads int    `json:"threads"`
+	// Before and After are of the table, in milliseconds. Off is by what part After, brought to the speed at which the
+	// original ran just now, differs from what was measured.
+	Before float64 `json:"before_ms"`
+	After  float64 `json:"after_ms"`
+	Off    float64 `json:"off"`
+	Error  float64 `json:"error"` // the table's own, over the cuts that it was made from
+	Round  int     `json:"round"`
 }
 
 // LayerReport is one layer's channels before and after.
@@ -93,8 +114,15 @@ type RepairStep struct {
 	Before float64       `json:"before"` // mean Dice against the original, or for fine-tuning against the masks
 	After  float64       `json:"after"`
 	Ridge  *repair.Stats `json:"ridge,omitempty"`
+	Tried  []Tried       `json:"tried,omitempty"` // by ridge least squares
 	Norms  int           `json:"norms,omitempty"` // BatchNormalizations recalibrated
 	Train  *train.Stats  `json:"train,omitempty"`
+}
+
+// Tried is a strength of the regularisation and what it gave on the select images.
+type Tried struct {
+	Lambda float64 `json:"lambda"`
+	After  float64 `json:"after"`
 }
 
 // Kept names the methods whose result was kept, or says "none".
@@ -137,6 +165,7 @@ type Repeat struct {
 	MinChannels int     `json:"min_channels"`
 	Round       int     `json:"round"`
 	Steps       int     `json:"steps"`
+	Keep        string  `json:"keep,omitempty"`
 	Repair      bool    `json:"repair"`
 	Distil      int     `json:"distil"`
 	Finetune    int     `json:"finetune"`
@@ -163,10 +192,10 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 		Verdict: v.Verdict, Sentence: v.Sentence, Model: r.g.Name, Target: p.Target, Input: r.in[0].String(),
 		Parameters: Change{r.base.Parameters, after.Parameters}, MACs: Change{r.base.MACs, after.MACs},
 		Bytes:  Change{After: int64(len(r.bytes))},
-		Repair: r.repairs, Gate: v, Pictures: r.pictures,
+		Repair: r.repairs, Gate: v, Pictures: r.pictures, Curve: r.curve, Baselines: r.compared, Sensitivity: r.sensitive,
 		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), r.val.Len()},
 		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash()},
-		Repeat: Repeat{p.Target, p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, !r.opt.NoRepair, r.opt.Distil, r.opt.Finetune, v.GroupBy, criterion, 0, isa.Best().String()},
+		Repeat: Repeat{r.opt.Target.String(), p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, p.Keep, !r.opt.NoRepair, r.opt.Distil, r.opt.Finetune, v.GroupBy, p.Criterion, 0, isa.Best().String()},
 	}
 	if !p.Labels {
 		rep.Repeat.Probes = score.Probes
@@ -180,8 +209,13 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 		rep.Layers = append(rep.Layers, out)
 	}
 	var err error
-	if rep.Latency, err = r.latency(ctx); err != nil {
+	if rep.Latency, err = r.latency(ctx, r.pruned); err != nil {
 		return err
+	}
+	if t := r.table; t != nil {
+		f := &LatencyForecast{CPU: t.CPU, ISA: t.ISA, Threads: t.Threads, Before: t.Whole, After: r.predicted, Error: t.Error, Round: t.Round}
+		f.Off = f.After*rep.Latency.Before/f.Before/rep.Latency.After - 1
+		rep.Latency.Table = f
 	}
 	rep.Bytes.Before = r.parentBytes
 	r.report = rep
@@ -189,12 +223,12 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 }
 
 // latency measures both models in turn, so that whatever else the machine does meets both.
-func (r *run) latency(ctx context.Context) (Latency, error) {
+func (r *run) latency(ctx context.Context, pruned *graph.Graph) (Latency, error) {
 	const runs = 9
 	l := Latency{Threads: r.pool.Workers(), Runs: runs}
 	x := tensor.New(tensor.Float32, r.in[0].Shape...)
 	var sessions []*engine.Session
-	for _, g := range []*graph.Graph{r.g, r.pruned} {
+	for _, g := range []*graph.Graph{r.g, pruned} {
 		m, err := engine.Compile(g, r.in, engine.Options{Pool: r.pool})
 		if err != nil {
 			return l, err

@@ -3,7 +3,6 @@ package pruner
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/kernel"
@@ -52,25 +51,30 @@ func Scores(ctx context.Context, g *graph.Graph, set *calib.Set, opt ScoreOption
 	if opt.Float64 {
 		o.Float = tensor.Float64
 	}
-	imp, err := r.taylor(ctx, o)
+	imp, err := r.taylor(ctx, score.Abs, o)
 	if err != nil {
 		return nil, fmt.Errorf("score channels: %w", err)
 	}
 	return &Scored{Analysis: r.analysis, Edges: readers(r.analysis), Importance: imp, Labels: r.labels}, nil
 }
 
-func (r *run) score(ctx context.Context) (err error) {
-	r.importance, err = r.taylor(ctx, score.Options{})
-	return err
+// score finds the importance of every class of the current graph.
+func (r *run) score(ctx context.Context) error {
+	imp, err := criteria[r.opt.Criterion](r, ctx)
+	if err != nil {
+		return err
+	}
+	r.importance = normalise(r.analysis, imp, r.opt.Normalise)
+	return nil
 }
 
 // taylor scores the current graph on the fit images. opt is completed by what the run knows.
-func (r *run) taylor(ctx context.Context, opt score.Options) (map[int]float64, error) {
+func (r *run) taylor(ctx context.Context, norm score.Norm, opt score.Options) (map[int]float64, error) {
 	logits, _ := score.Logits(r.current)
 	examples := score.Examples{N: len(r.fit.Items), At: func(i int) (score.Example, error) { return r.example(&r.fit.Items[i]) }}
 	r.progress("score", 0, examples.N)
 	edges := readers(r.analysis)
-	sum, each := newImportance(r.analysis, edges), opt.Each
+	sum, each := newImportance(r.analysis, edges, norm), opt.Each
 	opt.Labels, opt.Loss, opt.Last, opt.Seed, opt.Pool = r.labels, r.kind(), r.last(), r.opt.Seed, r.pool
 	opt.Each = func(s score.Sample, weight float64) {
 		sum.add(s, weight)
@@ -110,9 +114,10 @@ type importance struct {
 	at     [][]score.At
 	sum    []float64
 	weight float64
+	norm   score.Norm
 }
 
-func newImportance(a *group.Analysis, edges []grad.Edge) *importance {
+func newImportance(a *group.Analysis, edges []grad.Edge, norm score.Norm) *importance {
 	at := map[int][]score.At{}
 	for _, e := range edges {
 		for p, id := range a.EdgeClasses(e) {
@@ -121,7 +126,7 @@ func newImportance(a *group.Analysis, edges []grad.Edge) *importance {
 			}
 		}
 	}
-	m := &importance{ids: a.Free()}
+	m := &importance{ids: a.Free(), norm: norm}
 	m.sum = make([]float64, len(m.ids))
 	for _, id := range m.ids {
 		m.at = append(m.at, at[id])
@@ -129,10 +134,10 @@ func newImportance(a *group.Analysis, edges []grad.Edge) *importance {
 	return m
 }
 
-// add takes a sample: signed over the places of a class, absolute before it is averaged.
+// add takes a sample: signed over the places of a class, absolute or squared before it is averaged.
 func (m *importance) add(s score.Sample, weight float64) {
 	for i, at := range m.at {
-		m.sum[i] += weight * math.Abs(s.Sum(at))
+		m.sum[i] += weight * m.norm.Of(s.Sum(at))
 	}
 	m.weight += weight
 }

@@ -22,7 +22,7 @@ func TestScores(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		samples, mean := 0, newImportance(one.Analysis, one.Edges)
+		samples, mean := 0, newImportance(one.Analysis, one.Edges, score.Abs)
 		opt.Threads = 2
 		opt.Each = func(s score.Sample, weight float64) { // edges of another analysis of the same nodes are the same
 			samples++

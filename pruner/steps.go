@@ -7,6 +7,7 @@ import (
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/onnx"
 	"github.com/secateur/secateur/engine/predict"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
@@ -35,6 +36,13 @@ func (r *run) analyze(context.Context) error {
 	}
 	if len(r.analysis.Free()) == 0 {
 		return fmt.Errorf("no channel of the model can be removed")
+	}
+	bytes, err := onnx.Encode(r.g)
+	if err != nil {
+		return err
+	}
+	if r.parentBytes = int64(len(bytes)); r.opt.Parent == "" {
+		r.opt.Parent = sum(bytes)
 	}
 	return nil
 }
@@ -66,10 +74,12 @@ func planes(s tensor.Shape, layout string) int {
 
 func (r *run) choose(context.Context) error {
 	r.progress("select", 0, 1)
-	remove, err := choose(r.analysis, r.importance, r.cost, r.budget())
+	left := r.costs()
+	remove, err := choose(r.analysis, r.importance, left, r.budget())
 	if err != nil {
 		return err
 	}
+	r.predicted = left.ns / 1e6
 	if r.cut, err = rewrite.Cut(r.current, r.analysis, remove); err != nil {
 		return err
 	}
@@ -90,11 +100,16 @@ func (r *run) choose(context.Context) error {
 // budget is what this step may leave: the target's part of the original that falls to the steps so far, with every
 // layer's floor counted from the original.
 func (r *run) budget() budget {
-	whole := newCosts(r.original, r.base).of(r.opt.Target.Kind)
-	part := r.opt.Target.Fraction * float64(r.step+1) / float64(r.opt.Steps)
-	b := budget{opt: r.opt, from: whole, goal: whole - int64(math.Ceil(part*float64(whole)-1e-6)), least: map[string]int{}}
+	whole := newCosts(r.original, r.base, r.table).of(r.opt.Target.counts())
+	left, _ := r.opt.Target.left(whole)
+	part := (float64(whole) - left) * float64(r.step+1) / float64(r.opt.Steps)
+	b := budget{opt: r.opt, from: whole, goal: whole - int64(math.Ceil(part-1e-6)), least: map[string]int{}}
 	for _, l := range r.original.Layers() {
-		b.least[l.Node.Outputs[0].Name] = max(r.opt.MinChannels, l.Channels-int(r.opt.MaxLayer*float64(l.Channels)), 1)
+		name := l.Node.Outputs[0].Name
+		b.least[name] = max(r.opt.MinChannels, l.Channels-int(r.opt.MaxLayer*float64(l.Channels)), 1)
+		if k := r.opt.Keep; k != nil && (k.MatchString(l.Name) || k.MatchString(name)) {
+			b.least[name] = l.Channels
+		}
 	}
 	return b
 }

@@ -278,7 +278,7 @@ func newFakePrune(t testing.TB, value byte, verdict string) *fakePrune {
 }
 
 func (f *fakePrune) prune(ctx context.Context, g *graph.Graph, fit, val *calib.Set, opt pruner.Options) (*pruner.Result, error) {
-	if g.Meta["value"] == "" || len(fit.Items) == 0 || opt.Target.Fraction == 0 || opt.Parent == "" {
+	if g.Meta["value"] == "" || len(fit.Items) == 0 || opt.Target.Value == 0 || opt.Parent == "" {
 		return nil, fmt.Errorf("the prune was given %v, %d images, %v", g.Meta, len(fit.Items), opt)
 	}
 	opt.Progress(pruner.Progress{Stage: "score", Done: 1, Total: 2, Fraction: 0.5})

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -71,20 +73,47 @@ var targetKinds = map[secateurv1.TargetKind]string{
 	secateurv1.TargetKind_TARGET_KIND_MACS:        "macs",
 	secateurv1.TargetKind_TARGET_KIND_PARAMETERS:  "params",
 	secateurv1.TargetKind_TARGET_KIND_FILTERS:     "filters",
+	secateurv1.TargetKind_TARGET_KIND_LATENCY:     "latency",
+	secateurv1.TargetKind_TARGET_KIND_SPEEDUP:     "speedup",
+	secateurv1.TargetKind_TARGET_KIND_AUTO:        "auto",
+}
+
+// target reads what is to be reached.
+func target(t *secateurv1.PruneTarget) (pruner.Target, error) {
+	kind, ok := targetKinds[t.GetKind()]
+	if !ok {
+		return pruner.Target{}, badField("target.kind", "%d is no kind of target", t.GetKind())
+	}
+	switch kind {
+	case "latency":
+		if v := t.GetMilliseconds(); !(v > 0 && v < 1e9) {
+			return pruner.Target{}, badField("target.milliseconds", "%g is not above 0", v)
+		}
+		return pruner.Target{Kind: kind, Value: t.GetMilliseconds()}, nil
+	case "speedup":
+		if v := t.GetFactor(); !(v > 1 && v < 1e3) {
+			return pruner.Target{}, badField("target.factor", "%g is not above 1", v)
+		}
+		return pruner.Target{Kind: kind, Value: t.GetFactor()}, nil
+	case "auto":
+		return pruner.Target{Kind: kind}, nil
+	}
+	if f := t.GetFraction(); !(f > 0 && f < 1) {
+		return pruner.Target{}, badField("target.fraction", "%g is not between 0 and 1", f)
+	}
+	return pruner.Target{Kind: kind, Value: t.GetFraction()}, nil
 }
 
 func (s pruning) pruneOptions(req *secateurv1.PruneRequest) (pruner.Options, error) {
 	opt := pruner.Options{Seed: req.GetSeed(), NoRepair: req.GetNoRepair(), Threads: s.cfg.PruneThreads,
 		Unlabelled: req.GetLabels() == secateurv1.LabelUse_LABEL_USE_NONE}
-	kind, ok := targetKinds[req.GetTarget().GetKind()]
-	if !ok {
-		return opt, badField("target.kind", "%d is no kind of target", req.GetTarget().GetKind())
+	var err error
+	if opt.Target, err = target(req.GetTarget()); err != nil {
+		return opt, err
 	}
-	f := req.GetTarget().GetFraction()
-	if !(f > 0 && f < 1) {
-		return opt, badField("target.fraction", "%g is not between 0 and 1", f)
+	if err := selection(req, &opt); err != nil {
+		return opt, err
 	}
-	opt.Target = pruner.Target{Kind: kind, Fraction: f}
 	if _, ok := secateurv1.LabelUse_name[int32(req.GetLabels())]; !ok {
 		return opt, badField("labels", "%d is no use of labels", req.GetLabels())
 	}
@@ -100,12 +129,8 @@ func (s pruning) pruneOptions(req *secateurv1.PruneRequest) (pruner.Options, err
 	if req.GetDistil() > maxEpochs || req.GetFinetune() > maxEpochs {
 		return opt, badField("distil, finetune", "are %d and %d epochs, at most %d are run", req.GetDistil(), req.GetFinetune(), maxEpochs)
 	}
-	if by := req.GetGroupBy(); by != "" {
-		re, err := regexp.Compile(by)
-		if err != nil || len(by) > 1024 {
-			return opt, badField("group_by", "%q is no regular expression of at most 1024 bytes: %v", by, err)
-		}
-		opt.GroupBy = re
+	if opt.GroupBy, err = expression("group_by", req.GetGroupBy()); err != nil {
+		return opt, err
 	}
 	if len(req.GetNote()) > 256 {
 		return opt, badField("note", "has %d bytes, at most 256 are kept", len(req.GetNote()))
@@ -124,6 +149,43 @@ func (s pruning) pruneOptions(req *secateurv1.PruneRequest) (pruner.Options, err
 		*v.to = *v.from
 	}
 	return opt, nil
+}
+
+// selection reads how channels are chosen.
+func selection(req *secateurv1.PruneRequest, opt *pruner.Options) error {
+	const maxSteps, maxRound = 100, 1024
+	if req.GetSteps() > maxSteps || opt.Target.Kind == "auto" && req.GetSteps() > 1 {
+		return badField("steps", "are %d; at most %d are taken, and one with target auto", req.GetSteps(), maxSteps)
+	}
+	if req.GetRound() > maxRound {
+		return badField("round", "is %d, at most %d", req.GetRound(), maxRound)
+	}
+	opt.Steps, opt.Round = int(req.GetSteps()), int(req.GetRound())
+	for _, v := range []struct {
+		field, value string
+		known        []string
+		to           *string
+	}{{"criterion", req.GetCriterion(), pruner.Criteria(), &opt.Criterion}, {"normalise", req.GetNormalise(), pruner.Normalisations(), &opt.Normalise}} {
+		if v.value != "" && !slices.Contains(v.known, v.value) {
+			return badField(v.field, "%q is none of %s", v.value, strings.Join(v.known, ", "))
+		}
+		*v.to = v.value
+	}
+	var err error
+	opt.Keep, err = expression("keep", req.GetKeep())
+	return err
+}
+
+// expression reads a regular expression; nil for none.
+func expression(field, s string) (*regexp.Regexp, error) {
+	if s == "" {
+		return nil, nil
+	}
+	re, err := regexp.Compile(s)
+	if err != nil || len(s) > 1024 {
+		return nil, badField(field, "%q is no regular expression of at most 1024 bytes: %v", s, err)
+	}
+	return re, nil
 }
 
 func (s pruning) pruneSets(req *secateurv1.PruneRequest) (fit, val *calib.Set, err error) {

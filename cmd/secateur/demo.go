@@ -23,7 +23,7 @@ import (
 type demoCmd struct {
 	Out      string  `help:"Where overlays and reports go." default:"demo"`
 	Name     string  `help:"Which of the built-in models; by default the first."`
-	Target   string  `help:"What to remove: macs=0.5, params=0.3 or filters=0.4." default:"macs=0.5"`
+	Target   string  `help:"What to reach: macs=0.5, params=0.3, filters=0.4, latency=12ms, speedup=2x or auto." default:"macs=0.5"`
 	Images   int     `help:"Phantoms to calibrate with." default:"48"`
 	HeldOut  int     `name:"held-out" help:"Phantoms to measure agreement on." default:"20"`
 	Frames   int     `help:"Frames to time before and after." default:"150"`
@@ -280,8 +280,8 @@ func (d *demo) problems() []string {
 		kind, name string
 		c          pruner.Change
 	}{{"macs", "multiply-adds", s.MACs}, {"params", "parameters", s.Parameters}, {"filters", "filters", s.Filters}} {
-		if d.target.Kind == k.kind && k.c.Removed() < 100*d.target.Fraction {
-			p = append(p, fmt.Sprintf("%s fell by %.1f %%, less than the %.1f %% asked for", k.name, k.c.Removed(), 100*d.target.Fraction))
+		if d.target.Kind == k.kind && k.c.Removed() < 100*d.target.Value {
+			p = append(p, fmt.Sprintf("%s fell by %.1f %%, less than the %.1f %% asked for", k.name, k.c.Removed(), 100*d.target.Value))
 		}
 	}
 	if s.Agreement < d.MinAgree {

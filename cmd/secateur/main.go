@@ -9,9 +9,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/secateur/secateur/pruner"
 )
 
 // cli is the command line.
@@ -50,7 +54,10 @@ func run(args []string) int {
 	var c cli
 	p, err := kong.New(&c, kong.Name("secateur"), kong.UsageOnError(),
 		kong.Description("Serves ONNX segmentation models over gRPC and prunes them while it serves."),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Vars{
+			"criteria": strings.Join(pruner.Criteria(), ", "), "criterion": pruner.DefaultCriterion,
+			"normalisations": strings.Join(pruner.Normalisations(), ", "), "distil": strconv.Itoa(pruner.DefaultDistil),
+		})
 	if err != nil {
 		panic(err) // the struct tags above are wrong
 	}

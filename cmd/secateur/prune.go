@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,6 +20,7 @@ import (
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner"
 	"github.com/secateur/secateur/pruner/calib"
+	"github.com/secateur/secateur/pruner/latency"
 )
 
 type pruneCmd struct {
@@ -26,14 +30,23 @@ type pruneCmd struct {
 	Out       string  `help:"Where the pruned ONNX file goes; with a server, only if given."`
 	Calib     string  `required:"" help:"Calibration images: a folder with images/ and perhaps masks/, or of images alone." type:"existingdir"`
 	Val       string  `help:"Held-out images for the verdict, laid out alike; by default a part of the calibration images." type:"existingdir"`
-	Target    string  `required:"" help:"What to remove: macs=0.5, params=0.3 or filters=0.4."`
+	Target    string  `help:"What to remove: macs=0.5, params=0.3 or filters=0.4; how fast to be: latency=12ms or speedup=2x; or auto, as much as the images allow." xor:"what"`
+	Sweep     string  `help:"With --model, cut it to several sizes and draw the curve, without a verdict: FROM:TO:STEP of the multiply-adds, or params=FROM:TO:STEP." xor:"what"`
+	Steps     int     `help:"Remove in so many steps, with scores and repairs anew in each." default:"1"`
+	Round     int     `help:"Leave a multiple of so many channels in a layer; 0: 1, or what the latency table says."`
+	Keep      string  `help:"A regular expression: layers whose name, or whose output's name, it matches lose no channel."`
+	Criterion string  `help:"How channels are scored: ${criteria}." default:"${criterion}"`
+	Normalise string  `help:"What scores are divided by before layers are compared: ${normalisations}." default:"raw"`
+	Table     string  `name:"latency-table" help:"With --model and a target of time, a file with the latency table; it is measured and written if there is none."`
+	Baselines bool    `help:"With --model, have the report say what other criteria would have left."`
+	Sensitive bool    `name:"sensitivity" help:"With --model, have the report say what each layer's loss does alone."`
 	Labels    string  `help:"Whether masks are used: auto (if there are any) or none." enum:"auto,none" default:"auto"`
 	Delta     float64 `help:"How much mean Dice may be lost." default:"0.01"`
 	Agreement float64 `help:"Without masks: the least mean Dice of the pruned model's masks against the original's." default:"0.97"`
 	MaxLayer  float64 `name:"max-layer" help:"The largest part of a layer's filters that may go." default:"0.9"`
 	GroupBy   string  `name:"group-by" help:"A regular expression that finds in an image's name the patient or video it is of (its first group, or all that it matches); the verdict counts each as one."`
 	NoRepair  bool    `name:"no-repair" help:"Leave weights as they are after the cut."`
-	Distil    int     `help:"Epochs of training on the original's masks at most, behind the cut; 0 for none." default:"5"`
+	Distil    int     `help:"Epochs of training on the original's masks at most, behind the cut; 0 for none. By default ${distil}, none in a sweep." default:"-1"`
 	Finetune  int     `help:"Epochs of training on the calibration masks at most, behind that; takes masks." default:"0"`
 	Promote   string  `help:"On a server, when the pruned model serves: on-pass, staged (not yet) or always." enum:"on-pass,staged,always" default:"on-pass"`
 	Note      string  `help:"On a server, a note to keep with the version."`
@@ -61,15 +74,18 @@ type pruned struct {
 
 // Run implements the command.
 func (c *pruneCmd) Run(ctx context.Context) error {
+	if c.Model == "" && (c.Spec != "" || c.Threads != 0 || c.Sweep != "" || c.Table != "" || c.Baselines || c.Sensitive) {
+		return usage("--spec, --threads, --sweep, --latency-table, --baselines and --sensitivity are for --model FILE.onnx")
+	}
+	if c.Sweep != "" {
+		return c.sweep(ctx)
+	}
 	target, err := pruner.ParseTarget(c.Target)
 	if err != nil {
 		return usage("%v", err)
 	}
 	if c.Model != "" && c.Out == "" {
 		return usage("--model takes --out, where the pruned file goes")
-	}
-	if c.Model == "" && (c.Spec != "" || c.Threads != 0) {
-		return usage("--spec and --threads are for --model FILE.onnx; a server has its own")
 	}
 	if !(c.Delta > 0 && c.Delta < 1) {
 		return usage("--delta %g: want a loss of Dice between 0 and 1", c.Delta)
@@ -117,26 +133,22 @@ func (c *pruneCmd) sets() (fit, val *calib.Set, err error) {
 
 // local prunes in this process.
 func (c *pruneCmd) local(ctx context.Context, target pruner.Target, fit, val *calib.Set) (pruned, *pruner.Report, error) {
-	var groupBy *regexp.Regexp
-	if c.GroupBy != "" {
-		var err error
-		if groupBy, err = regexp.Compile(c.GroupBy); err != nil {
-			return pruned{}, nil, usage("--group-by: %v", err)
-		}
-	}
-	g, sum, err := readForPruner(c.Model, c.Spec)
+	g, opt, err := c.options()
 	if err != nil {
 		return pruned{}, nil, err
 	}
+	opt.Target = target
 	p := newProgress()
-	res, err := pruner.Prune(ctx, g, fit, val, pruner.Options{
-		Target: target, Unlabelled: c.Labels == "none", Delta: c.Delta, Agreement: c.Agreement, Seed: c.Seed,
-		MaxLayer: c.MaxLayer, NoRepair: c.NoRepair, Distil: c.Distil, Finetune: c.Finetune, Threads: c.Threads, Parent: sum, GroupBy: groupBy,
-		Progress: func(k pruner.Progress) { p.update(k.Stage, k.Done, k.Total) },
-	})
+	opt.Progress = func(k pruner.Progress) { p.update(k.Stage, k.Done, k.Total) }
+	res, err := pruner.Prune(ctx, g, fit, val, opt)
 	p.done()
 	if err != nil {
 		return pruned{}, nil, err
+	}
+	if c.Table != "" && opt.Latency == nil && res.Latency != nil {
+		if err := replaceBytes(c.Table, res.Latency.JSON()); err != nil {
+			return pruned{}, nil, err
+		}
 	}
 	// The file is written whatever the verdict is: it is the caller's to look at.
 	if err := replaceBytes(c.Out, res.ONNX); err != nil {
@@ -151,6 +163,49 @@ func (c *pruneCmd) local(ctx context.Context, target pruner.Target, fit, val *ca
 		}
 	}
 	return pruned{Verdict: res.Report.Verdict, Out: c.Out, SHA256: res.Report.Hashes.Child, Report: res.Report.JSON()}, res.Report, nil
+}
+
+// options reads the model and what is asked for, but for the target.
+func (c *pruneCmd) options() (*graph.Graph, pruner.Options, error) {
+	opt := pruner.Options{
+		Unlabelled: c.Labels == "none", Delta: c.Delta, Agreement: c.Agreement, Seed: c.Seed, MaxLayer: c.MaxLayer,
+		Steps: c.Steps, Round: c.Round, Criterion: c.Criterion, Normalise: c.Normalise, Baselines: c.Baselines, Sensitivity: c.Sensitive,
+		NoRepair: c.NoRepair, Distil: c.distil(), Finetune: c.Finetune, Threads: c.Threads,
+	}
+	for _, e := range []struct {
+		flag, value string
+		to          **regexp.Regexp
+	}{{"--group-by", c.GroupBy, &opt.GroupBy}, {"--keep", c.Keep, &opt.Keep}} {
+		if e.value == "" {
+			continue
+		}
+		re, err := regexp.Compile(e.value)
+		if err != nil {
+			return nil, opt, usage("%s: %v", e.flag, err)
+		}
+		*e.to = re
+	}
+	if c.Table != "" {
+		t, err := latency.ReadFile(c.Table)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, opt, err
+		}
+		opt.Latency = t
+	}
+	g, sum, err := readForPruner(c.Model, c.Spec)
+	opt.Parent = sum
+	return g, opt, err
+}
+
+// distil is how many epochs are asked for.
+func (c *pruneCmd) distil() int {
+	switch {
+	case c.Distil >= 0:
+		return c.Distil
+	case c.Sweep != "":
+		return 0
+	}
+	return pruner.DefaultDistil
 }
 
 // readForPruner gives the model in a file and the hash of the file. Settings that override the model's own are written into
@@ -200,6 +255,12 @@ func (r *pruned) print(out io.Writer, rep *pruner.Report, dir string) error {
 		return err
 	}
 	lines := []string{rep.Sentence}
+	if t := rep.Latency.Table; t != nil {
+		lines = append(lines, fmt.Sprintf("latency: the table says %.1f ms of %.1f, measured %.1f of %.1f, %.1f %% apart", t.After, t.Before, rep.Latency.After, rep.Latency.Before, 100*math.Abs(t.Off)))
+	}
+	for _, b := range rep.Baselines {
+		lines = append(lines, fmt.Sprintf("before repair, by %s: agreement %.4f", b.Criterion, b.Agreement))
+	}
 	if r.Version != 0 {
 		state := "it serves"
 		if !r.Promoted {

@@ -55,20 +55,33 @@ func (c *pruneCmd) remote(ctx context.Context, target pruner.Target, fit, val *c
 
 // request is what the flags ask for; the sets are named later.
 func (c *pruneCmd) request(target pruner.Target) *secateurv1.PruneRequest {
-	kinds := map[string]secateurv1.TargetKind{"macs": secateurv1.TargetKind_TARGET_KIND_MACS,
-		"params": secateurv1.TargetKind_TARGET_KIND_PARAMETERS, "filters": secateurv1.TargetKind_TARGET_KIND_FILTERS}
 	policies := map[string]secateurv1.PromotionPolicy{"on-pass": secateurv1.PromotionPolicy_PROMOTION_POLICY_ON_PASS,
 		"staged": secateurv1.PromotionPolicy_PROMOTION_POLICY_STAGED, "always": secateurv1.PromotionPolicy_PROMOTION_POLICY_ALWAYS}
 	labels := secateurv1.LabelUse_LABEL_USE_AUTO
 	if c.Labels == "none" {
 		labels = secateurv1.LabelUse_LABEL_USE_NONE
 	}
-	distil := uint32(max(c.Distil, 0))
+	distil := uint32(max(c.distil(), 0))
 	return &secateurv1.PruneRequest{
-		Model: c.Name, Target: &secateurv1.PruneTarget{Kind: kinds[target.Kind], Fraction: target.Fraction},
+		Model: c.Name, Target: targetOf(target),
 		Labels: labels, Promotion: policies[c.Promote], Delta: &c.Delta, Agreement: &c.Agreement, MaxLayer: &c.MaxLayer,
 		Seed: c.Seed, NoRepair: c.NoRepair, Note: c.Note, Distil: &distil, Finetune: uint32(max(c.Finetune, 0)), GroupBy: c.GroupBy,
+		Steps: uint32(max(c.Steps, 0)), Round: uint32(max(c.Round, 0)), Keep: c.Keep, Criterion: c.Criterion, Normalise: c.Normalise,
 	}
+}
+
+func targetOf(t pruner.Target) *secateurv1.PruneTarget {
+	switch t.Kind {
+	case "latency":
+		return &secateurv1.PruneTarget{Kind: secateurv1.TargetKind_TARGET_KIND_LATENCY, Milliseconds: t.Value}
+	case "speedup":
+		return &secateurv1.PruneTarget{Kind: secateurv1.TargetKind_TARGET_KIND_SPEEDUP, Factor: t.Value}
+	case "auto":
+		return &secateurv1.PruneTarget{Kind: secateurv1.TargetKind_TARGET_KIND_AUTO}
+	}
+	kinds := map[string]secateurv1.TargetKind{"macs": secateurv1.TargetKind_TARGET_KIND_MACS,
+		"params": secateurv1.TargetKind_TARGET_KIND_PARAMETERS, "filters": secateurv1.TargetKind_TARGET_KIND_FILTERS}
+	return &secateurv1.PruneTarget{Kind: kinds[t.Kind], Fraction: t.Value}
 }
 
 // uploadSet sends a set of images and returns the name that the server gives it.

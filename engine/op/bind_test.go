@@ -31,6 +31,10 @@ func examples() []example {
 	for i, v := range tensor.Of[float32](positive) {
 		tensor.Of[float32](positive)[i] = v*v + 0.1
 	}
+	quanta := tensor.New(tensor.Int8, x.Shape...)
+	for i := range quanta.Data {
+		quanta.Data[i] = byte(i * 37)
+	}
 	ints := func(v ...int64) *tensor.Tensor { return tensor.From(v, len(v)) }
 	pads, stride2 := graph.IntsAttr("pads", 1, 1, 1, 1), graph.IntsAttr("strides", 2, 2)
 	k2, k3 := graph.IntsAttr("kernel_shape", 2, 2), graph.IntsAttr("kernel_shape", 3, 3)
@@ -45,6 +49,13 @@ func examples() []example {
 		{"GlobalAveragePool", 17, nil, []*tensor.Tensor{x}},
 		{"BatchNormalization", 17, nil, []*tensor.Tensor{x, c(), c(), c(), positive}},
 		{"InstanceNormalization", 17, nil, []*tensor.Tensor{x, c(), c()}},
+		{"GroupNormalization", 21, graph.Attrs{graph.IntAttr("num_groups", 4)}, []*tensor.Tensor{x, c(), c()}},
+		{"LayerNormalization", 17, nil, []*tensor.Tensor{x, float32s(normal(r, 64)), float32s(normal(r, 64))}},
+		{"LayerNormalization", 17, graph.Attrs{graph.IntAttr("axis", 2)}, []*tensor.Tensor{x, float32s(normal(r, 64, 64))}},
+		{"QuantizeLinear", 21, nil, []*tensor.Tensor{x, tensor.Scalar[float32](0.01), tensor.Scalar(int8(3))}},
+		{"QuantizeLinear", 21, nil, []*tensor.Tensor{x, positive}},
+		{"DequantizeLinear", 21, nil, []*tensor.Tensor{quanta, tensor.Scalar[float32](0.01)}},
+		{"DequantizeLinear", 21, graph.Attrs{graph.IntAttr("axis", -1), graph.IntAttr("block_size", 32)}, []*tensor.Tensor{quanta, float32s(normal(r, 1, 16, 64, 2))}},
 		{"Resize", 17, mode("nearest"), []*tensor.Tensor{x, nil, up}},
 		{"Resize", 17, mode("linear"), []*tensor.Tensor{x, nil, up}},
 		{"Resize", 17, mode("cubic"), []*tensor.Tensor{x, nil, up}},

@@ -13,6 +13,7 @@ var families = [][]Def{
 	convFamily,
 	activationFamily,
 	normFamily,
+	quantizeFamily,
 	softmaxFamily,
 	poolFamily,
 	resizeFamily,

@@ -231,6 +231,8 @@ func TestFloat32IsFloat64Rounded(t *testing.T) {
 		{"MatMul", nil, []*tensor.Tensor{normal(r, 2, 3, 5, 4), normal(r, 3, 4, 6)}},
 		{"Gemm", graph.Attrs{graph.IntAttr("transA", 1), graph.IntAttr("transB", 1), graph.FloatAttr("alpha", .5)}, []*tensor.Tensor{normal(r, 5, 4), normal(r, 6, 5), normal(r, 6)}},
 		{"InstanceNormalization", nil, []*tensor.Tensor{x, normal(r, 4), normal(r, 4)}},
+		{"GroupNormalization", graph.Attrs{graph.IntAttr("num_groups", 2)}, []*tensor.Tensor{x, normal(r, 4), normal(r, 4)}},
+		{"LayerNormalization", graph.Attrs{graph.IntAttr("axis", 2)}, []*tensor.Tensor{x, normal(r, 8, 9), normal(r, 8, 9)}},
 	} {
 		want := call(t, 22, c.name, c.attrs, c.in...)
 		out, err := op.Apply(node(c.name, len(c.in), c.attrs), 22, tensor.Float32, c.in...)

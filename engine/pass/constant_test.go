@@ -7,6 +7,7 @@ import (
 
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/pass"
+	"github.com/secateur/secateur/engine/tensor"
 )
 
 // What follows from constants and shapes is computed as the run would compute it: no bit differs.
@@ -36,6 +37,16 @@ func TestFoldConstants(t *testing.T) {
 		{"half of it", func(b *builder, x *graph.Value) []*graph.Value {
 			return values(b.node("Add", nil, x, b.node("Exp", nil, b.number(1))))
 		}, []string{"Add"}},
+		{"quantised weights", func(b *builder, x *graph.Value) []*graph.Value {
+			c := b.channels(x)
+			w := b.constant(tensor.New(tensor.Int8, 2, c, 1, 1))
+			for i := range w.Const.Data {
+				w.Const.Data[i] = byte(37 * i)
+			}
+			scales := b.floats(.1, .2)
+			bias := b.node("DequantizeLinear", nil, b.constant(tensor.From([]int32{500, -70}, 2)), b.number(.01))
+			return values(b.node("Conv", nil, x, b.node("DequantizeLinear", graph.Attrs{graph.IntAttr("axis", 0)}, w, scales), bias))
+		}, []string{"Conv"}},
 		{"an output", func(b *builder, x *graph.Value) []*graph.Value {
 			return values(b.node("Exp", nil, b.number(1)))
 		}, nil},

@@ -8,15 +8,22 @@ import (
 )
 
 // pointwise is the reverse of a function of single elements: f turns d, the gradient at the output, into that at the
-// input, given input x and output y.
+// input, given input x and output y, each if it is read.
 func pointwise[T kernel.Float](s *Site, f func(d, x, y []T)) (Step, error) {
 	return func(in, out, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
 		return one(need, func() *tensor.Tensor {
 			d, x, y := tensor.Of[T](dout[0]), tensor.Of[T](in[0]), tensor.Of[T](out[0])
-			each(s.Pool, len(d), 1<<14, func(lo, hi int) { f(d[lo:hi:hi], x[lo:hi:hi], y[lo:hi:hi]) })
+			each(s.Pool, len(d), 1<<14, func(lo, hi int) { f(d[lo:hi:hi], piece(x, lo, hi), piece(y, lo, hi)) })
 			return dout[0]
 		})
 	}, nil
+}
+
+func piece[T kernel.Float](x []T, lo, hi int) []T {
+	if x == nil {
+		return nil
+	}
+	return x[lo:hi:hi]
 }
 
 // gate clears d where x is not strictly between lo and hi. Comparing by the signs of differences has no branch for the
@@ -42,15 +49,16 @@ func gate[T kernel.Float](d, x []T, lo, hi T) {
 	}
 }
 
+// relu goes by the output, which is within the bounds where the input is, and which the next layer keeps anyway.
 func relu[T kernel.Float](s *Site) (Step, error) {
 	inf := T(math.Inf(1))
-	return pointwise(s, func(d, x, _ []T) { gate(d, x, 0, inf) })
+	return pointwise(s, func(d, _, y []T) { gate(d, y, 0, inf) })
 }
 
-// clip reads its bounds from the run: since opset 11 they are inputs.
+// clip goes by the output, as relu does. It reads its bounds from the run: since opset 11 they are inputs.
 func clip[T kernel.Float](s *Site) (Step, error) {
 	attr := [2]T{T(s.Attrs().Float("min", float32(math.Inf(-1)))), T(s.Attrs().Float("max", float32(math.Inf(1))))}
-	return func(in, _, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
+	return func(in, out, dout []*tensor.Tensor, need []bool) ([]*tensor.Tensor, error) {
 		return one(need, func() *tensor.Tensor {
 			b := attr
 			for i := range b {
@@ -58,8 +66,8 @@ func clip[T kernel.Float](s *Site) (Step, error) {
 					b[i] = tensor.Of[T](in[i+1])[0]
 				}
 			}
-			d, x := tensor.Of[T](dout[0]), tensor.Of[T](in[0])
-			each(s.Pool, len(d), 1<<14, func(lo, hi int) { gate(d[lo:hi:hi], x[lo:hi:hi], b[0], b[1]) })
+			d, y := tensor.Of[T](dout[0]), tensor.Of[T](out[0])
+			each(s.Pool, len(d), 1<<14, func(lo, hi int) { gate(d[lo:hi:hi], y[lo:hi:hi], b[0], b[1]) })
 			return dout[0]
 		})
 	}, nil

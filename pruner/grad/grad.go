@@ -4,7 +4,8 @@
 // packed weights and index tables included. [Sweep.Walk] then goes through the nodes in reverse over the values of one
 // run (engine's Trace) and hands out the gradient of each wanted [Edge]: what flows into a value through one consumer
 // alone, before the contributions of its consumers are added up. Only nodes between the wanted edges and the seeds are
-// visited. An edge may also be where a node reads its weights: then it is their gradient.
+// visited. An edge may also be where a node reads its weights: then it is their gradient. [Backprop] does both passes in
+// bounded memory.
 package grad
 
 import (

@@ -10,7 +10,7 @@ import (
 // route says which elements of an input an output's elements are: runs of n from src on to dst on.
 type route struct{ dst, src, n int }
 
-// move is the reverse of every operator that only moves elements: copies, drops, repeats them, or adds constants. Which
+// move is the reverse of operators that only move elements: copy, drop, repeat them, or add constants. Which
 // goes where is asked of the operator itself, by letting it move the elements' own numbers: a rule for Slice or Pad
 // then cannot disagree with the forward pass on what an axis, a step or a negative index means.
 func move[T kernel.Float](s *Site) (Step, error) {
@@ -28,7 +28,7 @@ func move[T kernel.Float](s *Site) (Step, error) {
 	}
 	routes := make([][][]route, len(s.In)) // by input, then output
 	for i, a := range s.In {
-		if a.Type.DType != s.Float || a.Const != nil || i > 0 && s.Node.Op != "Concat" && s.Node.Op != "ScatterND" {
+		if a.Type.DType != s.Float || a.Const != nil || i > 0 && s.Node.Op != "ScatterND" {
 			continue
 		}
 		y, err := probe(s, i, func(j int) float64 { return float64(j + 1) })
@@ -54,12 +54,6 @@ func move[T kernel.Float](s *Site) (Step, error) {
 			}
 			din[i] = s.New(s.Shape(i))
 			g := tensor.Of[T](din[i])
-			// Concat of a batch of one: the input lies in the output as it is.
-			if r := routes[i][0]; len(dout) == 1 && len(r) == 1 && r[0].n == len(g) {
-				d := tensor.Of[T](dout[0])[r[0].dst:]
-				each(s.Pool, len(g), 1<<16, func(lo, hi int) { copy(g[lo:hi], d[lo:hi]) })
-				continue
-			}
 			clear(g)
 			for o, d := range dout {
 				if d == nil {

@@ -20,8 +20,13 @@ func rules[T kernel.Float]() map[string]Rule {
 		// norm.go
 		"BatchNormalization":    batchNorm[T],
 		"InstanceNormalization": instanceNorm[T],
+		"GroupNormalization":    groupNorm[T],
+		"LayerNormalization":    layerNorm[T],
 		"Softmax":               softmax[T],
 		"LogSoftmax":            logSoftmax[T],
+		// quantize.go
+		"QuantizeLinear":   quantize[T],
+		"DequantizeLinear": dequantize[T],
 		// activation.go
 		"Relu":        relu[T],
 		"LeakyRelu":   leakyRelu[T],
@@ -82,7 +87,7 @@ func rules[T kernel.Float]() map[string]Rule {
 		"Gemm":   gemm[T],
 		"MatMul": matMul[T],
 		// move.go
-		"Concat":         move[T],
+		"Concat":         concat[T], // concat.go
 		"Split":          move[T],
 		"Slice":          move[T],
 		"Pad":            move[T],

@@ -134,6 +134,30 @@ func sites() []testSite {
 			return []*graph.Value{b.node("PRelu", nil, b.input(2, 3, 4, 5), b.weights(slope...))}
 		}}
 	}
+	groupNorm := func(opset, k int) testSite {
+		return testSite{name: fmt.Sprintf("GroupNormalization at opset %d", opset), opset: opset, build: func(b *net) []*graph.Value {
+			return []*graph.Value{b.node("GroupNormalization", as{fl("epsilon", 0.01), i1("num_groups", 3)}, b.input(2, 6, 4, 5), b.weights(k), b.weights(k))}
+		}}
+	}
+	layerNorm := func(outputs, axis int) testSite {
+		return testSite{name: fmt.Sprintf("LayerNormalization %d outputs, axis %d", outputs, axis), opset: 17, build: func(b *net) []*graph.Value {
+			shape := []int{2, 3, 4, 5}
+			of := shape[(axis+4)%4:]
+			return b.nodes("LayerNormalization", outputs, as{fl("epsilon", 0.01), i1("axis", axis)}, b.input(shape...), b.weights(of...), b.weights(of...))
+		}}
+	}
+	// The straight-through estimator is the mean of the derivative over whole steps of the scale: where these are as wide as
+	// a central difference, or wide at all, the law is that of every rule.
+	quantized := func(name string, opset int, scale, zero *tensor.Tensor, at ...graph.Attr) testSite {
+		return testSite{name: name, opset: opset, build: func(b *net) []*graph.Value {
+			s, z := b.constant(scale), (*graph.Value)(nil)
+			if zero != nil {
+				z = b.constant(zero)
+			}
+			q := b.node("QuantizeLinear", at, b.input(2, 3, 4, 5), s, z)
+			return []*graph.Value{b.node("DequantizeLinear", at, q, s, z)}
+		}}
+	}
 	gemm := func(ta, tb int, c ...int) testSite {
 		return testSite{name: fmt.Sprintf("Gemm %d %d %v", ta, tb, c), opset: 13, build: func(b *net) []*graph.Value {
 			sa, sb := []int{3, 4}, []int{4, 5}
@@ -212,13 +236,21 @@ func sites() []testSite {
 		{name: "InstanceNormalization", opset: 6, build: func(b *net) []*graph.Value {
 			return []*graph.Value{b.node("InstanceNormalization", as{fl("epsilon", 0.01)}, b.input(2, 3, 4, 5), b.weights(3), b.weights(3))}
 		}},
-		testSite{name: "MaxPool by quarters", opset: 12, lo: -1, hi: 1, build: func(b *net) []*graph.Value {
+		{name: "MaxPool by quarters", opset: 12, lo: -1, hi: 1, build: func(b *net) []*graph.Value {
 			return []*graph.Value{b.node("MaxPool", as{is("kernel_shape", 2, 2), is("strides", 2, 2)}, b.input(2, 3, 6, 4))}
 		}},
 		linearSite("Resize nearest doubles", 13, []int{2, 3, 4, 5}, as{str("mode", "nearest"), str("coordinate_transformation_mode", "asymmetric"), str("nearest_mode", "floor")}, nil, []float64{1, 1, 2, 2}),
 		clampedSite("Conv relu", []int{4, 3, 3, 3}, is("pads", 1, 1, 1, 1), fl("lo", 0)),
 		clampedSite("Conv clip, stride 2", []int{4, 3, 3, 3}, is("strides", 2, 2), fl("lo", -1), fl("hi", 0.5)),
 		clampedSite("ConvTranspose clip", []int{3, 4, 2, 2}, is("strides", 2, 2), fl("lo", 0), fl("hi", 0.5)),
+		groupNorm(21, 6), groupNorm(18, 3), layerNorm(1, -1), layerNorm(1, 1), layerNorm(3, 2),
+		{name: "LayerNormalization of which Y is not used", opset: 17, build: func(b *net) []*graph.Value {
+			return b.nodes("LayerNormalization", 3, nil, b.input(3, 4), b.weights(4))[1:]
+		}},
+		quantized("QuantizeLinear by tensor", 13, tensor.Scalar(1e-5), tensor.Scalar(int16(200))),
+		quantized("QuantizeLinear by axis", 21, tensor.From([]float64{1e-5, 5e-6, 2e-5}, 3), tensor.From([]int16{0, -7000, 9}, 3), i1("axis", 1)),
+		quantized("QuantizeLinear to eight bits, most of it clipped", 10, tensor.Scalar(5e-6), nil),
+		quantized("DequantizeLinear by the last axis", 21, tensor.From([]float64{1e-5, 5e-6, 2e-5, 1e-5, 4e-6}, 5), tensor.From([]uint16{0, 1, 40000, 3, 65535}, 5), i1("axis", -1)),
 		unarySite("MaxPool", "2x2", 12, -1, 1, is("kernel_shape", 2, 2), is("strides", 2, 2)),
 		unarySite("MaxPool", "3x3 overlapping, padded", 12, -1, 1, is("kernel_shape", 3, 3), is("pads", 1, 1, 1, 1)),
 		unarySite("MaxPool", "ceil, dilated", 12, -1, 1, is("kernel_shape", 2, 2), is("strides", 2, 2), is("dilations", 2, 1), i1("ceil_mode", 1)),

@@ -1,6 +1,7 @@
 package grad
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -17,11 +18,12 @@ import (
 type Sweep struct {
 	g       *graph.Graph
 	info    map[*graph.Value]op.Arg
+	reals   map[*graph.Value]bool // integers that stand for real numbers, see quantize.go
 	float   tensor.DType
 	pool    *kernel.Pool
 	rules   map[string]Rule
 	steps   map[*graph.Node]Step
-	free    map[int][]*tensor.Tensor // by number of elements
+	free    [][]byte // in order of size
 	scratch *tensor.Tensor
 }
 
@@ -33,8 +35,8 @@ func New(g *graph.Graph, in []tensor.Type, float tensor.DType, pool *kernel.Pool
 		return nil, err
 	}
 	s := &Sweep{
-		g: g, info: info, float: float, pool: pool,
-		steps: map[*graph.Node]Step{}, free: map[int][]*tensor.Tensor{},
+		g: g, info: info, reals: realIntegers(g, info), float: float, pool: pool,
+		steps: map[*graph.Node]Step{},
 	}
 	switch float {
 	case tensor.Float32:
@@ -54,7 +56,12 @@ func New(g *graph.Graph, in []tensor.Type, float tensor.DType, pool *kernel.Pool
 // gradient reaches, with that gradient, which is visit's to read until it returns; edges not visited have gradient
 // zero. The order is that of the nodes, reversed. It stops between nodes when ctx ends, and when visit fails.
 func (s *Sweep) Walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, seed Gradients, want map[Edge]bool, visit func(Edge, *tensor.Tensor) error) error {
-	return s.walk(ctx, tr, seed, want, visit, nil)
+	return s.walk(ctx, all(tr), seed, want, visit, nil)
+}
+
+// all is a run of which every value is there, for walk.
+func all(tr map[*graph.Value]*tensor.Tensor) func(*graph.Node) (map[*graph.Value]*tensor.Tensor, error) {
+	return func(*graph.Node) (map[*graph.Value]*tensor.Tensor, error) { return tr, nil }
 }
 
 // Backward is Walk that keeps what it passes: the gradient of every value on the way, all contributions added up, and
@@ -62,7 +69,7 @@ func (s *Sweep) Walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, se
 // caller's.
 func (s *Sweep) Backward(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, seed Gradients, want map[Edge]bool) (Gradients, map[Edge]*tensor.Tensor, error) {
 	values, edges := Gradients{}, map[Edge]*tensor.Tensor{}
-	err := s.walk(ctx, tr, seed, want,
+	err := s.walk(ctx, all(tr), seed, want,
 		func(e Edge, d *tensor.Tensor) error { edges[e] = d.Clone(); return nil },
 		func(v *graph.Value, d *tensor.Tensor) { values[v] = d.Clone() })
 	if err != nil {
@@ -71,8 +78,8 @@ func (s *Sweep) Backward(ctx context.Context, tr map[*graph.Value]*tensor.Tensor
 	return values, edges, nil
 }
 
-// walk is Walk that also shows keep each value's whole gradient.
-func (s *Sweep) walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, seed Gradients, want map[Edge]bool, visit func(Edge, *tensor.Tensor) error, keep func(*graph.Value, *tensor.Tensor)) error {
+// walk is Walk that also shows keep each value's whole gradient. at gives the values that a node's reverse reads.
+func (s *Sweep) walk(ctx context.Context, at func(*graph.Node) (map[*graph.Value]*tensor.Tensor, error), seed Gradients, want map[Edge]bool, visit func(Edge, *tensor.Tensor) error, keep func(*graph.Value, *tensor.Tensor)) error {
 	acc := Gradients{}
 	for v, d := range seed {
 		a, ok := s.info[v]
@@ -101,6 +108,10 @@ func (s *Sweep) walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, se
 		if !reached || need == nil {
 			s.recycle(dout, nil)
 			continue
+		}
+		tr, err := at(n)
+		if err != nil {
+			return err
 		}
 		din, err := s.step(n, tr, dout, need)
 		if err != nil {
@@ -138,7 +149,8 @@ func (s *Sweep) walk(ctx context.Context, tr map[*graph.Value]*tensor.Tensor, se
 }
 
 // wanted says for each node that the sweep may have to reverse which inputs need a gradient: wanted edges, and values
-// behind which there are wanted edges. With want nil it is every floating-point input that is not constant.
+// behind which there are wanted edges. With want nil it is every floating-point input that is not constant. What stands for
+// real numbers counts as floating point.
 func (s *Sweep) wanted(want map[Edge]bool) map[*graph.Node][]bool {
 	m := map[*graph.Node][]bool{}
 	for _, n := range s.g.Nodes {
@@ -150,7 +162,7 @@ func (s *Sweep) wanted(want map[Edge]bool) map[*graph.Node][]bool {
 				continue
 			}
 			a := s.info[v]
-			need[i] = want[Edge{n, i}] || a.Type.DType.IsFloat() && a.Const == nil && (want == nil || v.Def != nil && m[v.Def] != nil)
+			need[i] = want[Edge{n, i}] || (a.Type.DType.IsFloat() || s.reals[v]) && a.Const == nil && (want == nil || v.Def != nil && m[v.Def] != nil)
 			any = any || need[i]
 		}
 		if any {
@@ -170,10 +182,15 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 		}
 		s.steps[n] = step
 	}
-	values := func(vs []*graph.Value) ([]*tensor.Tensor, error) {
+	real := s.realType(n)
+	values := func(vs []*graph.Value, reads func(i int) bool) ([]*tensor.Tensor, error) {
 		ts := make([]*tensor.Tensor, len(vs))
 		for i, v := range vs {
 			if v == nil {
+				continue
+			}
+			if s.info[v].Const == nil && !reads(i) {
+				ts[i] = shapeOf(s.info[v])
 				continue
 			}
 			t := tr[v]
@@ -189,15 +206,18 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 			if t == nil || !slices.Equal(t.Shape, s.info[v].Type.Shape) {
 				return nil, fmt.Errorf("the trace has no value %q of type %v", v.Name, s.info[v].Type)
 			}
+			if t.DType == real {
+				t = asReal(t, s.float)
+			}
 			ts[i] = t
 		}
 		return ts, nil
 	}
-	in, err := values(n.Inputs)
+	in, err := values(n.Inputs, func(i int) bool { return s.readsIn(n, i, need) })
 	if err != nil {
 		return nil, err
 	}
-	out, err := values(n.Outputs)
+	out, err := values(n.Outputs, func(int) bool { return s.readsOut(n) })
 	if err != nil {
 		return nil, err
 	}
@@ -219,19 +239,32 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 	return din, nil
 }
 
+// rowOf is what a node's rule stands under in the tables.
+func rowOf(n *graph.Node) string {
+	if n.Domain == op.Private {
+		return n.Domain + "." + n.Op
+	}
+	return n.Op
+}
+
 // prepare looks up the node's rule.
 func (s *Sweep) prepare(n *graph.Node) (Step, error) {
-	rule := s.rules[n.Op]
-	if n.Domain == op.Private {
-		rule = s.rules[n.Domain+"."+n.Op]
-	}
+	rule := s.rules[rowOf(n)]
 	if rule == nil || n.Domain != "" && n.Domain != "ai.onnx" && n.Domain != op.Private {
 		return nil, fmt.Errorf("operator %s has no gradient rule", n.Op)
 	}
 	site := &Site{Pool: s.pool, New: s.New, Scratch: s.lend}
 	site.Node, site.Opset, site.Float = n, s.g.Opset(n.Domain), s.float
+	real := s.realType(n)
 	for _, v := range n.Inputs {
-		site.In = append(site.In, s.info[v])
+		a := s.info[v]
+		if a.Given() && a.Type.DType == real {
+			a.Type.DType = s.float
+			if a.Const != nil {
+				a.Const = asReal(a.Const, s.float)
+			}
+		}
+		site.In = append(site.In, a)
 	}
 	for _, v := range n.Outputs {
 		site.Out = append(site.Out, s.info[v].Type)
@@ -239,16 +272,30 @@ func (s *Sweep) prepare(n *graph.Node) (Step, error) {
 	return rule(site)
 }
 
-// New returns a tensor to write in, one that an earlier step is done with if there is one of that size.
-func (s *Sweep) New(shape tensor.Shape) *tensor.Tensor {
-	n := shape.Elems()
-	if f := s.free[n]; len(f) > 0 {
-		t := f[len(f)-1]
-		s.free[n] = f[:len(f)-1]
-		t.Shape = shape.Clone()
-		return t
+// realType is the type of integers that the node's rule is to see as floating point; Undefined if there are none.
+func (s *Sweep) realType(n *graph.Node) tensor.DType {
+	if n.Op == "QuantizeLinear" || n.Op == "DequantizeLinear" { // their rules know integers
+		return tensor.Undefined
 	}
-	return tensor.New(s.float, shape...)
+	return realInputs(n, s.reals, s.info)
+}
+
+// New returns a tensor to write in: the smallest large enough that an earlier step is done with, if there is one.
+func (s *Sweep) New(shape tensor.Shape) *tensor.Tensor {
+	n := s.float.Size(shape.Elems())
+	i := fit(s.free, n)
+	if i == len(s.free) {
+		return tensor.New(s.float, shape...)
+	}
+	t := &tensor.Tensor{DType: s.float, Shape: shape.Clone(), Data: s.free[i][:n]}
+	s.free = slices.Delete(s.free, i, i+1)
+	return t
+}
+
+// fit is the first of the buffers, which are in order of size, that has n bytes; len(free) if none has.
+func fit(free [][]byte, n int) int {
+	i, _ := slices.BinarySearchFunc(free, n, func(b []byte, n int) int { return cmp.Compare(cap(b), n) })
+	return i
 }
 
 // lend returns the shared scratch, grown if need be.
@@ -267,8 +314,7 @@ func (s *Sweep) recycle(ts, keep []*tensor.Tensor) {
 		}) {
 			continue
 		}
-		n := t.Elems()
-		s.free[n] = append(s.free[n], t)
+		s.free = slices.Insert(s.free, fit(s.free, cap(t.Data)), t.Data)
 	}
 }
 

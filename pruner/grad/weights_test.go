@@ -12,6 +12,7 @@ import (
 // trained are the inputs of each operator that hold what is learnt.
 var trained = map[string][]int{
 	"Conv": {1, 2}, "ConvTranspose": {1, 2}, "BatchNormalization": {1, 2}, "InstanceNormalization": {1, 2}, "PRelu": {1},
+	"GroupNormalization": {1, 2}, "LayerNormalization": {1, 2},
 	"Gemm": {1, 2}, "MatMul": {1}, "Add": {1}, "Mul": {1},
 }
 
@@ -34,7 +35,7 @@ func TestWeightGradients(t *testing.T) {
 		b.g.Outputs = outs
 		t.Run(s.name, func(t *testing.T) { checkWeights(t, b, b.inputs(lo, hi), 5) })
 	}
-	for _, op := range []string{"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "PRelu"} {
+	for _, op := range []string{"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "PRelu"} {
 		if !seen[op] {
 			t.Errorf("no site has weights of %s", op)
 		}

@@ -32,6 +32,7 @@ type rawSlice struct {
 	node        *graph.Node
 	input, axis int
 	ids         []int
+	of          *graph.Node
 }
 
 type rawCount struct {
@@ -41,6 +42,12 @@ type rawCount struct {
 	index int
 	ids   []int
 	of    int
+}
+
+type rawPick struct {
+	node       *graph.Node
+	input      int
+	ids, takes []int
 }
 
 type analyzer struct {
@@ -53,6 +60,7 @@ type analyzer struct {
 	born   []Member // by id
 	slices []rawSlice
 	counts []rawCount
+	picks  []rawPick
 	layers []layer
 	edges  []grad.Edge
 }
@@ -147,6 +155,20 @@ func (a *analyzer) tie(x, y []int, reason string) {
 	}
 }
 
+// together ties all of ids to each other and gives one that stands for them; fixed if all are.
+func (a *analyzer) together(ids []int, reason string) int {
+	one := fixed
+	for i, id := range ids {
+		if id != fixed {
+			one = id
+		}
+		if i > 0 {
+			a.tie(ids[:1], ids[i:i+1], reason)
+		}
+	}
+	return one
+}
+
 func (a *analyzer) pinID(id int, reason string) {
 	if id = a.find(id); a.reason[id] == "" {
 		a.reason[id] = reason
@@ -185,13 +207,39 @@ func (a *analyzer) idsAlong(v *graph.Value, axis int) (ids []int, ok bool) {
 
 func (a *analyzer) slice(n *graph.Node, input, axis int, ids []int) {
 	if slices.ContainsFunc(ids, func(id int) bool { return id != fixed }) {
-		a.slices = append(a.slices, rawSlice{n, input, axis, ids})
+		a.slices = append(a.slices, rawSlice{node: n, input: input, axis: axis, ids: ids})
 	}
+}
+
+// sliceStored is slice for weights and biases. Where they are stored quantised, what is cut is behind DequantizeLinear, which
+// must have no other reader.
+func (a *analyzer) sliceStored(n *graph.Node, input, axis int, ids []int) {
+	if !slices.ContainsFunc(ids, func(id int) bool { return id != fixed }) {
+		return
+	}
+	s := rawSlice{node: n, input: input, axis: axis, ids: ids}
+	if q := dequantizes(n.Input(input)); q != nil {
+		if len(a.uses(n.Input(input))) > 1 {
+			a.pinIDs(ids, fmt.Sprintf("%v reads quantised numbers that others read as well", n))
+			return
+		}
+		s.node, s.input = q, 0
+		if axisOf(q.Attrs.Int("axis", 1), len(a.shape(n.Input(input)))) == axis {
+			a.quantized(q, ids)
+		}
+	}
+	if input == 1 {
+		s.of = n
+	}
+	a.slices = append(a.slices, s)
 }
 
 // finish turns ids into classes.
 func (a *analyzer) finish() *Analysis {
-	an := &Analysis{class: map[grad.Edge][]int{}, axis: map[grad.Edge]int{}, edges: a.edges}
+	an := &Analysis{
+		class: map[grad.Edge][]int{}, axis: map[grad.Edge]int{}, edges: a.edges,
+		along: map[string][]int{}, reads: map[string][]int{},
+	}
 	classOf := make([]int, len(a.parent))
 	for id := 1; id < len(a.parent); id++ {
 		root := a.find(id)
@@ -215,14 +263,21 @@ func (a *analyzer) finish() *Analysis {
 		return cs
 	}
 	for _, s := range a.slices {
-		an.Slices = append(an.Slices, Slice{s.node, s.input, s.axis, free(s.ids)})
+		an.Slices = append(an.Slices, Slice{s.node, s.input, s.axis, free(s.ids), s.of})
 	}
 	for _, c := range a.counts {
 		an.Counts = append(an.Counts, Count{c.node, c.input, c.attr, c.index, free(c.ids), c.of})
 	}
+	for _, p := range a.picks {
+		an.Picks = append(an.Picks, Pick{p.node, p.input, free(p.ids), free(p.takes)})
+	}
 	for _, e := range a.edges {
 		c := a.at[e.Node.Inputs[e.Input]]
 		an.class[e], an.axis[e] = free(c.ids), c.axis
+		an.reads[e.Node.Outputs[0].Name] = an.class[e]
+	}
+	for v, c := range a.at {
+		an.along[v.Name] = free(c.ids)
 	}
 	for _, l := range a.layers {
 		out := Layer{Node: l.node, Name: name(l.node), Op: l.node.Op, Channels: len(l.ids), Follows: l.follows, Class: free(l.ids)}

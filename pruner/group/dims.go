@@ -7,12 +7,13 @@ import (
 	"github.com/secateur/secateur/engine/graph"
 )
 
-// origin is where one element of a list of integers comes from: a dimension of a value, or a number. Shape arithmetic
-// has no channels of its own, but a number that was read from a channel axis shrinks with it, and whatever else reads
-// it must know.
+// origin is where one element of a list of integers comes from: a dimension of a value, times or by a constant, or a
+// number. Shape arithmetic has no channels of its own, but a number that was read from a channel axis shrinks with it, and
+// whatever else reads it must know.
 type origin struct {
-	v    *graph.Value // nil: a number
-	axis int
+	v          *graph.Value // nil: a number
+	axis       int
+	times, per int // one of them is 1
 }
 
 // counts reports whether the origin is the channel axis of a value that has one.
@@ -67,7 +68,7 @@ func (a *analyzer) shapeNode(n *graph.Node) {
 	from, to := bound(n.Attrs.Int("start", 0), rank), bound(n.Attrs.Int("end", rank), rank)
 	var d []origin
 	for i := from; i < to; i++ {
-		d = append(d, origin{x, i})
+		d = append(d, origin{x, i, 1, 1})
 	}
 	a.dims[n.Outputs[0]] = d
 }
@@ -146,64 +147,105 @@ func (a *analyzer) sliceDims(n *graph.Node) bool {
 	return true
 }
 
-// gather picks elements of a list; of a tensor's channels it has no rule.
-func (a *analyzer) gather(n *graph.Node) {
+// gatherDims handles Gather of a list; false if n picks from a tensor.
+func (a *analyzer) gatherDims(n *graph.Node) bool {
 	a.pinDims(n.Input(1), fmt.Sprintf("%v picks by its channel count", n))
-	d, isList := a.dims[n.Input(0)]
+	d, ok := a.dims[n.Input(0)]
+	if !ok {
+		return false
+	}
 	idx, ok := a.constInts(n.Input(1))
-	if isList && ok {
-		var out []origin
-		for _, i := range idx {
-			if i < 0 {
-				i += len(d)
-			}
-			if i < 0 || i >= len(d) {
-				a.pinCounted(n)
-				return
-			}
-			out = append(out, d[i])
+	var out []origin
+	for _, i := range idx {
+		i = axisOf(i, len(d))
+		if ok = ok && i >= 0 && i < len(d); !ok {
+			break
 		}
-		a.dims[n.Outputs[0]] = out
-		return
+		out = append(out, d[i])
 	}
-	a.pinCounted(n)
-	c, tracked := a.at[n.Input(0)]
-	if !tracked {
-		return
+	if !ok {
+		a.pinCounted(n)
+		return true
 	}
-	ax := axisOf(n.Attrs.Int("axis", 0), len(a.shape(n.Input(0))))
-	if ax == c.axis {
-		a.pin(n.Input(0), fmt.Sprintf("%v picks channels by number", n))
-		return
-	}
-	axis := c.axis
-	if ax < c.axis {
-		axis += len(a.shape(n.Input(1))) - 1
-	}
-	a.set(n.Outputs[0], axis, c.ids)
+	a.dims[n.Outputs[0]] = out
+	return true
 }
 
-// counted ties element i of a list (an input of n that says how many channels come out) to the channels ids, which it has to
-// count from now on. repeat is how often each channel is counted.
+// scaleDims handles Mul and Div of a list by constants; false if n computes with tensors, or with numbers in another way.
+func (a *analyzer) scaleDims(n *graph.Node) bool {
+	if n.Op != "Mul" && n.Op != "Div" {
+		return false
+	}
+	list, by := n.Input(0), n.Input(1)
+	if _, ok := a.dims[list]; !ok && n.Op == "Mul" {
+		list, by = by, list
+	}
+	d, ok := a.dims[list]
+	k, isConst := a.constInts(by)
+	counts := func(o origin) bool { return a.countsChannels(o) }
+	if !ok || !isConst || slices.ContainsFunc(a.dims[by], counts) || len(k) != 1 && len(k) != len(d) {
+		return false
+	}
+	out := make([]origin, len(d))
+	for i, o := range d {
+		by := k[min(i, len(k)-1)]
+		switch {
+		case o.v == nil:
+		case by < 1:
+			return false
+		case n.Op == "Mul" && o.per == 1:
+			o.times *= by
+		case n.Op == "Div" && o.times == 1:
+			o.per *= by
+		default: // what was rounded is multiplied, or the other way round
+			return false
+		}
+		out[i] = o
+	}
+	a.dims[n.Outputs[0]] = out
+	return true
+}
+
+// follows reports whether o, a number computed from the channels of a value, shrinks just as ids do: each class has so
+// many places in the one for each in the other.
+func (a *analyzer) follows(o origin, ids []int) bool {
+	count := func(ids []int) map[int]int {
+		m := map[int]int{}
+		for _, id := range ids {
+			m[a.find(id)]++
+		}
+		return m
+	}
+	from, to := count(a.at[o.v].ids), count(ids)
+	if len(from) != len(to) {
+		return false
+	}
+	for id, k := range from {
+		if k*o.times != to[id]*o.per {
+			return false
+		}
+	}
+	return true
+}
+
+// counted has element i of a list (an input of n that says how many channels come out) count the channels ids from now on.
 func (a *analyzer) counted(n *graph.Node, input, i int, ids []int) {
 	v := n.Input(input)
-	pinned := func() {
-		a.pinIDs(ids, fmt.Sprintf("%v has its channel count from numbers computed in the graph", n))
-	}
 	os, ok := a.origins(v)
 	if !ok || i >= len(os) {
-		pinned()
+		a.pinIDs(ids, fmt.Sprintf("%v has its channel count from numbers computed in the graph", n))
 		return
 	}
-	o := os[i]
-	switch {
+	switch o := os[i]; {
 	case o.v == nil && Weights(v) != nil:
 		a.counts = append(a.counts, rawCount{n, input, "", i, ids, len(ids)})
-	case o.v != nil && a.countsChannels(o) && len(a.at[o.v].ids) == len(ids):
+	case o.v != nil && a.countsChannels(o) && a.follows(o, ids):
+	case o.v != nil && a.countsChannels(o) && len(a.at[o.v].ids) == len(ids) && o.times == 1 && o.per == 1:
 		// The number follows the other value's channels: both must shrink alike.
 		a.tie(a.at[o.v].ids, ids, fmt.Sprintf("%v has its channel count from channels that cannot shrink", n))
 	default:
-		pinned()
+		a.pinIDs(ids, fmt.Sprintf("%v has its channel count from numbers computed in the graph", n))
+		a.pinDims(v, fmt.Sprintf("%v has its channel count from it", n))
 	}
 }
 

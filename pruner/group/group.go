@@ -2,8 +2,8 @@
 //
 // Every layer of weights mints a channel id for each channel it yields; operators carry ids along, tie them (an Add
 // needs both its operands' channels) or pin them (a Softmax over channels reads all of them together). What is tied is a
-// [Class], the unit of removal. [Analyze] also notes what a removal has to rewrite: axes of constants ([Slice]) and numbers
-// that count channels ([Count]). Package rewrite applies these notes, package pruner counts costs by them.
+// [Class], the unit of removal. [Analyze] also notes what a removal has to rewrite: axes of constants ([Slice]), numbers
+// that count channels ([Count]) and lists of channels ([Pick]). Package rewrite applies these notes, package pruner counts costs by them.
 //
 // The rules are a table, one row per operator (rules.go); an operator without a row pins what it reads.
 package group
@@ -39,6 +39,7 @@ type Slice struct {
 	Input int
 	Axis  int
 	Class []int
+	Of    *graph.Node // the layer whose weights these are, where they are
 }
 
 // Count says that a number counts channels: element Index of the constant input Input, or of the attribute Attr (Index
@@ -50,6 +51,15 @@ type Count struct {
 	Index int
 	Class []int
 	Of    int
+}
+
+// Pick says that the constant input Input lists channels by number, from Class: those that go leave the list, and the
+// others get the numbers that they have afterwards.
+type Pick struct {
+	Node  *graph.Node
+	Input int
+	Class []int // of every channel that could be listed
+	Takes []int // of those that are
 }
 
 // Start reports whether the number is where a Slice begins; it may become zero, other counts may not.
@@ -78,10 +88,13 @@ type Analysis struct {
 	Classes []Class
 	Slices  []Slice
 	Counts  []Count
+	Picks   []Pick
 	layers  []Layer
 	edges   []grad.Edge
 	class   map[grad.Edge][]int
 	axis    map[grad.Edge]int
+	along   map[string][]int
+	reads   map[string][]int
 }
 
 // Layers lists the nodes that yield channels, in graph order.
@@ -90,6 +103,13 @@ func (a *Analysis) Layers() []Layer { return a.layers }
 // Edges lists where channels are read by weights: the data inputs of Conv, ConvTranspose, Gemm and MatMul. Masking a class
 // means zeroing its positions there.
 func (a *Analysis) Edges() []grad.Edge { return a.edges }
+
+// Channels gives the class of each channel of the value of that name, -1 where it is pinned; nil if it has no channels of
+// any layer, or there is no such value.
+func (a *Analysis) Channels(value string) []int { return a.along[value] }
+
+// Reads gives the class of each channel that the layer reads which yields the value of that name; nil if there is none.
+func (a *Analysis) Reads(value string) []int { return a.reads[value] }
 
 // EdgeClasses gives the class of each position along the channel axis of an edge, -1 where it is pinned.
 func (a *Analysis) EdgeClasses(e grad.Edge) []int { return a.class[e] }
@@ -155,6 +175,34 @@ func Weights(v *graph.Value) *graph.Value {
 		}
 	}
 	return nil
+}
+
+// dequantizes is the DequantizeLinear node that makes v from a constant by constants; nil if none does.
+func dequantizes(v *graph.Value) *graph.Node {
+	if v == nil || v.Def == nil || v.Def.Op != "DequantizeLinear" || WeightTensor(v.Def.Input(0)) == nil ||
+		WeightTensor(v.Def.Input(1)) == nil || v.Def.Attrs.Int("block_size", 0) != 0 {
+		return nil
+	}
+	return v.Def
+}
+
+// Stored is the tensor behind v, quantised if it is stored so; nil if v is computed or an input.
+func Stored(v *graph.Value) *tensor.Tensor {
+	if q := dequantizes(v); q != nil {
+		v = q.Input(0)
+	}
+	return WeightTensor(v)
+}
+
+// WeightType is the element type of what a layer reads as weights, which may be stored quantised.
+func WeightType(v *graph.Value) tensor.DType {
+	if q := dequantizes(v); q != nil {
+		v = q.Input(1)
+	}
+	if t := WeightTensor(v); t != nil {
+		return t.DType
+	}
+	return tensor.Undefined
 }
 
 // WeightTensor is the tensor behind v as the file has it; nil where Weights is.

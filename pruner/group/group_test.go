@@ -82,6 +82,10 @@ func chain(channels int, middle func(x *graph.Value, add func(op string, attrs g
 	return g
 }
 
+func list(name string, v ...int64) *graph.Value {
+	return &graph.Value{Name: name, Const: tensor.From(v, len(v))}
+}
+
 func TestReasonsAreWords(t *testing.T) {
 	type adder = func(op string, attrs graph.Attrs, in ...*graph.Value) *graph.Value
 	for _, c := range []struct {
@@ -97,7 +101,32 @@ func TestReasonsAreWords(t *testing.T) {
 		{"grouped", func(x *graph.Value, add adder) *graph.Value {
 			w := &graph.Value{Name: "wg", Const: tensor.New(tensor.Float32, 6, 3, 1, 1)}
 			return add("Conv", graph.Attrs{graph.IntAttr("group", 2)}, x, w)
+		}, ""},
+		{"grouped, of the input too", func(x *graph.Value, add adder) *graph.Value {
+			w := &graph.Value{Name: "wg", Const: tensor.New(tensor.Float32, 6, 3, 1, 1)}
+			y := add("Concat", graph.Attrs{graph.IntAttr("axis", 1)}, x.Def.Inputs[0], x)
+			y = add("Slice", nil, y, list("from", 0), list("to", 6), list("along", 1))
+			return add("Mul", nil, x, add("Conv", graph.Attrs{graph.IntAttr("group", 2)}, y, w))
 		}, "grouped convolution"},
+		{"shuffled", func(x *graph.Value, add adder) *graph.Value {
+			y := add("Transpose", graph.Attrs{graph.IntsAttr("perm", 0, 2, 1, 3, 4)}, add("Reshape", nil, x, list("apart", 1, 2, 3, 4, 4)))
+			return add("Reshape", nil, y, list("joined", 0, 6, 4, 4))
+		}, ""},
+		{"cut in bands", func(x *graph.Value, add adder) *graph.Value {
+			return add("Reshape", nil, add("Reshape", nil, x, list("apart", 1, 4, 24)), list("joined", 0, 6, 4, 4))
+		}, ""},
+		{"mixed with space", func(x *graph.Value, add adder) *graph.Value {
+			y := add("Concat", graph.Attrs{graph.IntAttr("axis", 1)}, x, add("Slice", nil, x, list("from", 0), list("to", 1), list("along", 1)))
+			y = add("Transpose", graph.Attrs{graph.IntsAttr("perm", 0, 2, 3, 1)}, y)
+			y = add("Reshape", nil, add("Reshape", nil, y, list("apart", 1, 28, 4)), list("joined", 7, 4, 4))
+			return add("Mul", nil, x, add("Slice", nil, y, list("zero", 0), list("six", 6), list("first", 0)))
+		}, "moves channels among other axes"},
+		{"picked", func(x *graph.Value, add adder) *graph.Value {
+			return add("Gather", graph.Attrs{graph.IntAttr("axis", 1)}, x, list("order", 5, 4, 3, 2, 1, 0))
+		}, ""},
+		{"normalised over channels", func(x *graph.Value, add adder) *graph.Value {
+			return add("Softmax", graph.Attrs{graph.IntAttr("axis", 1)}, add("Expand", nil, x, list("same", 1, 6, 4, 4)))
+		}, "Softmax over channels"},
 		{"mean over channels", func(x *graph.Value, add adder) *graph.Value {
 			return add("Mul", nil, x, add("ReduceMean", graph.Attrs{graph.IntsAttr("axes", 1)}, x))
 		}, "ReduceMean over channels"},

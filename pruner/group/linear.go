@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/pruner/grad"
 )
 
@@ -19,7 +20,7 @@ func (a *analyzer) reads(n *graph.Node, axis, weightAxis int) {
 		a.pin(x, fmt.Sprintf("%v reads channels along axis %d, they lie along axis %d", n, axis, c.axis))
 		return
 	}
-	a.slice(n, 1, weightAxis, c.ids)
+	a.sliceStored(n, 1, weightAxis, c.ids)
 	a.edges = append(a.edges, grad.Edge{Node: n, Input: 0})
 }
 
@@ -27,16 +28,8 @@ func (a *analyzer) reads(n *graph.Node, axis, weightAxis int) {
 func (a *analyzer) yields(n *graph.Node, axis, count, weightAxis int) {
 	y := n.Outputs[0]
 	ids := a.mint(y, axis, count)
-	a.slice(n, 1, weightAxis, ids)
-	if b := n.Input(2); b != nil {
-		if s := a.shape(b); len(s) > 0 && s[len(s)-1] == count && (count > 1 || n.Op != "Gemm") {
-			a.slice(n, 2, len(s)-1, ids)
-			if Weights(b) == nil {
-				a.pinIDs(ids, fmt.Sprintf("the bias of %v is computed", n))
-			}
-		}
-		a.pin(b, fmt.Sprintf("it is the bias of %v", n))
-	}
+	a.sliceStored(n, 1, weightAxis, ids)
+	a.bias(n, ids)
 	a.layers = append(a.layers, layer{node: n, ids: ids})
 	a.set(y, axis, ids)
 }
@@ -52,7 +45,7 @@ func (a *analyzer) pinIDs(ids []int, reason string) {
 // conv is Conv, W[M, C/group, ...], and ConvTranspose, W[C, M/group, ...].
 func (a *analyzer) conv(n *graph.Node) {
 	x, w, y := n.Input(0), n.Input(1), n.Outputs[0]
-	if WeightTensor(w) == nil {
+	if WeightType(w) == tensor.Undefined {
 		a.pinAll(n, fmt.Sprintf("the weights of %v are computed", n))
 		return
 	}
@@ -68,41 +61,87 @@ func (a *analyzer) conv(n *graph.Node) {
 		return
 	}
 	ids, tracked := a.idsAlong(x, 1)
-	depthwise := group == c && (n.Op == "Conv" || a.shape(w)[1] == 1)
-	if !tracked || !depthwise {
-		reason := fmt.Sprintf("the grouped convolution %v needs its %d groups equal", n, group)
-		a.pin(x, reason)
-		fresh := a.mint(y, 1, m)
-		a.pinIDs(fresh, reason)
-		a.layers = append(a.layers, layer{node: n, ids: fresh})
-		a.set(y, 1, fresh)
-		return
+	switch {
+	case !tracked || c%group != 0 || m%group != 0:
+		a.pinAll(n, fmt.Sprintf("%v reads channels along axis 1, they lie along another", n))
+		a.set(y, 1, a.mint(y, 1, m))
+		a.pin(y, fmt.Sprintf("the grouped convolution %v cannot shrink", n))
+	case group == c:
+		a.depthwise(n, ids, m)
+	default:
+		a.grouped(n, ids, m, group)
 	}
-	// Depthwise: output j reads input j/(M/C) alone, so it stands or falls with it. For M == C both layouts keep one
-	// filter a channel on axis 0; a multiplier is a matter of Conv's, whose axis 0 is M.
-	mul := m / c
+}
+
+// depthwise: output j reads input j/(M/C) alone, so it stands or falls with it.
+func (a *analyzer) depthwise(n *graph.Node, ids []int, m int) {
 	follow := make([]int, m)
 	for j := range follow {
-		follow[j] = ids[j/mul]
+		follow[j] = ids[j/(m/len(ids))]
 	}
-	a.slice(n, 1, 0, follow)
-	if n.Op == "ConvTranspose" && mul != 1 {
-		a.pin(x, fmt.Sprintf("the depthwise %v has a multiplier", n))
+	if n.Op == "Conv" { // W[M,1,...]
+		a.sliceStored(n, 1, 0, follow)
+	} else { // W[C,M/C,...]
+		a.sliceStored(n, 1, 0, ids)
 	}
-	if n.Input(2) != nil {
-		a.slice(n, 2, 0, follow)
-		if Weights(n.Input(2)) == nil {
-			a.pin(x, fmt.Sprintf("the bias of %v is computed", n))
-		}
-	}
+	a.bias(n, follow)
 	a.counts = append(a.counts, rawCount{n, 0, "group", -1, ids, len(ids)})
 	a.layers = append(a.layers, layer{node: n, ids: follow, follows: true})
-	a.set(y, 1, follow)
+	a.set(n.Outputs[0], 1, follow)
+}
+
+// grouped: the groups stay equal if each loses the channels at the same places, in and out.
+func (a *analyzer) grouped(n *graph.Node, ids []int, m, group int) {
+	why := fmt.Sprintf("the grouped convolution %v needs its %d groups equal, and one reads channels that cannot shrink", n, group)
+	byPlace := func(ids []int) []int {
+		size := len(ids) / group
+		places := make([]int, size)
+		for p := range places {
+			var same []int
+			for g := range group {
+				same = append(same, ids[g*size+p])
+			}
+			places[p] = a.together(same, why)
+		}
+		return places
+	}
+	fresh := a.mint(n.Outputs[0], 1, m)
+	in, out := byPlace(ids), byPlace(fresh)
+	if n.Op == "Conv" { // W[M,C/g,...]
+		a.sliceStored(n, 1, 1, in)
+		a.sliceStored(n, 1, 0, fresh)
+	} else { // W[C,M/g,...]
+		a.sliceStored(n, 1, 0, ids)
+		a.sliceStored(n, 1, 1, out)
+	}
+	a.bias(n, fresh)
+	if _, ok := a.at[n.Input(0)]; ok {
+		a.edges = append(a.edges, grad.Edge{Node: n, Input: 0})
+	}
+	a.layers = append(a.layers, layer{node: n, ids: fresh})
+	a.set(n.Outputs[0], 1, fresh)
+}
+
+// bias slices what is added to each of ids. Gemm's may be one number for all.
+func (a *analyzer) bias(n *graph.Node, ids []int) {
+	b := n.Input(2)
+	if b == nil {
+		return
+	}
+	a.pin(b, fmt.Sprintf("it is the bias of %v", n))
+	s := a.shape(b)
+	if len(s) == 0 || s[len(s)-1] != len(ids) || len(ids) == 1 && n.Op == "Gemm" {
+		return
+	}
+	a.sliceStored(n, 2, len(s)-1, ids)
+	if WeightType(b) == tensor.Undefined {
+		a.pinIDs(ids, fmt.Sprintf("the bias of %v is computed", n))
+	}
 }
 
 func (a *analyzer) gemm(n *graph.Node) {
 	x, w := n.Input(0), n.Input(1)
-	if WeightTensor(w) == nil {
+	if WeightType(w) == tensor.Undefined {
 		a.pinAll(n, fmt.Sprintf("the weights of %v are computed", n))
 		return
 	}
@@ -121,7 +160,7 @@ func (a *analyzer) gemm(n *graph.Node) {
 // matmul has rules for a constant matrix on the right: its rows read the last axis of the left operand.
 func (a *analyzer) matmul(n *graph.Node) {
 	x, w := n.Input(0), n.Input(1)
-	if WeightTensor(w) == nil || len(a.shape(w)) != 2 {
+	if WeightType(w) == tensor.Undefined || len(a.shape(w)) != 2 {
 		a.pinAll(n, fmt.Sprintf("%v multiplies by something other than a constant matrix", n))
 		return
 	}

@@ -209,3 +209,59 @@ func (a *analyzer) depthToSpace(n *graph.Node) {
 	}
 	a.set(n.Outputs[0], 1, ids)
 }
+
+// spaceToDepth is depthToSpace backwards: output k·C + c holds what input c has at place k of each block.
+func (a *analyzer) spaceToDepth(n *graph.Node) {
+	x := n.Input(0)
+	c, ok := a.at[x]
+	if !ok {
+		return
+	}
+	if c.axis != 1 {
+		a.pin(x, fmt.Sprintf("%v moves space into channels", n))
+		return
+	}
+	a.set(n.Outputs[0], 1, slices.Repeat(c.ids, a.shape(n.Outputs[0])[1]/max(len(c.ids), 1)))
+}
+
+// gather picks elements of a list of sizes, or channels by number; what stays of these is renumbered.
+func (a *analyzer) gather(n *graph.Node) {
+	if a.gatherDims(n) {
+		return
+	}
+	a.pinCounted(n)
+	x, idx, y := n.Input(0), n.Input(1), n.Outputs[0]
+	a.pin(idx, fmt.Sprintf("%v picks by it", n))
+	c, ok := a.at[x]
+	if !ok {
+		return
+	}
+	rank := len(a.shape(idx))
+	if ax := axisOf(n.Attrs.Int("axis", 0), len(a.shape(x))); ax != c.axis {
+		axis := c.axis
+		if ax < c.axis {
+			axis += rank - 1
+		}
+		a.set(y, axis, c.ids)
+		return
+	}
+	at, ok := a.constInts(idx)
+	if !ok || WeightTensor(idx) == nil {
+		a.pin(x, fmt.Sprintf("%v picks channels by computed numbers", n))
+		return
+	}
+	if rank != 1 {
+		a.pin(x, fmt.Sprintf("%v picks channels into %d axes", n, rank))
+		return
+	}
+	ids := make([]int, len(at))
+	for i, p := range at {
+		if p = axisOf(p, len(c.ids)); p < 0 || p >= len(c.ids) {
+			a.pin(x, fmt.Sprintf("%v picks a channel that is not there", n))
+			return
+		}
+		ids[i] = c.ids[p]
+	}
+	a.picks = append(a.picks, rawPick{n, 1, c.ids, ids})
+	a.set(y, c.axis, ids)
+}

@@ -34,6 +34,9 @@ func (a *analyzer) reduce(n *graph.Node) {
 	}
 	rank := len(a.shape(x))
 	axes := n.Attrs.Ints("axes")
+	if n.Op == "ArgMax" || n.Op == "ArgMin" {
+		axes = []int{n.Attrs.Int("axis", 0)}
+	}
 	if v := n.Input(1); v != nil {
 		if axes, ok = a.constInts(v); !ok {
 			a.pin(x, fmt.Sprintf("%v reduces over computed axes", n))

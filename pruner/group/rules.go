@@ -16,6 +16,8 @@ var rules = map[string]func(*analyzer, *graph.Node){
 	"Gemm": (*analyzer).gemm, "MatMul": (*analyzer).matmul,
 
 	"BatchNormalization": perChannel(1, 2, 3, 4), "InstanceNormalization": perChannel(1, 2),
+	"GroupNormalization": (*analyzer).groupNorm, "LayerNormalization": (*analyzer).layerNorm,
+	"QuantizeLinear": (*analyzer).quantize, "DequantizeLinear": (*analyzer).quantize,
 
 	"Relu": pass, "LeakyRelu": pass, "Elu": pass, "Selu": pass, "Celu": pass, "ThresholdedRelu": pass, "Sigmoid": pass,
 	"HardSigmoid": pass, "HardSwish": pass, "Tanh": pass, "Softplus": pass, "Softsign": pass, "Gelu": pass, "Mish": pass,
@@ -28,16 +30,20 @@ var rules = map[string]func(*analyzer, *graph.Node){
 	"Add": elementwise, "Sub": elementwise, "Mul": elementwise, "Div": elementwise, "Pow": elementwise, "Min": elementwise,
 	"Max": elementwise, "Sum": elementwise, "Mean": elementwise, "Where": elementwise, "PRelu": elementwise,
 	"Greater": elementwise, "Less": elementwise, "GreaterOrEqual": elementwise, "LessOrEqual": elementwise, "Equal": elementwise,
+	"And": elementwise, "Or": elementwise, "Xor": elementwise, "Mod": elementwise,
 
 	"Concat": (*analyzer).concat, "Split": (*analyzer).split, "Slice": (*analyzer).sliceNode, "Gather": (*analyzer).gather,
 	"Pad": (*analyzer).pad, "Resize": (*analyzer).resize, "Upsample": (*analyzer).resize,
 	"Flatten": (*analyzer).flatten, "Reshape": (*analyzer).reshape, "Transpose": (*analyzer).transpose,
 	"Squeeze": (*analyzer).squeeze, "Unsqueeze": (*analyzer).unsqueeze, "Shape": (*analyzer).shapeNode,
-	"DepthToSpace": (*analyzer).depthToSpace,
+	"DepthToSpace": (*analyzer).depthToSpace, "SpaceToDepth": (*analyzer).spaceToDepth,
+	"Expand": (*analyzer).expand, "Tile": (*analyzer).tile,
 
 	"Softmax": (*analyzer).softmax, "LogSoftmax": (*analyzer).softmax, "Hardmax": (*analyzer).softmax,
 	"ReduceMean": (*analyzer).reduce, "ReduceMax": (*analyzer).reduce, "ReduceMin": (*analyzer).reduce, "ReduceSum": (*analyzer).reduce,
-	"ReduceL2": (*analyzer).reduce, "ReduceL1": (*analyzer).reduce,
+	"ReduceL2": (*analyzer).reduce, "ReduceL1": (*analyzer).reduce, "ReduceProd": (*analyzer).reduce,
+	"ReduceLogSum": (*analyzer).reduce, "ReduceLogSumExp": (*analyzer).reduce, "ReduceSumSquare": (*analyzer).reduce,
+	"ArgMax": (*analyzer).reduce, "ArgMin": (*analyzer).reduce,
 }
 
 // pass carries the first input's channels to the first output: each channel is computed from itself alone.
@@ -123,6 +129,9 @@ func perChannel(params ...int) func(*analyzer, *graph.Node) {
 
 // elementwise aligns shapes on the right, as ONNX broadcasts, and ties what meets.
 func elementwise(a *analyzer, n *graph.Node) {
+	if a.scaleDims(n) {
+		return
+	}
 	a.pinCounted(n)
 	y := n.Outputs[0]
 	out := a.shape(y)

@@ -56,77 +56,6 @@ func (a *analyzer) resize(n *graph.Node) {
 	}
 }
 
-func (a *analyzer) flatten(n *graph.Node) {
-	x := n.Input(0)
-	c, ok := a.at[x]
-	if !ok {
-		return
-	}
-	s := a.shape(x)
-	ax := axisOf(n.Attrs.Int("axis", 1), len(s))
-	if ax != 1 || c.axis != 1 {
-		a.pin(x, fmt.Sprintf("%v mixes channels with other axes", n))
-		return
-	}
-	a.set(n.Outputs[0], 1, repeat(c.ids, s[2:].Elems()))
-}
-
-// repeat gives each id k times in a row.
-func repeat(ids []int, k int) []int {
-	out := make([]int, 0, len(ids)*k)
-	for _, id := range ids {
-		for range k {
-			out = append(out, id)
-		}
-	}
-	return out
-}
-
-// reshape has rules for two forms: axes up to and including the channels stay ([N,C,H,W] to [N,C,HW]), or all from the
-// channels on become one ([N,C,H,W] to [N,CHW]).
-func (a *analyzer) reshape(n *graph.Node) {
-	x, y := n.Input(0), n.Outputs[0]
-	list := n.Input(1)
-	c, ok := a.at[x]
-	if !ok {
-		a.pinDims(list, fmt.Sprintf("%v has its shape from its channel count", n))
-		a.reshapeDims(n)
-		return
-	}
-	in, out := a.shape(x), a.shape(y)
-	p := c.axis
-	if list == nil || p >= len(out) || !slices.Equal(in[:p], out[:p]) {
-		a.pinAll(n, fmt.Sprintf("%v moves channels among other axes", n))
-		return
-	}
-	var ids []int
-	switch rest := in[p+1:].Elems(); {
-	case out[p] == in[p]:
-		ids = c.ids
-	case out[p] == in[p]*rest:
-		ids = repeat(c.ids, rest)
-	default:
-		a.pinAll(n, fmt.Sprintf("%v moves channels among other axes", n))
-		return
-	}
-	a.set(y, p, ids)
-	os, known := a.origins(list)
-	for i, o := range os {
-		if i != p && a.countsChannels(o) {
-			a.pin(o.v, fmt.Sprintf("%v has its shape from its channel count", n))
-		}
-	}
-	lit, isConst := a.constInts(list)
-	switch {
-	case !known || !isConst || p >= len(lit):
-		a.pin(x, fmt.Sprintf("%v has a computed shape", n))
-	case lit[p] == -1 || lit[p] == 0 && n.Attrs.Int("allowzero", 0) == 0:
-		// Follows by itself.
-	default:
-		a.counted(n, 1, p, ids)
-	}
-}
-
 func (a *analyzer) transpose(n *graph.Node) {
 	a.pinCounted(n)
 	x := n.Input(0)
@@ -141,6 +70,50 @@ func (a *analyzer) transpose(n *graph.Node) {
 		}
 	}
 	a.set(n.Outputs[0], slices.Index(perm, c.axis), c.ids)
+}
+
+// expand broadcasts. Along the channels it may only keep what is there.
+func (a *analyzer) expand(n *graph.Node) {
+	x, y, list := n.Input(0), n.Outputs[0], n.Input(1)
+	in, out := a.shape(x), a.shape(y)
+	c, ok := a.at[x]
+	if !ok {
+		a.pinDims(list, fmt.Sprintf("%v has its shape from its channel count", n))
+		return
+	}
+	q := c.axis + len(out) - len(in)
+	if out[q] != in[c.axis] {
+		a.pinAll(n, fmt.Sprintf("%v broadcasts this one channel over %d", n, out[q]))
+		return
+	}
+	a.set(y, q, c.ids)
+	os, known := a.origins(list)
+	at := q - (len(out) - len(os))
+	for i, o := range os {
+		if i != at && a.countsChannels(o) {
+			a.pin(o.v, fmt.Sprintf("%v has its shape from its channel count", n))
+		}
+	}
+	lit, isConst := a.constInts(list)
+	switch {
+	case !known || !isConst:
+		a.pin(x, fmt.Sprintf("%v has a computed shape", n))
+	case at >= 0 && lit[at] != 1:
+		a.counted(n, 1, at, c.ids)
+	}
+}
+
+// tile repeats the channels as a whole, as often as its list says, which no removal changes.
+func (a *analyzer) tile(n *graph.Node) {
+	x, y := n.Input(0), n.Outputs[0]
+	for _, v := range n.Inputs[1:] {
+		a.pinDims(v, fmt.Sprintf("%v repeats by its channel count", n))
+	}
+	c, ok := a.at[x]
+	if !ok {
+		return
+	}
+	a.set(y, c.axis, slices.Repeat(c.ids, a.shape(y)[c.axis]/max(len(c.ids), 1)))
 }
 
 func (a *analyzer) axes(n *graph.Node) ([]int, bool) {

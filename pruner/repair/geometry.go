@@ -10,10 +10,12 @@ import (
 )
 
 // geometry says how a layer reads its input: as im2col of a convolution, pixel by pixel for a ConvTranspose whose
-// kernel is its stride (each input pixel makes a patch of its own), or row by row for a Gemm.
+// kernel is its stride (each input pixel makes a patch of its own), or row by row for a Gemm and a MatMul. A grouped layer is
+// as many layers beside each other.
 type geometry struct {
 	op       string
-	channels int // of the input in the cut graph
+	groups   int // in the cut graph
+	channels int // of a group's input in the cut graph
 	h, w     int // input
 	oh, ow   int // output
 	kh, kw   int
@@ -26,7 +28,7 @@ type geometry struct {
 
 // newGeometry gives a reason instead if the layer cannot be refitted.
 func newGeometry(n *graph.Node, in, out tensor.Shape, w *tensor.Tensor) (geometry, string) {
-	g := geometry{op: n.Op, h: 1, w: 1, oh: 1, ow: 1, kh: 1, kw: 1, sh: 1, sw: 1, dh: 1, dw: 1}
+	g := geometry{op: n.Op, groups: 1, h: 1, w: 1, oh: 1, ow: 1, kh: 1, kw: 1, sh: 1, sw: 1, dh: 1, dw: 1}
 	if n.Op == "Gemm" {
 		if n.Attrs.Int("transA", 0) != 0 || n.Attrs.Float("alpha", 1) != 1 || n.Attrs.Float("beta", 1) != 1 || in[0] != 1 {
 			return g, "a Gemm in a form that is not refitted"
@@ -34,14 +36,15 @@ func newGeometry(n *graph.Node, in, out tensor.Shape, w *tensor.Tensor) (geometr
 		g.transB = n.Attrs.Int("transB", 0) != 0
 		return g, ""
 	}
+	if n.Op == "MatMul" { // channels last, whatever lies before them
+		g.h, g.oh = in.Elems()/max(in[len(in)-1], 1), in.Elems()/max(in[len(in)-1], 1)
+		return g, ""
+	}
 	if n.Op != "Conv" && n.Op != "ConvTranspose" {
-		return g, "only Conv, ConvTranspose and Gemm are refitted"
+		return g, "only Conv, ConvTranspose, Gemm and MatMul are refitted"
 	}
 	if len(in) != 4 || in[0] != 1 {
 		return g, "only two spatial axes and a batch of one are refitted"
-	}
-	if n.Attrs.Int("group", 1) != 1 {
-		return g, "grouped convolutions are not refitted"
 	}
 	g.h, g.w, g.oh, g.ow, g.kh, g.kw = in[2], in[3], out[2], out[3], w.Shape[2], w.Shape[3]
 	pair := func(name string, a, b *int) {
@@ -71,20 +74,28 @@ func newGeometry(n *graph.Node, in, out tensor.Shape, w *tensor.Tensor) (geometr
 	return g, ""
 }
 
-// channelsOf is how many channels weights read.
+// channelsOf is how many channels the weights of a group read.
 func (g geometry) channelsOf(w *tensor.Tensor) int {
-	if g.op == "ConvTranspose" || g.op == "Gemm" && !g.transB {
-		return w.Shape[0]
+	if g.op == "ConvTranspose" || g.op == "MatMul" || g.op == "Gemm" && !g.transB {
+		return w.Shape[0] / g.groups
 	}
 	return w.Shape[1]
 }
 
-// columns is D: inputs of one output, and the bias.
-func (g geometry) columns() int {
+// inputs is how many inputs an output has.
+func (g geometry) inputs() int {
 	if g.op == "ConvTranspose" {
-		return g.channels + 1
+		return g.channels
 	}
-	return g.channels*g.kh*g.kw + 1
+	return g.channels * g.kh * g.kw
+}
+
+// columns is D: the inputs, and a one where there can be a bias.
+func (g geometry) columns() int {
+	if g.op == "MatMul" {
+		return g.inputs()
+	}
+	return g.inputs() + 1
 }
 
 // phases is how many outputs of one channel share a row.
@@ -103,15 +114,20 @@ func (g geometry) places() int {
 	return g.oh * g.ow
 }
 
-// row writes what is read at a place, and 1 for the bias.
-func (g geometry) row(dst, x []float32, place int) {
+// row writes what group q reads at a place, and 1 for the bias.
+func (g geometry) row(dst, x []float32, q, place int) {
 	dst[len(dst)-1] = 1
-	if g.op == "ConvTranspose" || g.op == "Gemm" {
+	switch g.op {
+	case "MatMul":
+		copy(dst, x[place*g.channels:(place+1)*g.channels])
+		return
+	case "ConvTranspose", "Gemm":
 		for c := range g.channels {
-			dst[c] = x[c*g.h*g.w+place]
+			dst[c] = x[(q*g.channels+c)*g.h*g.w+place]
 		}
 		return
 	}
+	x = x[q*g.channels*g.h*g.w:]
 	y0, x0 := place/g.ow*g.sh-g.top, place%g.ow*g.sw-g.left
 	i := 0
 	for c := range g.channels {
@@ -129,11 +145,15 @@ func (g geometry) row(dst, x []float32, place int) {
 	}
 }
 
-// targets picks the original's outputs at the places: for each, kept channels, each with its phases.
-func (g geometry) targets(z []float32, places, kept []int) []float32 {
+// targets picks the original's outputs, of so many channels, at the places: for each, kept channels, each with its phases.
+func (g geometry) targets(z []float32, channels int, places, kept []int) []float32 {
 	out := make([]float32, 0, len(places)*len(kept)*g.phases())
 	for _, p := range places {
 		for _, m := range kept {
+			if g.op == "MatMul" {
+				out = append(out, z[p*channels+m])
+				continue
+			}
 			plane := z[m*g.oh*g.ow : (m+1)*g.oh*g.ow]
 			if g.op != "ConvTranspose" {
 				out = append(out, plane[p])
@@ -148,35 +168,36 @@ func (g geometry) targets(z []float32, places, kept []int) []float32 {
 	return out
 }
 
-// index is where weight (column d of channel m and phase) lies in the weight tensor of outs output channels.
-func (g geometry) index(d, m, phase, outs int) int {
+// index is where weight (column d of channel m and phase) of group q lies in the weight tensor, of outs output channels a
+// group.
+func (g geometry) index(q, d, m, phase, outs int) int {
 	switch {
 	case g.op == "ConvTranspose":
-		return (d*outs+m)*g.kh*g.kw + phase
-	case g.op == "Gemm" && !g.transB:
+		return ((q*g.channels+d)*outs+m)*g.kh*g.kw + phase
+	case g.op == "MatMul" || g.op == "Gemm" && !g.transB:
 		return d*outs + m
 	}
-	return m*(g.columns()-1) + d
+	return (q*outs+m)*g.inputs() + d
 }
 
-// matrix is the present weights of c as [D][outputs·phases], the bias last.
-func (g geometry) matrix(c *consumer) []float32 {
+// matrix is the present weights of group q of c as [D][outputs·phases], the bias last.
+func (g geometry) matrix(c *consumer, q int) []float32 {
 	w, _ := c.cut.Inputs[1].Const.Float64s()
-	outs, ph, d := len(c.kept), g.phases(), g.columns()
+	outs, ph, d := c.outs(), g.phases(), g.columns()
 	old := tensor.Of[float32](tensor.New(tensor.Float32, d*outs*ph))
-	for i := range d - 1 {
+	for i := range g.inputs() {
 		for m := range outs {
 			for p := range ph {
-				old[(i*outs+m)*ph+p] = float32(w[g.index(i, m, p, outs)])
+				old[(i*outs+m)*ph+p] = float32(w[g.index(q, i, m, p, outs)])
 			}
 		}
 	}
-	if b := c.cut.Input(2); b != nil {
+	if b := c.cut.Input(2); b != nil && d > g.inputs() {
 		if t := group.WeightTensor(b); t != nil {
 			v, _ := t.Float64s()
 			for m := range outs {
 				for p := range ph {
-					old[((d-1)*outs+m)*ph+p] = float32(v[min(m, len(v)-1)])
+					old[((d-1)*outs+m)*ph+p] = float32(v[min(q*outs+m, len(v)-1)])
 				}
 			}
 		}
@@ -186,14 +207,17 @@ func (g geometry) matrix(c *consumer) []float32 {
 
 // write puts weights and bias into the graph. A bias that the node has not goes into the mean of the BatchNormalization
 // behind it, or becomes a new initializer.
-func (g geometry) write(h *graph.Graph, c *consumer, w []float64) error {
-	outs, ph, d := len(c.kept), g.phases(), g.columns()
+// w is that of each group, as matrix gives it.
+func (g geometry) write(h *graph.Graph, c *consumer, w [][]float64) error {
+	outs, ph, d := c.outs(), g.phases(), g.columns()
 	old := c.cut.Inputs[1].Const
 	v, _ := old.Float64s()
-	for i := range d - 1 {
-		for m := range outs {
-			for p := range ph {
-				v[g.index(i, m, p, outs)] = w[(i*outs+m)*ph+p]
+	for q := range w {
+		for i := range g.inputs() {
+			for m := range outs {
+				for p := range ph {
+					v[g.index(q, i, m, p, outs)] = w[q][(i*outs+m)*ph+p]
+				}
 			}
 		}
 	}
@@ -204,10 +228,13 @@ func (g geometry) write(h *graph.Graph, c *consumer, w []float64) error {
 	if err := setConst(h, c.cut, 1, t); err != nil {
 		return err
 	}
-	bias := make([]float64, outs)
-	for m := range outs {
+	if d == g.inputs() {
+		return nil
+	}
+	bias := make([]float64, len(c.kept))
+	for m := range bias {
 		for p := range ph { // one bias serves all phases
-			bias[m] += w[((d-1)*outs+m)*ph+p] / float64(ph)
+			bias[m] += w[m/outs][((d-1)*outs+m%outs)*ph+p] / float64(ph)
 		}
 	}
 	return writeBias(h, c.cut, bias, old.DType)

@@ -5,9 +5,11 @@
 // yielded in the original at the same places, Z (before normalisation and activation, channels that are left only), and
 // solves for weights and bias together
 //
-//	(X'ᵀX' + λI) W = X'ᵀZ + λ W_old,   λ = 1e-3 · tr(X'ᵀX') / D,
+//	(X'ᵀX' + λI) W = X'ᵀZ + λ W_old,   λ = ρ · tr(X'ᵀX') / D,
 //
-// that is W = W_old + (X'ᵀX' + λI)⁻¹ X'ᵀ(Z - X' W_old), which is how it is computed. No labels are used.
+// that is W = W_old + (X'ᵀX' + λI)⁻¹ X'ᵀ(Z - X' W_old), which is how it is computed. No labels are used. What ρ is best
+// differs from model to model by orders of magnitude, and how well a layer is fitted on its own does not tell: whoever calls
+// tries several and looks at what the whole model does.
 package repair
 
 import (
@@ -15,10 +17,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/lapack/lapack64"
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
@@ -35,10 +33,10 @@ type Images struct {
 
 // Options of a repair. The zero value has the defaults given.
 type Options struct {
-	Images    int     // how many images to use at most; 0: 60
+	Images    int     // how many images to use at most; 0: 40
 	Positions int     // places sampled in each image and layer at most; 0: 160
-	Lambda    float64 // 0: 1e-3
-	MaxD      int     // layers with more inputs than this (channels times kernel, plus one) are left alone; 0: 4608
+	Lambda    float64 // ρ; 0: 0.01
+	Block     int     // inputs of a layer (channels times kernel, plus one) that are solved for at once; 0: 4608
 	Memory    int     // bytes for the samples of the original; fewer places are taken to keep to it; 0: 192 MB
 	Seed      uint64
 	Pool      *kernel.Pool // nil: one core
@@ -51,13 +49,13 @@ func (o Options) withDefaults() Options {
 			*p = v
 		}
 	}
-	set(&o.Images, 60)
+	set(&o.Images, 40)
 	set(&o.Positions, 160)
-	set(&o.MaxD, 4608)
-	set(&o.Memory, 192<<20)
 	if o.Lambda <= 0 {
-		o.Lambda = 1e-3
+		o.Lambda = 0.01
 	}
+	set(&o.Block, 4608)
+	set(&o.Memory, 192<<20)
 	if o.Pool == nil {
 		o.Pool = kernel.NewPool(1)
 	}
@@ -67,9 +65,12 @@ func (o Options) withDefaults() Options {
 // Stats says what a repair did.
 type Stats struct {
 	Solved  []string `json:"solved"`            // layers refitted
+	Lambda  float64  `json:"lambda"`            // ρ
 	Skipped []string `json:"skipped,omitempty"` // layers left alone, each with the reason
 	Images  int      `json:"images"`
 	Samples int      `json:"samples"` // rows of each system
+	// Bytes is what the samples and the largest system took, beside the models themselves.
+	Bytes int64 `json:"bytes"`
 }
 
 // consumer is a layer to refit: in the original, and in the cut graph.
@@ -78,6 +79,7 @@ type consumer struct {
 	geo       geometry
 	kept      []int // of the original's output channels
 	rng       uint64
+	places    int         // sampled in each image
 	z         [][]float32 // by image: [positions][columns]
 }
 
@@ -85,12 +87,13 @@ type consumer struct {
 // the graph that cut was made from, in one step or several, and kept lists the channels of orig that each layer still
 // yields, by the name of its output. The same seed gives the same bytes at any number of threads.
 //
-// Memory: the samples of the original (Options.Memory), and for the largest layer of D inputs about 12·D² bytes.
+// Memory: the samples of the original (Options.Memory), and for the largest layer of D inputs about 8·D² bytes, with at most
+// Options.Block for D: what is larger is solved block by block.
 func Ridge(ctx context.Context, orig, cut *graph.Graph, kept map[string][]int, in []tensor.Type, images Images, opt Options) (*graph.Graph, *Stats, error) {
 	opt = opt.withDefaults()
 	images.N = min(images.N, opt.Images)
 	h := cut.Clone()
-	stats := &Stats{Images: images.N, Solved: []string{}}
+	stats := &Stats{Images: images.N, Solved: []string{}, Lambda: opt.Lambda}
 	cs, err := consumers(orig, h, kept, in, opt, stats)
 	if err != nil {
 		return nil, nil, fmt.Errorf("repair: %w", err)
@@ -98,25 +101,19 @@ func Ridge(ctx context.Context, orig, cut *graph.Graph, kept map[string][]int, i
 	if len(cs) == 0 || images.N == 0 {
 		return h, stats, nil
 	}
-	positions := opt.Positions
-	columns := 0
-	for _, c := range cs {
-		columns += len(c.kept) * c.geo.phases()
-	}
-	positions = max(min(positions, opt.Memory/(4*images.N*max(columns, 1))), 8)
-	stats.Samples = positions * images.N
+	stats.Samples, stats.Bytes = sample(cs, images.N, opt)
 	total := len(cs) + 1
 	report := func(done int) {
 		if opt.Progress != nil {
 			opt.Progress(done, total)
 		}
 	}
-	if err := sampleOriginal(ctx, orig, in, images, cs, positions, opt); err != nil {
+	if err := sampleOriginal(ctx, orig, in, images, cs, opt); err != nil {
 		return nil, nil, fmt.Errorf("repair: run the original: %w", err)
 	}
 	report(1)
 	for i, c := range cs {
-		if err := c.solve(ctx, h, in, images, positions, opt); err != nil {
+		if err := c.solve(ctx, h, in, images, opt); err != nil {
 			return nil, nil, fmt.Errorf("repair: node %v: %w", c.cut, err)
 		}
 		c.z = nil
@@ -125,6 +122,9 @@ func Ridge(ctx context.Context, orig, cut *graph.Graph, kept map[string][]int, i
 	}
 	return h, stats, nil
 }
+
+// outs is how many channels a group yields.
+func (c *consumer) outs() int { return len(c.kept) / c.geo.groups }
 
 // consumers lists what is to be refitted, in topological order: every layer that reads something which the cut has
 // changed, directly or through others.
@@ -160,6 +160,10 @@ func consumers(orig, h *graph.Graph, kept map[string][]int, in []tensor.Type, op
 			continue
 		}
 		skip := func(why string) { stats.Skipped = append(stats.Skipped, fmt.Sprintf("%v: %s", n, why)) }
+		if group.WeightTensor(n.Input(1)) == nil {
+			skip("its weights are stored quantised")
+			continue
+		}
 		geo, why := newGeometry(n, info[n.Inputs[0]].Type.Shape, info[n.Outputs[0]].Type.Shape, group.WeightTensor(n.Input(1)))
 		if why != "" {
 			skip(why)
@@ -171,9 +175,9 @@ func consumers(orig, h *graph.Graph, kept map[string][]int, in []tensor.Type, op
 			continue
 		}
 		c := &consumer{orig: n, cut: m, geo: geo, kept: left, rng: uint64(i)}
-		c.geo.channels = geo.channelsOf(w.Const)
-		if c.geo.columns() > opt.MaxD {
-			skip(fmt.Sprintf("%d inputs are more than %d", c.geo.columns(), opt.MaxD))
+		c.geo.groups = max(m.Attrs.Int("group", 1), 1)
+		if c.geo.channels = c.geo.channelsOf(w.Const); c.geo.groups > 1 && c.geo.channels == 1 {
+			skip("it mixes no channels") // measured: refitting depthwise layers takes as long as all others and gives nothing
 			continue
 		}
 		cs = append(cs, c)
@@ -197,8 +201,24 @@ func reads(n *graph.Node) int {
 	return w.Shape[axis]
 }
 
+// sample decides how many places of an image each layer is sampled at, and says how many rows the systems have and what
+// memory all takes.
+func sample(cs []*consumer, images int, opt Options) (rows int, bytes int64) {
+	columns := 0
+	for _, c := range cs {
+		columns += len(c.kept) * c.geo.phases()
+	}
+	n := max(min(opt.Positions, opt.Memory/(4*images*max(columns, 1))), 8)
+	for _, c := range cs {
+		c.places = n
+		bytes = max(bytes, c.bytes(opt))
+	}
+	return n * images, bytes + int64(4*images*n*columns)
+}
+
 // positions are the places sampled in image i, the same for X' and Z.
-func (c *consumer) positions(i, n int, seed uint64) []int {
+func (c *consumer) positions(i int, seed uint64) []int {
+	n := c.places
 	rng := rand.New(rand.NewPCG(seed^uint64(i)*0x9e3779b97f4a7c15, c.rng+1))
 	ps := make([]int, n)
 	for j := range ps {
@@ -208,7 +228,7 @@ func (c *consumer) positions(i, n int, seed uint64) []int {
 }
 
 // sampleOriginal runs the original once on each image and keeps Z of every consumer at its places.
-func sampleOriginal(ctx context.Context, orig *graph.Graph, in []tensor.Type, images Images, cs []*consumer, positions int, opt Options) error {
+func sampleOriginal(ctx context.Context, orig *graph.Graph, in []tensor.Type, images Images, cs []*consumer, opt Options) error {
 	g := orig.Clone()
 	byName := map[string]*graph.Value{}
 	for v := range g.Values() {
@@ -220,7 +240,7 @@ func sampleOriginal(ctx context.Context, orig *graph.Graph, in []tensor.Type, im
 	}
 	return eachImage(ctx, g, in, images, opt, func(i int, out []*tensor.Tensor) {
 		for j, c := range cs {
-			c.z = append(c.z, c.geo.targets(tensor.Of[float32](out[j]), c.positions(i, positions, opt.Seed), c.kept))
+			c.z = append(c.z, c.geo.targets(tensor.Of[float32](out[j]), out[j].Shape[len(out[j].Shape)-1], c.positions(i, opt.Seed), c.kept))
 		}
 	})
 }
@@ -251,136 +271,6 @@ func upTo(g *graph.Graph, v *graph.Value) *graph.Graph {
 	sub, of := g.CloneMap()
 	sub.Outputs = []*graph.Value{of[v]}
 	return sub
-}
-
-// chunk is how many rows go into one product of float32; products are added up in float64.
-const chunk = 1024
-
-// solve refits c's weights in h.
-func (c *consumer) solve(ctx context.Context, h *graph.Graph, in []tensor.Type, images Images, positions int, opt Options) error {
-	d, cols := c.geo.columns(), len(c.kept)*c.geo.phases()
-	old := c.geo.matrix(c)
-	sys := newSystem(d, cols, old, opt.Pool)
-	err := eachImage(ctx, upTo(h, c.cut.Inputs[0]), in, images, opt, func(i int, out []*tensor.Tensor) {
-		data := tensor.Of[float32](out[0])
-		for j, p := range c.positions(i, positions, opt.Seed) {
-			c.geo.row(sys.next(c.z[i][j*cols:(j+1)*cols]), data, p)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	w, err := sys.solve(opt.Lambda)
-	if err != nil {
-		return err
-	}
-	return c.geo.write(h, c, w)
-}
-
-// system gathers XᵀX and Xᵀ(Z - X·old).
-type system struct {
-	d, m int
-	old  []float32 // [d][m]
-	pool *kernel.Pool
-	rows int
-	x, z []float32 // [chunk][d], [chunk][m]
-	xt   []float32 // [d][chunk]
-	g, b []float64 // [d][d], [d][m]
-}
-
-func newSystem(d, m int, old []float32, pool *kernel.Pool) *system {
-	f := func(n int) []float32 { return tensor.Of[float32](tensor.New(tensor.Float32, n)) }
-	return &system{
-		d: d, m: m, old: old, pool: pool, x: f(chunk * d), z: f(chunk * m), xt: f(chunk * d),
-		g: make([]float64, d*d), b: make([]float64, d*m),
-	}
-}
-
-// next takes a row of targets and returns where the row of inputs is to be written.
-func (s *system) next(z []float32) []float32 {
-	if s.rows == chunk {
-		s.flush()
-	}
-	copy(s.z[s.rows*s.m:], z)
-	row := s.x[s.rows*s.d : (s.rows+1)*s.d]
-	s.rows++
-	return row
-}
-
-// product is y[m,n] = a[m,k]·b[k,n].
-func product(p *kernel.Pool, m, k, n int, y, a, b []float32) {
-	scratch := tensor.Of[float32](tensor.New(tensor.Float32, kernel.ScratchAB(p.Workers(), m, k, n)))
-	kernel.MatMulAB(p, m, k, n, scratch, y, a, b)()
-}
-
-// flush adds the rows gathered to the sums. The order of all additions is fixed.
-func (s *system) flush() {
-	r, d, m := s.rows, s.d, s.m
-	if r == 0 {
-		return
-	}
-	out := tensor.Of[float32](tensor.New(tensor.Float32, max(r*m, d*m)))
-	product(s.pool, r, d, m, out, s.x[:r*d], s.old)
-	for i := range r * m {
-		s.z[i] -= out[i]
-	}
-	s.pool.Loop((d+63)/64, func(_, t int) {
-		for i := range r {
-			for j := t * 64; j < min((t+1)*64, d); j++ {
-				s.xt[j*r+i] = s.x[i*d+j]
-			}
-		}
-	}).Run()
-	product(s.pool, d, r, m, out, s.xt[:d*r], s.z[:r*m])
-	for i := range d * m {
-		s.b[i] += float64(out[i])
-	}
-	// In bands of rows, so that the product takes little memory beside the sums.
-	const band = 256
-	gram := tensor.Of[float32](tensor.New(tensor.Float32, min(band, d)*d))
-	for from := 0; from < d; from += band {
-		n := min(band, d-from)
-		product(s.pool, n, r, d, gram[:n*d], s.xt[from*r:(from+n)*r], s.x[:r*d])
-		sum := s.g[from*d : (from+n)*d]
-		for i := range sum {
-			sum[i] += float64(gram[i])
-		}
-	}
-	s.rows = 0
-}
-
-// solve gives the new weights [d][m]. It works in place.
-func (s *system) solve(lambda float64) ([]float64, error) {
-	s.flush()
-	trace := 0.0
-	for i := range s.d {
-		trace += s.g[i*s.d+i]
-	}
-	l := lambda * trace / float64(s.d)
-	if !(l > 0) { // nothing was read: all inputs are zero
-		return widen(s.old), nil
-	}
-	for i := range s.d {
-		s.g[i*s.d+i] += l
-	}
-	u, ok := lapack64.Potrf(blas64.Symmetric{Uplo: blas.Upper, N: s.d, Stride: s.d, Data: s.g})
-	if !ok {
-		return nil, fmt.Errorf("the normal equations of %d unknowns are not positive definite", s.d)
-	}
-	lapack64.Potrs(u, blas64.General{Rows: s.d, Cols: s.m, Stride: s.m, Data: s.b})
-	w := widen(s.old)
-	for i, v := range s.b {
-		w[i] += v
-	}
-	return w, nil
-}
-
-func widen(x []float32) []float64 {
-	w := make([]float64, len(x))
-	for i, v := range x {
-		w[i] = float64(v)
-	}
-	return w
 }
 
 // setConst puts t in the place of input i of n, which is an initializer; where others read it too, in its own.

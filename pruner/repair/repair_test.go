@@ -179,3 +179,65 @@ func TestRidgeIsDeterministic(t *testing.T) {
 		}
 	}
 }
+
+// Solved in blocks, it comes most of the way.
+func TestRidgeInBlocks(t *testing.T) {
+	g := redundant("Conv", true)
+	cut, kept := cutChannel(t, g)
+	x, err := images(100).At(77)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := output(t, g, x)
+	fixed, _, err := Ridge(context.Background(), g, cut, kept, inType, images(30), Options{Lambda: 1e-6, Block: 15})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before, after := distance(output(t, cut, x), want), distance(output(t, fixed, x), want); after > 0.2*before {
+		t.Errorf("distance %g before, %g after", before, after)
+	}
+}
+
+// A matrix product and a grouped convolution behind a cut are refitted as well, and what they yield comes nearer.
+func TestRidgeOfOtherLayers(t *testing.T) {
+	for _, c := range []string{"MatMul", "Grouped"} {
+		rng := rand.New(rand.NewPCG(3, 4))
+		g := &graph.Graph{IR: 8, Opsets: map[string]int{"": 17}, Inputs: []*graph.Value{{Name: "x"}}}
+		node := func(op, out string, attrs graph.Attrs, x *graph.Value, shape ...int) *graph.Value {
+			n := &graph.Node{Op: op, Name: out, Inputs: []*graph.Value{x}, Attrs: attrs}
+			if len(shape) > 0 {
+				w := tensor.New(tensor.Float32, shape...)
+				for i := range tensor.Of[float32](w) {
+					tensor.Of[float32](w)[i] = float32(rng.NormFloat64())
+				}
+				v := &graph.Value{Name: "w_" + out, Const: w}
+				g.Inits, n.Inputs = append(g.Inits, v), append(n.Inputs, v)
+			}
+			y := &graph.Value{Name: out, Def: n}
+			n.Outputs, g.Nodes = []*graph.Value{y}, append(g.Nodes, n)
+			return y
+		}
+		y := node("Conv", "c1", nil, g.Inputs[0], 8, 2, 1, 1)
+		if c == "MatMul" {
+			y = node("MatMul", "m", nil, node("Transpose", "t1", graph.Attrs{graph.IntsAttr("perm", 0, 2, 3, 1)}, y), 8, 4)
+			y = node("Transpose", "t2", graph.Attrs{graph.IntsAttr("perm", 0, 3, 1, 2)}, y)
+		} else {
+			y = node("Conv", "c2", graph.Attrs{graph.IntAttr("group", 2), graph.IntsAttr("pads", 1, 1, 1, 1)}, y, 4, 4, 3, 3)
+		}
+		g.Outputs = []*graph.Value{node("Conv", "head", nil, y, 1, 4, 1, 1)}
+		cut, kept := cutChannel(t, g)
+		fixed, stats, err := Ridge(context.Background(), g, cut, kept, inType, images(30), Options{Lambda: 1e-6})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := images(100).At(77)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Two inputs make eight channels, so those that are left know all.
+		want := output(t, g, x)
+		if before, after := distance(output(t, cut, x), want), distance(output(t, fixed, x), want); before < 0.05 || after > 1e-3 || len(stats.Solved) != 2 {
+			t.Errorf("%s: distance %g before, %g after; refitted %v, not %v", c, before, after, stats.Solved, stats.Skipped)
+		}
+	}
+}

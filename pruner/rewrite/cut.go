@@ -86,6 +86,7 @@ type place struct {
 type edit struct {
 	slices []axisKeep
 	counts []count
+	picks  [][]int // by channel: its number afterwards, -1 if it goes
 }
 
 type axisKeep struct {
@@ -97,7 +98,7 @@ type count struct{ index, value int }
 
 func (e *edit) key() string {
 	var b strings.Builder
-	fmt.Fprint(&b, e.slices, e.counts)
+	fmt.Fprint(&b, e.slices, e.counts, e.picks)
 	return b.String()
 }
 
@@ -105,6 +106,11 @@ func (e *edit) do(t *tensor.Tensor) (*tensor.Tensor, error) {
 	var err error
 	for _, s := range e.slices {
 		if t, err = Take(t, s.axis, s.keep); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range e.picks {
+		if t, err = renumber(t, p); err != nil {
 			return nil, err
 		}
 	}
@@ -124,6 +130,37 @@ func (e *edit) do(t *tensor.Tensor) (*tensor.Tensor, error) {
 		}
 	}
 	return t, nil
+}
+
+// renumber gives a list of channels their numbers afterwards, without those that go.
+func renumber(t *tensor.Tensor, to []int) (*tensor.Tensor, error) {
+	list, ok := t.Ints()
+	if !ok {
+		return nil, fmt.Errorf("a list of %v cannot number channels", t.DType)
+	}
+	out := make([]int64, 0, len(list))
+	for _, p := range list {
+		if p < 0 {
+			p += len(to)
+		}
+		if p < 0 || p >= len(to) {
+			return nil, fmt.Errorf("channel %d of %d", p, len(to))
+		}
+		if to[p] >= 0 {
+			out = append(out, int64(to[p]))
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no channel of the list would be left")
+	}
+	if t.DType == tensor.Int32 {
+		short := make([]int32, len(out))
+		for i, p := range out {
+			short[i] = int32(p)
+		}
+		return tensor.From(short, len(short)), nil
+	}
+	return tensor.From(out, len(out)), nil
 }
 
 // made names a constant that was cut apart from its source.
@@ -173,6 +210,18 @@ func (c *cutter) collect(a *group.Analysis) error {
 		}
 		e := c.edit(n, s.Input)
 		e.slices = append(e.slices, axisKeep{s.Axis, keep})
+	}
+	for _, p := range a.Picks {
+		to := make([]int, len(p.Class))
+		kept, cut := c.keep(p.Class)
+		for i := range to {
+			to[i] = slices.Index(kept, i)
+		}
+		if !cut {
+			continue
+		}
+		e := c.edit(c.node[p.Node], p.Input)
+		e.picks = append(e.picks, to)
 	}
 	for _, s := range a.Counts {
 		if _, cut := c.keep(s.Class); !cut {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -68,27 +69,20 @@ func choose(a *group.Analysis, rng *rand.Rand, p float64) map[int]bool {
 			continue
 		}
 		remove[id] = true
-		for _, s := range a.Slices {
-			left := 0
-			for _, c := range s.Class {
-				if c < 0 || !remove[c] {
-					left++
-				}
-			}
-			if left == 0 {
+		full := func(class []int) {
+			stays := func(c int) bool { return c < 0 || !remove[c] }
+			if len(class) > 0 && !slices.ContainsFunc(class, stays) {
 				delete(remove, id)
 			}
 		}
+		for _, s := range a.Slices {
+			full(s.Class)
+		}
 		for _, c := range a.Counts { // a Split or a Slice may not be left empty either
-			had, left := len(c.Class), 0
-			for _, k := range c.Class {
-				if k < 0 || !remove[k] {
-					left++
-				}
-			}
-			if had > 0 && left == 0 {
-				delete(remove, id)
-			}
+			full(c.Class)
+		}
+		for _, p := range a.Picks {
+			full(p.Takes)
 		}
 	}
 	return remove

@@ -33,15 +33,14 @@ func Mask(g *graph.Graph, a *group.Analysis, remove map[int]bool) (*graph.Graph,
 			continue
 		}
 		n := h.Nodes[at[e.Node]]
-		w := group.WeightTensor(e.Node.Input(1))
-		shape := make([]int, max(axis+1, len(w.Shape)))
+		shape := make([]int, max(axis+1, len(group.Stored(e.Node.Input(1)).Shape)))
 		for i := range shape {
 			shape[i] = 1
 		}
 		shape[axis] = len(mask)
-		t, ok := convert(mask, shape, w.DType)
+		t, ok := convert(mask, shape, group.WeightType(e.Node.Input(1)))
 		if !ok {
-			return nil, fmt.Errorf("mask: node %v: weights of %v", n, w.DType)
+			return nil, fmt.Errorf("mask: node %v: weights of %v", n, group.WeightType(e.Node.Input(1)))
 		}
 		x := values[e.Node.Inputs[e.Input]]
 		mul := &graph.Node{Op: "Mul", Name: fmt.Sprintf("mask_%d_%d", at[e.Node], e.Input)}

@@ -80,6 +80,17 @@ func (b *builder) conv(x *sized, m, k, group int) *sized {
 	return &sized{y, m, x.s}
 }
 
+// divisor is one of n, often another than 1 and n.
+func (b *builder) divisor(n int) int {
+	var ds []int
+	for d := 1; d <= n; d++ {
+		if n%d == 0 {
+			ds = append(ds, d)
+		}
+	}
+	return rapid.SampledFrom(ds).Draw(b.t, "divisor")
+}
+
 func (b *builder) pick() *sized { return b.live[b.int(0, len(b.live)-1, "pick")] }
 
 // partner finds a value of x's size, of x's channels if same; it may be x.
@@ -102,6 +113,7 @@ func (b *builder) grow() {
 	switch kind := rapid.SampledFrom([]string{
 		"conv", "conv", "conv", "depthwise", "multiplier", "up", "bn", "act", "act", "prelu", "clip", "pool", "avg", "resize", "sizes", "literal",
 		"add", "add", "mul", "concat", "concat", "se", "split", "slice", "pad", "scale", "dense", "shuffle", "softmax", "mean", "shared", "sebcast", "reshape", "transpose",
+		"grouped", "groupedup", "shuffle", "computed", "gather", "d2s", "s2d", "tile", "expand", "groupnorm", "instancenorm", "argmax",
 	}).Draw(b.t, "kind"); kind {
 	case "conv":
 		b.live = append(b.live, b.conv(x, b.int(1, 6, "m"), rapid.SampledFrom([]int{1, 3}).Draw(b.t, "k"), 1))
@@ -189,12 +201,71 @@ func (b *builder) grow() {
 		h = b.node("MatMul", nil, b.node("Relu", nil, h), b.weights(0, 1, 3, x.c))
 		h = b.node("Unsqueeze", nil, b.node("Sigmoid", nil, h), b.constant(i64(2, 3)))
 		out(b.node("Mul", nil, x.v, h), x.c, x.s)
-	case "shuffle": // an operation that mixes channels with other axes must pin
-		if x.c%2 == 0 {
-			r := b.node("Reshape", nil, x.v, b.constant(i64(1, 2, int64(x.c/2), int64(x.s), int64(x.s))))
+	case "shuffle":
+		if k := b.divisor(x.c); k > 1 {
+			r := b.node("Reshape", nil, x.v, b.constant(i64(1, int64(k), int64(x.c/k), int64(x.s), int64(x.s))))
 			r = b.node("Transpose", graph.Attrs{graph.IntsAttr("perm", 0, 2, 1, 3, 4)}, r)
 			out(b.node("Reshape", nil, r, b.constant(i64(1, int64(x.c), int64(x.s), int64(x.s)))), x.c, x.s)
 		}
+	case "computed": // a shuffle whose sizes are computed, as exporters write what had dynamic axes
+		if k := b.divisor(x.c); k > 1 {
+			size := func(i int64) *graph.Value {
+				return b.node("Gather", nil, b.node("Shape", nil, x.v), b.constant(i64(i)))
+			}
+			join := func(v ...*graph.Value) *graph.Value {
+				return b.node("Concat", graph.Attrs{graph.IntAttr("axis", 0)}, v...)
+			}
+			per := b.node("Div", nil, size(1), b.constant(i64(int64(k))))
+			r := b.node("Reshape", nil, x.v, join(size(0), b.constant(i64(int64(k))), per, size(2), size(3)))
+			r = b.node("Transpose", graph.Attrs{graph.IntsAttr("perm", 0, 2, 1, 3, 4)}, r)
+			out(b.node("Reshape", nil, r, join(size(0), b.node("Mul", nil, per, b.constant(i64(int64(k)))), size(2), size(3))), x.c, x.s)
+		}
+	case "grouped":
+		if k := b.divisor(x.c); k > 1 {
+			b.live = append(b.live, b.conv(x, k*b.int(1, 3, "m"), 3, k))
+		}
+	case "groupedup":
+		if k := b.divisor(x.c); k > 1 && x.s <= 8 {
+			m := b.int(1, 3, "m")
+			attrs := graph.Attrs{graph.IntsAttr("strides", 2, 2), graph.IntsAttr("kernel_shape", 2, 2), graph.IntAttr("group", k)}
+			out(b.node("ConvTranspose", attrs, x.v, b.weights(0, 1, x.c, m, 2, 2), b.weights(0, 1, k*m)), k*m, 2*x.s)
+		}
+	case "gather":
+		idx := make([]int64, b.int(1, x.c, "picked"))
+		for i := range idx {
+			idx[i] = int64(b.int(-x.c, x.c-1, "channel"))
+		}
+		out(b.node("Gather", graph.Attrs{graph.IntAttr("axis", 1)}, x.v, b.constant(i64(idx...))), len(idx), x.s)
+	case "d2s":
+		if x.c%4 == 0 && x.s <= 8 {
+			mode := rapid.SampledFrom([]string{"DCR", "CRD"}).Draw(b.t, "mode")
+			out(b.node("DepthToSpace", graph.Attrs{graph.IntAttr("blocksize", 2), graph.StrAttr("mode", mode)}, x.v), x.c/4, 2*x.s)
+		}
+	case "s2d":
+		if x.s >= 4 && x.c <= 4 {
+			out(b.node("SpaceToDepth", graph.Attrs{graph.IntAttr("blocksize", 2)}, x.v), 4*x.c, x.s/2)
+		}
+	case "tile":
+		if x.c <= 8 {
+			out(b.node("Tile", nil, x.v, b.constant(i64(1, 2, 1, 1))), 2*x.c, x.s)
+		}
+	case "expand":
+		p := b.node("GlobalAveragePool", nil, x.v)
+		to := rapid.SampledFrom([]int64{1, int64(x.c)}).Draw(b.t, "to")
+		out(b.node("Expand", nil, p, b.constant(i64(1, to, int64(x.s), int64(x.s)))), x.c, x.s)
+	case "groupnorm": // taken apart, as exporters write it
+		k := b.divisor(x.c)
+		r := b.node("Reshape", nil, x.v, b.constant(i64(0, int64(k), -1)))
+		r = b.node("InstanceNormalization", nil, r, b.weights(1, 0, k), b.weights(0, 0, k))
+		r = b.node("Reshape", nil, r, b.node("Shape", nil, x.v))
+		r = b.node("Mul", nil, r, b.weights(1, 0.5, x.c, 1, 1))
+		out(b.node("Add", nil, r, b.weights(0, 0.5, x.c, 1, 1)), x.c, x.s)
+	case "instancenorm":
+		out(b.node("InstanceNormalization", nil, x.v, b.weights(1, 0.5, x.c), b.weights(0, 0.5, x.c)), x.c, x.s)
+	case "argmax":
+		m := b.node("ArgMax", graph.Attrs{graph.IntAttr("axis", b.int(1, 3, "axis"))}, x.v)
+		m = b.node("Cast", graph.Attrs{graph.IntAttr("to", 1)}, m)
+		out(b.node("Mul", nil, x.v, m), x.c, x.s)
 	case "softmax":
 		out(b.node("Softmax", graph.Attrs{graph.IntAttr("axis", b.int(1, 3, "axis"))}, x.v), x.c, x.s)
 	case "mean":

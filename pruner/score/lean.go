@@ -39,5 +39,6 @@ func lean(g *graph.Graph, in []tensor.Type, float tensor.DType, edges []grad.Edg
 	pass.FoldAffine(c, info)
 	pass.FuseClamps(c, info)
 	pass.DropDead(c, info)
+	c.Outputs = []*graph.Value{values[logits]} // the others need not be there at the end
 	return c, to, values[logits], nil
 }

@@ -38,8 +38,8 @@ func embedded(t testing.TB, m models.Model, n int) (*graph.Graph, []tensor.Type,
 // gradient was lost on the way.
 func TestEmbeddedModels(t *testing.T) {
 	pool := kernel.NewPool(2)
-	for _, m := range models.All() {
-		g, in, ex := embedded(t, m, 128)
+	for _, em := range models.All() {
+		g, in, ex := embedded(t, em, 128)
 		l, _ := Logits(g)
 		one, err := ex.At(0)
 		if err != nil {
@@ -48,22 +48,26 @@ func TestEmbeddedModels(t *testing.T) {
 		for _, labels := range []bool{true, false} {
 			tl, err := newTaylor(g, in, l, edgesOf(g), Options{Labels: labels, Probes: 2, Pool: pool})
 			if err != nil {
-				t.Fatalf("%s: %v", m.Name, err)
+				t.Fatalf("%s: %v", em.Name, err)
 			}
 			if err := tl.example(t.Context(), 0, one); err != nil {
-				t.Fatalf("%s: %v", m.Name, err)
+				t.Fatalf("%s: %v", em.Name, err)
 			}
-			tr, err := tl.session.Trace(t.Context(), []*tensor.Tensor{one.Input})
+			m, err := engine.Compile(g, in, engine.Options{Verbatim: true, Pool: pool})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr, err := m.NewSession().Trace(t.Context(), []*tensor.Tensor{one.Input})
 			if err != nil {
 				t.Fatal(err)
 			}
 			alive, lost := 0, 0
-			for k, e := range tl.of {
+			for _, e := range tl.of {
 				rows := tl.scores.S[e]
 				if e.Node.Attrs.Int("group", 1) > 1 {
 					continue // a depthwise channel has one way on, and polyp-lite0's are often shut by the Clip behind it
 				}
-				x := tensor.Of[float32](tr[k.Value()])
+				x := tensor.Of[float32](tr[e.Value()])
 				for c, v := range rows[0] {
 					n := tl.shapes[e][2]
 					if slices.ContainsFunc(x[c*n:(c+1)*n], func(v float32) bool { return v != 0 }) {
@@ -76,7 +80,7 @@ func TestEmbeddedModels(t *testing.T) {
 			}
 			// What is alive in a corner alone may lie before ReLUs that are shut there.
 			if alive < 1000 || lost*100 > alive {
-				t.Errorf("%s, labels %v: %d of %d channels score zero", m.Name, labels, lost, alive)
+				t.Errorf("%s, labels %v: %d of %d channels score zero", em.Name, labels, lost, alive)
 			}
 		}
 	}
@@ -169,7 +173,7 @@ func BenchmarkForward(b *testing.B) {
 				b.Fatal(err)
 			}
 			for b.Loop() {
-				if _, err := tl.session.Trace(b.Context(), []*tensor.Tensor{one.Input}); err != nil {
+				if _, err := tl.backprop.Forward(b.Context(), []*tensor.Tensor{one.Input}); err != nil {
 					b.Fatal(err)
 				}
 			}

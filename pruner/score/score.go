@@ -74,6 +74,7 @@ type Options struct {
 	Seed     uint64       // of the probes
 	Float    tensor.DType // Float32 (also the zero value) or Float64
 	Pool     *kernel.Pool // nil: one core
+	Memory   int64        // of both passes, in bytes; see grad.Options
 	Progress func(done, total int)
 	// Each, if set, is given every sample in turn instead of Scores, which then keeps none. s is the caller's until Each
 	// returns. Thousands of examples take gigabytes otherwise.
@@ -115,6 +116,14 @@ const (
 	Square             // weighted mean over samples of s²
 )
 
+// Of is what a sample's sum adds to the mean.
+func (n Norm) Of(s float64) float64 {
+	if n == Square {
+		return s * s
+	}
+	return math.Abs(s)
+}
+
 // Importance is that of what stands or falls together: the sum over its positions in each sample, signed, and the norm
 // over the samples.
 func (s *Scores) Importance(at []At, norm Norm) float64 {
@@ -124,11 +133,7 @@ func (s *Scores) Importance(at []At, norm Norm) float64 {
 		for _, a := range at {
 			v += s.S[a.Edge][n][a.Position]
 		}
-		if norm == Square {
-			sum += w * v * v
-		} else {
-			sum += w * math.Abs(v)
-		}
+		sum += w * norm.Of(v)
 		total += w
 	}
 	if total == 0 {

@@ -53,15 +53,13 @@ func TaylorFO(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *gra
 
 // taylor is a scoring under way.
 type taylor struct {
-	opt     Options
-	logits  *graph.Value // of the lean graph, which runs and is swept
-	session *engine.Session
-	sweep   *grad.Sweep
-	want    map[grad.Edge]bool      // of the lean graph
-	of      map[grad.Edge]grad.Edge // the caller's edge that one of the lean graph stands for
-	shapes  map[grad.Edge][3]int    // outer, channels, inner of the edge's input
-	scores  *Scores
-	row     Sample // of the sample before, to be used again with Options.Each
+	opt      Options
+	logits   *graph.Value // of the lean graph, which runs and is swept
+	backprop *grad.Backprop
+	of       map[grad.Edge]grad.Edge // the caller's edge that one of the lean graph stands for
+	shapes   map[grad.Edge][3]int    // outer, channels, inner of the edge's input
+	scores   *Scores
+	row      Sample // of the sample before, to be used again with Options.Each
 }
 
 func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []grad.Edge, opt Options) (*taylor, error) {
@@ -90,7 +88,7 @@ func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []gr
 		return nil, err
 	}
 	t := &taylor{
-		opt: opt, want: map[grad.Edge]bool{}, of: map[grad.Edge]grad.Edge{}, shapes: map[grad.Edge][3]int{},
+		opt: opt, of: map[grad.Edge]grad.Edge{}, shapes: map[grad.Edge][3]int{},
 		scores: &Scores{Edges: edges, S: map[grad.Edge][][]float64{}},
 	}
 	for _, e := range edges {
@@ -110,21 +108,17 @@ func newTaylor(g *graph.Graph, in []tensor.Type, logits *graph.Value, edges []gr
 		return nil, err
 	}
 	t.logits = logits
+	want := map[grad.Edge]bool{}
 	for e, k := range to {
-		t.want[k], t.of[k] = true, e
+		want[k], t.of[k] = true, e
 	}
-	m, err := engine.Compile(g, in, engine.Options{Verbatim: true, Pool: opt.Pool, Float64: opt.Float == tensor.Float64})
-	if err != nil {
-		return nil, err
-	}
-	t.session = m.NewSession()
-	t.sweep, err = grad.New(g, in, opt.Float, opt.Pool)
+	t.backprop, err = grad.NewBackprop(g, in, []*graph.Value{logits}, want, grad.Options{Float: opt.Float, Pool: opt.Pool, Memory: opt.Memory, Once: opt.Labels})
 	return t, err
 }
 
 // example adds the samples of one example.
 func (t *taylor) example(ctx context.Context, i int, ex Example) error {
-	tr, err := t.session.Trace(ctx, []*tensor.Tensor{ex.Input})
+	tr, err := t.backprop.Forward(ctx, []*tensor.Tensor{ex.Input})
 	if err != nil {
 		return err
 	}
@@ -138,16 +132,16 @@ func (t *taylor) example(ctx context.Context, i int, ex Example) error {
 			return err
 		}
 		if normalise(d) {
-			return t.sample(ctx, tr, d, 1)
+			return t.sample(ctx, d, 1)
 		}
 		d = probe(t.opt.Seed, i, 0, l)
 		normalise(d)
-		return t.sample(ctx, tr, d, 1)
+		return t.sample(ctx, d, 1)
 	}
 	for k := range t.opt.Probes {
 		d := probe(t.opt.Seed, i, k, l)
 		normalise(d)
-		if err := t.sample(ctx, tr, d, 1/float64(t.opt.Probes)); err != nil {
+		if err := t.sample(ctx, d, 1/float64(t.opt.Probes)); err != nil {
 			return err
 		}
 	}
@@ -208,7 +202,7 @@ func probe(seed uint64, example, k int, like *tensor.Tensor) *tensor.Tensor {
 }
 
 // sample takes one seed back and adds a row of sums for every edge.
-func (t *taylor) sample(ctx context.Context, tr engine.Trace, seed *tensor.Tensor, weight float64) error {
+func (t *taylor) sample(ctx context.Context, seed *tensor.Tensor, weight float64) error {
 	row := t.row
 	if t.opt.Each == nil || row == nil {
 		row = Sample{}
@@ -220,8 +214,8 @@ func (t *taylor) sample(ctx context.Context, tr engine.Trace, seed *tensor.Tenso
 	for _, s := range row { // an edge that no gradient reaches is not visited
 		clear(s)
 	}
-	err := t.sweep.Walk(ctx, tr, grad.Gradients{t.logits: seed}, t.want, func(e grad.Edge, d *tensor.Tensor) error {
-		x, e := tr[e.Value()], t.of[e]
+	err := t.backprop.Backward(ctx, grad.Gradients{t.logits: seed}, func(e grad.Edge, x, d *tensor.Tensor) error {
+		e = t.of[e]
 		s := row[e]
 		if x.DType == tensor.Float64 {
 			sums(t.opt.Pool, s, tensor.Of[float64](x), tensor.Of[float64](d), t.shapes[e])

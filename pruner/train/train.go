@@ -13,7 +13,6 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/kernel"
 	"github.com/secateur/secateur/engine/tensor"
@@ -41,6 +40,7 @@ type Options struct {
 	Patience int     // stop after so many epochs without a better one; 0: 3
 	Seed     uint64
 	Pool     *kernel.Pool // nil: one core
+	Memory   int64        // of both passes, in bytes, beside what Adam keeps; see grad.Options
 	// Quality of a graph, larger is better: the best epoch is kept. It is asked first for the graph as it comes.
 	Quality  func(context.Context, *graph.Graph) (float64, error)
 	Progress func(done, total int) // in examples
@@ -139,7 +139,7 @@ func schedule(rate float64, step, steps int) float64 {
 // learnt are the inputs of each operator that training moves.
 var learnt = map[string][]int{
 	"Conv": {1, 2}, "ConvTranspose": {1, 2}, "Gemm": {1, 2}, "PRelu": {1},
-	"BatchNormalization": {1, 2}, "InstanceNormalization": {1, 2},
+	"BatchNormalization": {1, 2}, "InstanceNormalization": {1, 2}, "GroupNormalization": {1, 2}, "LayerNormalization": {1, 2},
 }
 
 // trainer is a training under way.
@@ -147,8 +147,9 @@ type trainer struct {
 	g       *graph.Graph // weights are its own
 	in      []tensor.Type
 	logits  *graph.Value
-	pool    *kernel.Pool
+	options grad.Options
 	edges   map[grad.Edge]bool
+	passes  *grad.Backprop // made with the first batch
 	weights []*weight
 	of      map[*graph.Value]*weight
 }
@@ -166,7 +167,7 @@ func newTrainer(g *graph.Graph, in []tensor.Type, logits *graph.Value, opt Optio
 	if opt.Quality == nil {
 		return nil, fmt.Errorf("train: no quality to decide by")
 	}
-	t := &trainer{g: g.Clone(), in: in, pool: opt.Pool, edges: map[grad.Edge]bool{}, of: map[*graph.Value]*weight{}}
+	t := &trainer{g: g.Clone(), in: in, options: grad.Options{Pool: opt.Pool, Memory: opt.Memory, Once: true}, edges: map[grad.Edge]bool{}, of: map[*graph.Value]*weight{}}
 	for v := range t.g.Values() {
 		if v.Name == logits.Name {
 			t.logits = v
@@ -221,16 +222,15 @@ func (t *trainer) snapshot() *graph.Graph {
 
 // gradients sets each weight's sum to the mean gradient over a batch, and returns the sum of the losses.
 func (t *trainer) gradients(ctx context.Context, examples Examples, epoch int, batch []int) (float64, error) {
-	// Kernels have their weights packed, so both passes are made anew when weights have moved.
-	m, err := engine.Compile(t.g, t.in, engine.Options{Verbatim: true, Pool: t.pool})
+	var err error
+	if t.passes == nil {
+		t.passes, err = grad.NewBackprop(t.g, t.in, []*graph.Value{t.logits}, t.edges, t.options)
+	} else {
+		err = t.passes.Renew()
+	}
 	if err != nil {
 		return 0, err
 	}
-	sweep, err := grad.New(t.g, t.in, tensor.Float32, t.pool)
-	if err != nil {
-		return 0, err
-	}
-	s := m.NewSession()
 	for _, w := range t.weights {
 		clear(w.sum)
 	}
@@ -243,7 +243,7 @@ func (t *trainer) gradients(ctx context.Context, examples Examples, epoch int, b
 		if err != nil {
 			return 0, err
 		}
-		tr, err := s.Trace(ctx, []*tensor.Tensor{ex.Input})
+		tr, err := t.passes.Forward(ctx, []*tensor.Tensor{ex.Input})
 		if err != nil {
 			return 0, err
 		}
@@ -252,7 +252,7 @@ func (t *trainer) gradients(ctx context.Context, examples Examples, epoch int, b
 			return 0, fmt.Errorf("example %d: %w", i, err)
 		}
 		sum += value
-		err = sweep.Walk(ctx, tr, grad.Gradients{t.logits: d}, t.edges, func(e grad.Edge, d *tensor.Tensor) error {
+		err = t.passes.Backward(ctx, grad.Gradients{t.logits: d}, func(e grad.Edge, _, d *tensor.Tensor) error {
 			g := t.of[e.Value()].sum
 			for j, v := range tensor.Of[float32](d) {
 				g[j] += float64(v) / float64(len(batch))

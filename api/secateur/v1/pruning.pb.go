@@ -38,6 +38,12 @@ const (
 	TargetKind_TARGET_KIND_PARAMETERS TargetKind = 2
 	// Filters, that is groups of channels that stand or fall together.
 	TargetKind_TARGET_KIND_FILTERS TargetKind = 3
+	// The time of a run on the server's cores, by a table that is measured first; milliseconds are to be left.
+	TargetKind_TARGET_KIND_LATENCY TargetKind = 4
+	// The same, as a factor.
+	TargetKind_TARGET_KIND_SPEEDUP TargetKind = 5
+	// As many multiply-adds as can go without the mean on images that choices are made with falling below the gate's line.
+	TargetKind_TARGET_KIND_AUTO TargetKind = 6
 )
 
 // Enum value maps for TargetKind.
@@ -47,12 +53,18 @@ var (
 		1: "TARGET_KIND_MACS",
 		2: "TARGET_KIND_PARAMETERS",
 		3: "TARGET_KIND_FILTERS",
+		4: "TARGET_KIND_LATENCY",
+		5: "TARGET_KIND_SPEEDUP",
+		6: "TARGET_KIND_AUTO",
 	}
 	TargetKind_value = map[string]int32{
 		"TARGET_KIND_UNSPECIFIED": 0,
 		"TARGET_KIND_MACS":        1,
 		"TARGET_KIND_PARAMETERS":  2,
 		"TARGET_KIND_FILTERS":     3,
+		"TARGET_KIND_LATENCY":     4,
+		"TARGET_KIND_SPEEDUP":     5,
+		"TARGET_KIND_AUTO":        6,
 	}
 )
 
@@ -426,8 +438,12 @@ func (x *UploadCalibrationResponse) GetLabelled() bool {
 type PruneTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Kind  TargetKind             `protobuf:"varint,1,opt,name=kind,proto3,enum=secateur.v1.TargetKind" json:"kind,omitempty"`
-	// The share to remove, above 0 and below 1.
-	Fraction      float64 `protobuf:"fixed64,2,opt,name=fraction,proto3" json:"fraction,omitempty"`
+	// Of multiply-adds, parameters or filters: the share to remove, above 0 and below 1.
+	Fraction float64 `protobuf:"fixed64,2,opt,name=fraction,proto3" json:"fraction,omitempty"`
+	// Of latency: what is to be left, above 0.
+	Milliseconds float64 `protobuf:"fixed64,3,opt,name=milliseconds,proto3" json:"milliseconds,omitempty"`
+	// Of speedup: how many times as fast, above 1.
+	Factor        float64 `protobuf:"fixed64,4,opt,name=factor,proto3" json:"factor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -476,6 +492,20 @@ func (x *PruneTarget) GetFraction() float64 {
 	return 0
 }
 
+func (x *PruneTarget) GetMilliseconds() float64 {
+	if x != nil {
+		return x.Milliseconds
+	}
+	return 0
+}
+
+func (x *PruneTarget) GetFactor() float64 {
+	if x != nil {
+		return x.Factor
+	}
+	return 0
+}
+
 // PruneRequest says what to prune, with what, and how far.
 type PruneRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -506,7 +536,18 @@ type PruneRequest struct {
 	Finetune uint32 `protobuf:"varint,14,opt,name=finetune,proto3" json:"finetune,omitempty"`
 	// A regular expression (RE2) that finds in an image's name the patient or video it is of: its first group, or all that it
 	// matches. The verdict counts each as one. Empty: every image is its own.
-	GroupBy       string `protobuf:"bytes,15,opt,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
+	GroupBy string `protobuf:"bytes,15,opt,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
+	// In how many steps to remove, with scores and repairs anew in each; 0: 1.
+	Steps uint32 `protobuf:"varint,16,opt,name=steps,proto3" json:"steps,omitempty"`
+	// Leave a multiple of so many channels in a layer; 0: what the target takes.
+	Round uint32 `protobuf:"varint,17,opt,name=round,proto3" json:"round,omitempty"`
+	// A regular expression (RE2): layers whose name, or whose output's name, it matches lose no channel.
+	Keep string `protobuf:"bytes,18,opt,name=keep,proto3" json:"keep,omitempty"`
+	// How channels are scored: taylor-abs, taylor-sq, or for comparison bn-scale, largest-layer, magnitude or random; empty:
+	// taylor-abs.
+	Criterion string `protobuf:"bytes,19,opt,name=criterion,proto3" json:"criterion,omitempty"`
+	// What scores are divided by before layers are compared: raw (nothing), layer-mean or per-scope; empty: raw.
+	Normalise     string `protobuf:"bytes,20,opt,name=normalise,proto3" json:"normalise,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -642,6 +683,41 @@ func (x *PruneRequest) GetFinetune() uint32 {
 func (x *PruneRequest) GetGroupBy() string {
 	if x != nil {
 		return x.GroupBy
+	}
+	return ""
+}
+
+func (x *PruneRequest) GetSteps() uint32 {
+	if x != nil {
+		return x.Steps
+	}
+	return 0
+}
+
+func (x *PruneRequest) GetRound() uint32 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *PruneRequest) GetKeep() string {
+	if x != nil {
+		return x.Keep
+	}
+	return ""
+}
+
+func (x *PruneRequest) GetCriterion() string {
+	if x != nil {
+		return x.Criterion
+	}
+	return ""
+}
+
+func (x *PruneRequest) GetNormalise() string {
+	if x != nil {
+		return x.Normalise
 	}
 	return ""
 }
@@ -1126,10 +1202,12 @@ const file_secateur_v1_pruning_proto_rawDesc = "" +
 	"\x19UploadCalibrationResponse\x12 \n" +
 	"\vcalibration\x18\x01 \x01(\tR\vcalibration\x12\x16\n" +
 	"\x06images\x18\x02 \x01(\rR\x06images\x12\x1a\n" +
-	"\blabelled\x18\x03 \x01(\bR\blabelled\"V\n" +
+	"\blabelled\x18\x03 \x01(\bR\blabelled\"\x92\x01\n" +
 	"\vPruneTarget\x12+\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x17.secateur.v1.TargetKindR\x04kind\x12\x1a\n" +
-	"\bfraction\x18\x02 \x01(\x01R\bfraction\"\xad\x04\n" +
+	"\bfraction\x18\x02 \x01(\x01R\bfraction\x12\"\n" +
+	"\fmilliseconds\x18\x03 \x01(\x01R\fmilliseconds\x12\x16\n" +
+	"\x06factor\x18\x04 \x01(\x01R\x06factor\"\xa9\x05\n" +
 	"\fPruneRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x120\n" +
 	"\x06target\x18\x02 \x01(\v2\x18.secateur.v1.PruneTargetR\x06target\x12 \n" +
@@ -1148,7 +1226,12 @@ const file_secateur_v1_pruning_proto_rawDesc = "" +
 	"\x04note\x18\f \x01(\tR\x04note\x12\x1b\n" +
 	"\x06distil\x18\r \x01(\rH\x03R\x06distil\x88\x01\x01\x12\x1a\n" +
 	"\bfinetune\x18\x0e \x01(\rR\bfinetune\x12\x19\n" +
-	"\bgroup_by\x18\x0f \x01(\tR\agroupByB\b\n" +
+	"\bgroup_by\x18\x0f \x01(\tR\agroupBy\x12\x14\n" +
+	"\x05steps\x18\x10 \x01(\rR\x05steps\x12\x14\n" +
+	"\x05round\x18\x11 \x01(\rR\x05round\x12\x12\n" +
+	"\x04keep\x18\x12 \x01(\tR\x04keep\x12\x1c\n" +
+	"\tcriterion\x18\x13 \x01(\tR\tcriterion\x12\x1c\n" +
+	"\tnormalise\x18\x14 \x01(\tR\tnormaliseB\b\n" +
 	"\x06_deltaB\f\n" +
 	"\n" +
 	"_agreementB\f\n" +
@@ -1195,13 +1278,16 @@ const file_secateur_v1_pruning_proto_rawDesc = "" +
 	"\x04done\x18\x02 \x01(\bR\x04done\x122\n" +
 	"\x06result\x18\x03 \x01(\v2\x18.secateur.v1.PruneResultH\x00R\x06result\x12*\n" +
 	"\x05error\x18\x04 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\t\n" +
-	"\aoutcome*t\n" +
+	"\aoutcome*\xbc\x01\n" +
 	"\n" +
 	"TargetKind\x12\x1b\n" +
 	"\x17TARGET_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10TARGET_KIND_MACS\x10\x01\x12\x1a\n" +
 	"\x16TARGET_KIND_PARAMETERS\x10\x02\x12\x17\n" +
-	"\x13TARGET_KIND_FILTERS\x10\x03*\x8b\x01\n" +
+	"\x13TARGET_KIND_FILTERS\x10\x03\x12\x17\n" +
+	"\x13TARGET_KIND_LATENCY\x10\x04\x12\x17\n" +
+	"\x13TARGET_KIND_SPEEDUP\x10\x05\x12\x14\n" +
+	"\x10TARGET_KIND_AUTO\x10\x06*\x8b\x01\n" +
 	"\x0fPromotionPolicy\x12 \n" +
 	"\x1cPROMOTION_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18PROMOTION_POLICY_ON_PASS\x10\x01\x12\x1b\n" +
