@@ -65,6 +65,17 @@ func (t *timed) ns() float64 {
 	return 1e6 * t.scale * t.step.At(part[0], part[1])
 }
 
+// tally counts the channels of each class.
+func tally(class []int) map[int]int {
+	n := map[int]int{}
+	for _, id := range class {
+		if id >= 0 {
+			n[id]++
+		}
+	}
+	return n
+}
+
 // time has c follow the time that table predicts as well.
 func (c *costs) time(a *group.Analysis, table *latency.Table) {
 	c.times = map[int][]touch{}
@@ -83,13 +94,7 @@ func (c *costs) time(a *group.Analysis, table *latency.Table) {
 			if whole := s.Channels[side]; whole > 0 {
 				t.of[side] = whole
 			}
-			n := map[int]int{}
-			for _, id := range class {
-				if id >= 0 {
-					n[id]++
-				}
-			}
-			for id, k := range n {
+			for id, k := range tally(class) {
 				c.times[id] = append(c.times[id], touch{len(c.timed), side, k})
 			}
 		}
@@ -130,13 +135,7 @@ func newCosts(a *group.Analysis, base engine.Cost, table *latency.Table) *costs 
 		w := &c.weights[i]
 		w.rest /= int64(len(s.Class))
 		w.axes = append(w.axes, axis{len(s.Class)})
-		n := map[int]int{}
-		for _, id := range s.Class {
-			if id >= 0 {
-				n[id]++
-			}
-		}
-		for id, k := range n {
+		for id, k := range tally(s.Class) {
 			c.touches[id] = append(c.touches[id], touch{i, len(w.axes) - 1, k})
 		}
 	}
@@ -145,10 +144,8 @@ func newCosts(a *group.Analysis, base engine.Cost, table *latency.Table) *costs 
 			continue
 		}
 		c.count += int64(l.Channels)
-		for _, id := range l.Class {
-			if id >= 0 {
-				c.filters[id]++
-			}
+		for id, k := range tally(l.Class) {
+			c.filters[id] += int64(k)
 		}
 	}
 	if table != nil {

@@ -1,7 +1,6 @@
 package pruner
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -179,10 +178,8 @@ func (r *run) baselines(ctx context.Context) error {
 	if !r.opt.Baselines || r.step > 0 {
 		return nil
 	}
-	names := Criteria()
-	slices.SortStableFunc(names, func(a, b string) int { // that of the run first
-		return cmp.Compare(btoi(a != r.opt.Criterion), btoi(b != r.opt.Criterion))
-	})
+	own := func(name string) bool { return name == r.opt.Criterion }
+	names := append([]string{r.opt.Criterion}, slices.DeleteFunc(Criteria(), own)...)
 	for i, name := range names {
 		r.progress("compare", i, len(names))
 		imp := r.importance
@@ -207,11 +204,4 @@ func (r *run) baselines(ctx context.Context) error {
 		r.compared = append(r.compared, Baseline{name, q, left.of("macs")})
 	}
 	return nil
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

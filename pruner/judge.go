@@ -55,6 +55,24 @@ func (r *run) quality(ctx context.Context, g *graph.Graph, by criterionOf) (floa
 	return v.Agreement.Mean, nil
 }
 
+// judged is a graph and what it was looked at for.
+type judged struct {
+	g  *graph.Graph
+	by criterionOf
+}
+
+// judged is quality, which a repair asks for again and again of the same graphs.
+func (r *run) judged(ctx context.Context, g *graph.Graph, by criterionOf) (float64, error) {
+	if q, ok := r.known[judged{g, by}]; ok {
+		return q, nil
+	}
+	q, err := r.quality(ctx, g, by)
+	if err == nil {
+		r.known[judged{g, by}] = q
+	}
+	return q, err
+}
+
 func (r *run) judge(ctx context.Context) error {
 	original, pruned, err := r.models(r.pruned)
 	if err != nil {

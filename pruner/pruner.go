@@ -137,12 +137,8 @@ type Result struct {
 // then a part of fit is set apart for the verdict. It is an error if the two share an image. g is not changed. The
 // result is there whatever the verdict; an error says what could not be done, and ctx's is passed on.
 func Prune(ctx context.Context, g *graph.Graph, fit, val *calib.Set, opt Options) (*Result, error) {
-	opt = opt.withDefaults()
-	if err := opt.check(); err != nil {
-		return nil, err
-	}
-	r := &run{opt: opt, g: g, pool: kernel.NewPool(threads(opt.Threads))}
-	if err := r.split(fit, val); err != nil {
+	r, err := newRun(g, fit, val, opt)
+	if err != nil {
 		return nil, err
 	}
 	plan := r.prelude()
@@ -155,6 +151,16 @@ func Prune(ctx context.Context, g *graph.Graph, fit, val *calib.Set, opt Options
 		return nil, err
 	}
 	return &Result{Graph: r.pruned, ONNX: r.bytes, Report: r.report, Latency: r.table}, nil
+}
+
+// newRun checks what is asked for and sets images apart.
+func newRun(g *graph.Graph, fit, val *calib.Set, opt Options) (*run, error) {
+	opt = opt.withDefaults()
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
+	r := &run{opt: opt, g: g, pool: kernel.NewPool(threads(opt.Threads))}
+	return r, r.split(fit, val)
 }
 
 // stage is a part of a run.
@@ -183,10 +189,15 @@ func (r *run) prelude() []stage {
 func (r *run) steps() []stage {
 	var plan []stage
 	for range r.opt.Steps {
-		plan = append(plan, stage{"score channels", r.score}, stage{"look at each layer", r.sensitivity}, stage{"compare criteria", r.baselines},
-			stage{"select channels", r.choose}, stage{"repair the pruned model", r.repair})
+		plan = append(plan, stage{"score channels", r.score}, stage{"look at each layer", r.sensitivity}, stage{"compare criteria", r.baselines})
+		plan = append(plan, r.reduce()...)
 	}
 	return plan
+}
+
+// reduce is the part of a step that comes after scores.
+func (r *run) reduce() []stage {
+	return []stage{{"select channels", r.choose}, {"repair the pruned model", r.repair}}
 }
 
 // run is a pruning under way.
@@ -217,6 +228,7 @@ type run struct {
 	table      *latency.Table // nil but for targets of time
 	cache      map[int]*tensor.Tensor
 	whole      *predict.Model        // the original, once it has been asked
+	known      map[judged]float64    // what the repair under way knows of the select images
 	part       func(done, total int) // reports progress of the repair under way
 
 	chosen      Target  // by auto

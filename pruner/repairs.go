@@ -51,22 +51,10 @@ func (r *run) repair(ctx context.Context) error {
 		return nil
 	}
 	r.progress("repair", 0, 1)
-	type judged struct {
-		g  *graph.Graph
-		by criterionOf
-	}
-	known := map[judged]float64{}
-	quality := func(g *graph.Graph, by criterionOf) (float64, error) {
-		q, ok := known[judged{g, by}]
-		if ok {
-			return q, nil
-		}
-		q, err := r.quality(ctx, g, by)
-		known[judged{g, by}] = q
-		return q, err
-	}
+	r.known = map[judged]float64{}
+	defer func() { r.known = nil }()
 	var err error
-	if r.repairs.Before, err = quality(r.cut, byAgreement); err != nil {
+	if r.repairs.Before, err = r.judged(ctx, r.cut, byAgreement); err != nil {
 		return err
 	}
 	var all, done float64
@@ -79,7 +67,7 @@ func (r *run) repair(ctx context.Context) error {
 			r.progress("repair", int(1000*(done+m.share*float64(i)/float64(max(n, 1)))/all), 1000)
 		}
 		s := RepairStep{Method: m.name}
-		if s.Before, err = quality(best, m.by); err != nil {
+		if s.Before, err = r.judged(ctx, best, m.by); err != nil {
 			return err
 		}
 		g, err := m.do(ctx, best, &s)
@@ -90,7 +78,7 @@ func (r *run) repair(ctx context.Context) error {
 		if g == nil {
 			continue
 		}
-		if s.After, err = quality(g, m.by); err != nil {
+		if s.After, err = r.judged(ctx, g, m.by); err != nil {
 			return err
 		}
 		if s.Kept = s.After > s.Before; s.Kept {
@@ -99,7 +87,7 @@ func (r *run) repair(ctx context.Context) error {
 		r.repairs.Steps = append(r.repairs.Steps, s)
 		r.opt.Log.Info("repaired", "step", r.step+1, "method", m.name, "before", s.Before, "after", s.After, "kept", s.Kept)
 	}
-	if r.repairs.After, err = quality(best, byAgreement); err != nil {
+	if r.repairs.After, err = r.judged(ctx, best, byAgreement); err != nil {
 		return err
 	}
 	return r.next(best)
@@ -129,7 +117,7 @@ func (r *run) ridge(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph.
 			return 0, err
 		}
 		results[i] = result{fixed, stats}
-		q, err := r.quality(ctx, fixed, byAgreement)
+		q, err := r.judged(ctx, fixed, byAgreement)
 		s.Tried = append(s.Tried, Tried{strengths[i], q})
 		return q, err
 	}

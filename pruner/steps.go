@@ -101,8 +101,7 @@ func (r *run) choose(context.Context) error {
 // layer's floor counted from the original.
 func (r *run) budget() budget {
 	whole := newCosts(r.original, r.base, r.table).of(r.opt.Target.counts())
-	left, _ := r.opt.Target.left(whole)
-	part := (float64(whole) - left) * float64(r.step+1) / float64(r.opt.Steps)
+	part := (float64(whole) - r.opt.Target.left(whole)) * float64(r.step+1) / float64(r.opt.Steps)
 	b := budget{opt: r.opt, from: whole, goal: whole - int64(math.Ceil(part-1e-6)), least: map[string]int{}}
 	for _, l := range r.original.Layers() {
 		name := l.Node.Outputs[0].Name

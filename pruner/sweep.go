@@ -12,7 +12,6 @@ import (
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
-	"github.com/secateur/secateur/engine/kernel"
 	"github.com/secateur/secateur/pruner/calib"
 	"github.com/secateur/secateur/pruner/gate"
 )
@@ -109,12 +108,8 @@ func (rg Range) Targets() []Target {
 // does not count.
 func Sweep(ctx context.Context, g *graph.Graph, fit *calib.Set, rg Range, opt Options) (*Curve, error) {
 	opt.Target = Target{Kind: "auto"}
-	opt = opt.withDefaults()
-	if err := opt.check(); err != nil {
-		return nil, err
-	}
-	r := &run{opt: opt, g: g, pool: kernel.NewPool(threads(opt.Threads))}
-	if err := r.split(fit, nil); err != nil {
+	r, err := newRun(g, fit, nil, opt)
+	if err != nil {
 		return nil, err
 	}
 	plan := append(r.prelude(), stage{"score channels", r.score}, stage{"sweep", func(ctx context.Context) error {
@@ -198,9 +193,9 @@ func (r *run) try(ctx context.Context, t Target, i, n, distil, finetune int) (*r
 	}
 	c.kept = maps.Clone(r.kept)
 	// The first step has its scores already; what they are is the same at every target.
-	plan := []stage{{"select channels", c.choose}, {"repair the pruned model", c.repair}}
+	plan := c.reduce()
 	for range c.opt.Steps - 1 {
-		plan = append(plan, stage{"score channels", c.score}, stage{"select channels", c.choose}, stage{"repair the pruned model", c.repair})
+		plan = append(append(plan, stage{"score channels", c.score}), c.reduce()...)
 	}
 	if err := do(ctx, plan); err != nil {
 		return nil, fmt.Errorf("target %v: %w", t, err)

@@ -92,15 +92,13 @@ func (t Target) counts() string {
 	return t.Kind
 }
 
-// left is how much of a figure that was whole the target leaves. ok is false if that is all of it.
-func (t Target) left(whole int64) (left float64, ok bool) {
+// left is how much of a figure that was whole the target leaves.
+func (t Target) left(whole int64) float64 {
 	switch t.Kind {
 	case "latency":
-		left = 1e6 * t.Value
+		return 1e6 * t.Value
 	case "speedup":
-		left = float64(whole) / t.Value
-	default:
-		left = float64(whole) * (1 - t.Value)
+		return float64(whole) / t.Value
 	}
-	return left, left < float64(whole)
+	return float64(whole) * (1 - t.Value)
 }

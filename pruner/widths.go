@@ -27,7 +27,7 @@ func (r *run) times(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.table, err = latency.Measure(ctx, r.g, cuts, r.in, r.layerOf, latency.Options{
+		r.table, err = latency.Measure(ctx, r.g, cuts, r.in, r.layersOf(), latency.Options{
 			Model: r.opt.Parent, Pool: r.pool, Block: block,
 			Progress: func(done, total int) { r.progress("measure", done, total) },
 		})
@@ -92,40 +92,39 @@ func (r *run) widths() ([]*graph.Graph, error) {
 	return cuts, nil
 }
 
-// layerOf goes back from the value that a fused step makes to the layer whose weights it has: of those that may be meant,
+// layersOf goes back from the value that a fused step makes to the layer whose weights it has: of those that may be meant,
 // the one with its multiply-adds.
-func (r *run) layerOf(output string, macs int64) string {
-	var v *graph.Value
-	for w := range r.g.Values() {
-		if w.Name == output {
-			v = w
-		}
+func (r *run) layersOf() latency.Layers {
+	byName, layers := map[string]*graph.Value{}, map[*graph.Node]bool{}
+	for v := range r.g.Values() {
+		byName[v.Name] = v
 	}
-	layers := map[string]bool{}
 	for _, l := range r.original.Layers() {
-		layers[l.Node.Outputs[0].Name] = true
+		layers[l.Node] = true
 	}
-	seen := map[*graph.Value]bool{}
-	var find func(v *graph.Value) string
-	find = func(v *graph.Value) string {
-		if v == nil || v.Def == nil || seen[v] {
-			return ""
-		}
-		seen[v] = true
-		if layers[v.Name] {
-			if r.base.Nodes[v.Def].MACs == macs {
-				return v.Name
+	return func(output string, macs int64) string {
+		seen := map[*graph.Value]bool{}
+		var find func(v *graph.Value) string
+		find = func(v *graph.Value) string {
+			if v == nil || v.Def == nil || seen[v] {
+				return ""
+			}
+			seen[v] = true
+			if layers[v.Def] {
+				if r.base.Nodes[v.Def].MACs == macs {
+					return v.Name
+				}
+				return ""
+			}
+			for _, in := range v.Def.Inputs {
+				if name := find(in); name != "" {
+					return name
+				}
 			}
 			return ""
 		}
-		for _, in := range v.Def.Inputs {
-			if name := find(in); name != "" {
-				return name
-			}
-		}
-		return ""
+		return find(byName[output])
 	}
-	return find(v)
 }
 
 // costs counts what the current graph takes.

@@ -3,7 +3,6 @@ package pruner
 import (
 	"context"
 	"math"
-	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -94,12 +93,7 @@ func output(t *testing.T, g *graph.Graph, in []tensor.Type) []float32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := tensor.New(tensor.Float32, in[0].Shape...)
-	rng := rand.New(rand.NewPCG(2, 3))
-	for i := range tensor.Of[float32](x) {
-		tensor.Of[float32](x)[i] = float32(rng.NormFloat64())
-	}
-	out, err := m.NewSession().Run(context.Background(), []*tensor.Tensor{x})
+	out, err := m.NewSession().Run(context.Background(), []*tensor.Tensor{zoo.Image(g, 2)})
 	if err != nil {
 		t.Fatal(err)
 	}

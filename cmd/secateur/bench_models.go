@@ -80,7 +80,7 @@ func halve(ctx context.Context) (*graph.Graph, error) {
 	p := newProgress()
 	defer p.done()
 	res, err := pruner.Prune(ctx, m.graph, set, nil, pruner.Options{Target: target, Seed: 1,
-		Progress: func(k pruner.Progress) { p.update(k.Stage, k.Done, k.Total) }})
+		Progress: p.pruning})
 	if err != nil {
 		return nil, fmt.Errorf("prune polyp-unet: %w", err)
 	}

@@ -93,11 +93,7 @@ func plan(ctx context.Context, g *graph.Graph, image string, threads int) (plann
 	r.MS = total.Seconds() * 1e3
 	var products float64
 	for _, n := range nodes {
-		name := n.Node.Name
-		if name == "" && n.Node.Outputs[0] != nil {
-			name = n.Node.Outputs[0].Name
-		}
-		row := planRow{Name: name, Op: n.Node.Op, In: n.In, Out: n.Out, Form: n.Form, MS: n.Time.Seconds() * 1e3,
+		row := planRow{Name: nodeName(n.Node), Op: n.Node.Op, In: n.In, Out: n.Out, Form: n.Form, MS: n.Time.Seconds() * 1e3,
 			Share: n.Time.Seconds() / total.Seconds(), MACs: n.MACs, Products: n.Products}
 		row.OfPeak = float64(n.Products) / (n.Time.Seconds() * kernel.Peak() * float64(threads))
 		if !math.IsNaN(n.Error) {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"github.com/secateur/secateur/pruner"
 )
 
 // printJSON writes the one document that --json promises on standard output.
@@ -28,6 +30,9 @@ func newProgress() *progress {
 	st, err := os.Stderr.Stat()
 	return &progress{terminal: err == nil && st.Mode()&os.ModeCharDevice != 0}
 }
+
+// pruning reports how far a run of package pruner has come.
+func (p *progress) pruning(k pruner.Progress) { p.update(k.Stage, k.Done, k.Total) }
 
 // update reports done of total steps of a stage.
 func (p *progress) update(stage string, done, total int) {

@@ -139,7 +139,7 @@ func (c *pruneCmd) local(ctx context.Context, target pruner.Target, fit, val *ca
 	}
 	opt.Target = target
 	p := newProgress()
-	opt.Progress = func(k pruner.Progress) { p.update(k.Stage, k.Done, k.Total) }
+	opt.Progress = p.pruning
 	res, err := pruner.Prune(ctx, g, fit, val, opt)
 	p.done()
 	if err != nil {

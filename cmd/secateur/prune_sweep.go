@@ -29,7 +29,7 @@ func (c *pruneCmd) sweep(ctx context.Context) error {
 		return err
 	}
 	p := newProgress()
-	opt.Progress = func(k pruner.Progress) { p.update(k.Stage, k.Done, k.Total) }
+	opt.Progress = p.pruning
 	curve, err := pruner.Sweep(ctx, g, fit, rg, opt)
 	p.done()
 	if err != nil {

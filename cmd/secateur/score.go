@@ -100,7 +100,7 @@ func (c *scoreCmd) score(ctx context.Context, g *graph.Graph, set *calib.Set) (*
 	defer p.done()
 	opt := pruner.ScoreOptions{
 		Unlabelled: c.Labels == "none", Probes: c.Probes, Seed: c.Seed, Float64: c.Float64, Threads: c.Threads,
-		Progress: func(k pruner.Progress) { p.update(k.Stage, k.Done, k.Total) },
+		Progress: p.pruning,
 	}
 	var samples []score.Sample
 	if c.Samples {

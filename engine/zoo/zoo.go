@@ -72,6 +72,16 @@ func Load(name string, seed uint64) (*graph.Graph, error) {
 	return g, nil
 }
 
+// Image makes an input for a network: numbers around zero, from the seed.
+func Image(g *graph.Graph, seed uint64) *tensor.Tensor {
+	x := tensor.New(tensor.Float32, g.Inputs[0].Type.Shape...)
+	rng := rand.New(rand.NewPCG(seed, 3))
+	for i := range tensor.Of[float32](x) {
+		tensor.Of[float32](x)[i] = float32(rng.NormFloat64())
+	}
+	return x
+}
+
 // reader is the first that reads v, through Identity: exporters keep one copy of weights that began alike.
 func reader(uses map[*graph.Value][]graph.Use, v *graph.Value) (graph.Use, bool) {
 	for _, u := range uses[v] {

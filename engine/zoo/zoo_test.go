@@ -3,7 +3,6 @@ package zoo_test
 import (
 	"context"
 	"math"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/secateur/secateur/engine"
@@ -27,12 +26,7 @@ func TestNetworksRun(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				x := tensor.New(tensor.Float32, in[0].Shape...)
-				rng := rand.New(rand.NewPCG(2, 3))
-				for i := range tensor.Of[float32](x) {
-					tensor.Of[float32](x)[i] = float32(rng.NormFloat64())
-				}
-				out, err := m.NewSession().Run(context.Background(), []*tensor.Tensor{x})
+				out, err := m.NewSession().Run(context.Background(), []*tensor.Tensor{zoo.Image(g, 2)})
 				if err != nil {
 					t.Fatal(err)
 				}

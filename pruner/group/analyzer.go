@@ -115,10 +115,13 @@ func (a *analyzer) constInts(v *graph.Value) ([]int, bool) {
 	return t.Ints()
 }
 
-func (a *analyzer) find(i int) int {
-	for a.parent[i] != i {
-		a.parent[i] = a.parent[a.parent[i]]
-		i = a.parent[i]
+func (a *analyzer) find(i int) int { return root(a.parent, i) }
+
+// root is what stands for i's set in a union-find forest, whose paths it halves.
+func root(parent []int, i int) int {
+	for parent[i] != i {
+		parent[i] = parent[parent[i]]
+		i = parent[i]
 	}
 	return i
 }

@@ -24,8 +24,13 @@ func (a *analyzer) countsChannels(o origin) bool {
 
 // pinDims pins the channels that elements of v count.
 func (a *analyzer) pinDims(v *graph.Value, reason string) {
-	for _, o := range a.dims[v] {
-		if a.countsChannels(o) {
+	a.pinOthers(a.dims[v], -1, reason)
+}
+
+// pinOthers is pinDims but for element at of the list.
+func (a *analyzer) pinOthers(os []origin, at int, reason string) {
+	for i, o := range os {
+		if i != at && a.countsChannels(o) {
 			a.pin(o.v, reason)
 		}
 	}
@@ -182,8 +187,7 @@ func (a *analyzer) scaleDims(n *graph.Node) bool {
 	}
 	d, ok := a.dims[list]
 	k, isConst := a.constInts(by)
-	counts := func(o origin) bool { return a.countsChannels(o) }
-	if !ok || !isConst || slices.ContainsFunc(a.dims[by], counts) || len(k) != 1 && len(k) != len(d) {
+	if !ok || !isConst || slices.ContainsFunc(a.dims[by], a.countsChannels) || len(k) != 1 && len(k) != len(d) {
 		return false
 	}
 	out := make([]origin, len(d))

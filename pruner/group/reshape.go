@@ -29,11 +29,7 @@ func (a *analyzer) reshape(n *graph.Node) {
 	}
 	a.set(y, q, ids)
 	os, known := a.origins(list)
-	for i, o := range os {
-		if i != q && a.countsChannels(o) {
-			a.pin(o.v, fmt.Sprintf("%v has its shape from its channel count", n))
-		}
-	}
+	a.pinOthers(os, q, fmt.Sprintf("%v has its shape from its channel count", n))
 	lit, isConst := a.constInts(list)
 	if !known || !isConst || q >= len(lit) {
 		a.pin(x, fmt.Sprintf("%v has a computed shape", n))
@@ -132,19 +128,12 @@ func regroup(in tensor.Shape, p int, out tensor.Shape, q int) (part []int, parts
 	for i := range parent {
 		parent[i] = i
 	}
-	find := func(i int) int {
-		for parent[i] != i {
-			parent[i] = parent[parent[i]]
-			i = parent[i]
-		}
-		return i
-	}
 	parts = c + n
 	for o := range repeats {
 		for r := range n {
 			for s := 0; s < rest; s += step {
 				ch := ((o*n+r)*rest + s) / inner % c
-				if x, y := find(ch), find(c+r); x != y {
+				if x, y := root(parent, ch), root(parent, c+r); x != y {
 					parent[max(x, y)] = min(x, y)
 					if parts--; parts == 1 {
 						return nil, 1
@@ -154,7 +143,7 @@ func regroup(in tensor.Shape, p int, out tensor.Shape, q int) (part []int, parts
 		}
 	}
 	for i := range parent {
-		parent[i] = find(i)
+		parent[i] = root(parent, i)
 	}
 	return parent, parts
 }

@@ -89,11 +89,7 @@ func (a *analyzer) expand(n *graph.Node) {
 	a.set(y, q, c.ids)
 	os, known := a.origins(list)
 	at := q - (len(out) - len(os))
-	for i, o := range os {
-		if i != at && a.countsChannels(o) {
-			a.pin(o.v, fmt.Sprintf("%v has its shape from its channel count", n))
-		}
-	}
+	a.pinOthers(os, at, fmt.Sprintf("%v has its shape from its channel count", n))
 	lit, isConst := a.constInts(list)
 	switch {
 	case !known || !isConst:

@@ -112,11 +112,7 @@ func Measure(ctx context.Context, g *graph.Graph, cuts []*graph.Graph, in []tens
 			if !ok {
 				continue // another plan, which does this elsewhere
 			}
-			sample := Sample{In: 1, Out: float64(q.out) / float64(p.out), MS: q.ms}
-			if s.Layer != "" {
-				sample.In = float64(q.macs) / float64(p.macs) / sample.Out
-			}
-			s.Samples = append(s.Samples, sample)
+			s.Samples = append(s.Samples, s.sample(p, q))
 		}
 		s.fit()
 		t.Steps = append(t.Steps, s)
@@ -135,6 +131,15 @@ func Measure(ctx context.Context, g *graph.Graph, cuts []*graph.Graph, in []tens
 	return t, nil
 }
 
+// sample is what a run says of the step: whole is what it was with all channels.
+func (s *Step) sample(whole, now step) Sample {
+	m := Sample{In: 1, Out: float64(now.out) / float64(whole.out), MS: now.ms}
+	if s.Layer != "" {
+		m.In = float64(now.macs) / float64(whole.macs) / m.Out
+	}
+	return m
+}
+
 // scale finds the factor between steps and runs, and how wrong the table is.
 func (t *Table) scale(runs []run) {
 	predict := func(r run) float64 {
@@ -146,11 +151,8 @@ func (t *Table) scale(runs []run) {
 			if !ok {
 				continue
 			}
-			out, in := float64(q.out)/float64(p.out), 1.0
-			if s.Layer != "" {
-				in = float64(q.macs) / float64(p.macs) / out
-			}
-			sum += s.At(in, out)
+			now := s.sample(p, q)
+			sum += s.At(now.In, now.Out)
 		}
 		return sum
 	}

@@ -212,13 +212,13 @@ func (c *cutter) collect(a *group.Analysis) error {
 		e.slices = append(e.slices, axisKeep{s.Axis, keep})
 	}
 	for _, p := range a.Picks {
-		to := make([]int, len(p.Class))
 		kept, cut := c.keep(p.Class)
-		for i := range to {
-			to[i] = slices.Index(kept, i)
-		}
 		if !cut {
 			continue
+		}
+		to := slices.Repeat([]int{-1}, len(p.Class))
+		for i, k := range kept {
+			to[k] = i
 		}
 		e := c.edit(c.node[p.Node], p.Input)
 		e.picks = append(e.picks, to)
