@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Runs the networks of zoo_networks.py beside ONNX Runtime, prunes each, and writes docs/MODELS.md.
+"""Exports networks, runs each beside ONNX Runtime, prunes it, and writes docs/MODELS.md.
 
     make zoo                                        # all of it
     .cache/venv-zoo/bin/python scripts/zoo.py --only u2net-p --no-time
+
+ROWS says of each network how to make it, by which exporter and opset, and whether its height and width stay open in the file.
+Opsets and exporters are spread over the networks, so that each occurs with several. Nothing is downloaded.
 
 Files go to .cache/zoo, with random weights from a seed, and are exported once; what was measured is kept in results.json
 there, so that --only brings single rows of the page up to date. Weights are drawn so that values neither vanish nor explode
@@ -15,14 +18,114 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 import warnings
+
+from zoo_networks import Attention, ChannelsLast, ColonSegNet, HRNet, Listed, PraNet, ResUNetPlusPlus, U2Net, keras_deeplab, keras_mobilenet, keras_unet, res2net50
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = ROOT / "bin/secateur-ort"
 CACHE = ROOT / ".cache/zoo"
 AGREE = 1e-4  # max|Δ|/max|y|
-TARGET = "macs=0.3"
+
+
+def smp(arch, encoder, **more):
+    def make(size):
+        import segmentation_models_pytorch
+        return getattr(segmentation_models_pytorch, arch)(encoder_name=encoder, encoder_weights=None, classes=1, **more)
+    return make
+
+
+def vision(name):
+    def make(size):
+        import torchvision
+        net = getattr(torchvision.models.segmentation, name)(weights=None, weights_backbone=None, num_classes=2, **({} if name[0] == "l" else {"aux_loss": True}))
+        return Listed(net)
+    return make
+
+
+def monai(name, *args, **more):
+    def make(size):
+        import monai.networks.nets as nets
+        return getattr(nets, name)(*args, **more)
+    return make
+
+
+def keras(build):
+    def make(size):
+        os.environ["KERAS_BACKEND"] = "torch"
+        import keras as k
+        k.utils.set_random_seed(0)
+        return build(k, size)
+    return make
+
+
+def ours(net, **more):
+    return lambda size: net(**more)
+
+
+TS, DYNAMO = "TorchScript", "dynamo"
+
+# The heights and widths that files are compared and timed at, unless SIZES says otherwise: pyramids of pools are exported only
+# where the map divides by their sizes.
+SMALL, REAL = 128, 256
+SIZES = {"smp-pspnet-resnet18": (96, 288), "smp-upernet-resnet18": (192, 384)}
+
+# Name: maker, exporter, opset, and whether height and width are open.
+ROWS = {
+    "smp-unet-resnet34": (smp("Unet", "resnet34"), TS, 17, True),
+    "smp-unet-efficientnet-b0": (smp("Unet", "efficientnet-b0"), DYNAMO, 18, False),
+    "smp-unet-mobilenetv3-large": (smp("Unet", "tu-mobilenetv3_large_100"), TS, 13, False),
+    "smp-unet-mobileone-s0": (smp("Unet", "mobileone_s0"), DYNAMO, 18, True),
+    "smp-unet-convnext-atto": (smp("Unet", "tu-convnext_atto", encoder_depth=4, decoder_channels=(128, 64, 32, 16)), TS, 17, False),
+    "smp-unet-scse-resnet18": (smp("Unet", "resnet18", decoder_attention_type="scse"), DYNAMO, 20, False),
+    "smp-unet-hrnet-w18-small": (smp("Unet", "tu-hrnet_w18_small"), TS, 17, False),
+    "smp-unet++-resnet18": (smp("UnetPlusPlus", "resnet18"), DYNAMO, 20, False),
+    "smp-unet++-efficientnet-b0": (smp("UnetPlusPlus", "efficientnet-b0"), TS, 13, True),
+    "smp-manet-resnet18": (smp("MAnet", "resnet18"), TS, 17, True),
+    "smp-manet-mobilenetv3-small": (smp("MAnet", "tu-mobilenetv3_small_100"), DYNAMO, 18, False),
+    "smp-linknet-resnet18": (smp("Linknet", "resnet18"), TS, 13, True),
+    "smp-linknet-mobileone-s0": (smp("Linknet", "mobileone_s0"), TS, 17, False),
+    "smp-fpn-resnet50": (smp("FPN", "resnet50"), DYNAMO, 18, False),
+    "smp-fpn-efficientnet-b0": (smp("FPN", "efficientnet-b0"), TS, 17, True),
+    "smp-fpn-convnext-atto": (smp("FPN", "tu-convnext_atto"), DYNAMO, 20, False),
+    "smp-pspnet-resnet18": (smp("PSPNet", "resnet18"), TS, 13, False),
+    "smp-pspnet-mobilenetv3-large": (smp("PSPNet", "tu-mobilenetv3_large_100"), DYNAMO, 18, False),
+    "smp-pan-resnet18": (smp("PAN", "resnet18"), TS, 17, False),
+    "smp-pan-mobilenetv3-small": (smp("PAN", "tu-mobilenetv3_small_100"), DYNAMO, 18, False),
+    "smp-deeplabv3-resnet18": (smp("DeepLabV3", "resnet18"), TS, 17, True),
+    "smp-deeplabv3-mobilenetv2": (smp("DeepLabV3", "mobilenet_v2"), DYNAMO, 18, False),
+    "smp-deeplabv3+-resnet50": (smp("DeepLabV3Plus", "resnet50"), DYNAMO, 18, True),
+    "smp-deeplabv3+-efficientnet-b0": (smp("DeepLabV3Plus", "efficientnet-b0"), TS, 13, False),
+    "smp-upernet-resnet18": (smp("UPerNet", "resnet18"), TS, 17, False),
+    "smp-upernet-convnext-atto": (smp("UPerNet", "tu-convnext_atto"), DYNAMO, 18, False),
+    "smp-segformer-mit-b0": (smp("Segformer", "mit_b0"), TS, 17, False),
+    "smp-segformer-resnet18": (smp("Segformer", "resnet18"), DYNAMO, 18, True),
+    "torchvision-fcn-resnet50": (vision("fcn_resnet50"), TS, 17, True),
+    "torchvision-deeplabv3-resnet50": (vision("deeplabv3_resnet50"), DYNAMO, 18, False),
+    "torchvision-deeplabv3-mobilenetv3": (vision("deeplabv3_mobilenet_v3_large"), TS, 13, False),
+    "torchvision-lraspp": (vision("lraspp_mobilenet_v3_large"), TS, 17, True),
+    "torchvision-lraspp-dynamo": (vision("lraspp_mobilenet_v3_large"), DYNAMO, 18, False),
+    "monai-unet": (monai("UNet", spatial_dims=2, in_channels=3, out_channels=1, channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2), TS, 17, True),
+    "monai-unet-dynamo": (monai("UNet", spatial_dims=2, in_channels=3, out_channels=2, channels=(16, 32, 64, 128), strides=(2, 2, 2), norm="batch"), DYNAMO, 18, False),
+    "monai-basicunet": (monai("BasicUNet", spatial_dims=2, in_channels=3, out_channels=2), TS, 13, False),
+    "monai-segresnet": (monai("SegResNet", spatial_dims=2, in_channels=3, out_channels=1, init_filters=16), TS, 17, False),
+    "monai-segresnet-dynamo": (monai("SegResNet", spatial_dims=2, in_channels=3, out_channels=1, init_filters=16), DYNAMO, 21, False),
+    "monai-dynunet": (monai("DynUNet", 2, 3, 1, [3, 3, 3, 3], [1, 2, 2, 2], [2, 2, 2]), DYNAMO, 18, False),
+    "monai-attentionunet": (monai("AttentionUnet", spatial_dims=2, in_channels=3, out_channels=1, channels=(16, 32, 64, 128), strides=(2, 2, 2)), TS, 17, True),
+    "monai-unet-3d": (monai("UNet", spatial_dims=3, in_channels=1, out_channels=1, channels=(8, 16, 32), strides=(2, 2)), TS, 17, False),
+    "u2net-p": (ours(U2Net), TS, 17, True),
+    "u2net-p-dynamo": (ours(U2Net), DYNAMO, 18, False),
+    "pranet-res2net50": (lambda size: PraNet(*res2net50()), TS, 13, False),
+    "pranet-res2net50-dynamo": (lambda size: PraNet(*res2net50()), DYNAMO, 18, False),
+    "colonsegnet": (ours(ColonSegNet), TS, 17, True),
+    "resunet++": (ours(ResUNetPlusPlus), DYNAMO, 18, True),
+    "attention-u-net": (ours(Attention, base=16), DYNAMO, 20, False),
+    "hrnet": (ours(HRNet, c=24), DYNAMO, 18, False),
+    "channels-last": (lambda size: ChannelsLast(HRNet(c=24)), TS, 13, False),
+    "keras-unet-xception": (keras(keras_unet), TS, 17, True),
+    "keras-mobilenetv2-u-net": (keras(keras_mobilenet), TS, 13, False),
+    "keras-deeplabv3+": (keras(keras_deeplab), DYNAMO, 18, False),
+}
 
 
 def settle(net, x):
@@ -68,8 +171,7 @@ def run(net, x):
 def export(name, size, file):
     import numpy as np
     import torch
-    import zoo_networks as zoo
-    make, exporter, opset, opened = zoo.ROWS[name]
+    make, exporter, opset, opened = ROWS[name]
     torch.manual_seed(0)
     np.random.seed(0)
     net = make(size)
@@ -83,7 +185,7 @@ def export(name, size, file):
                 raise SystemExit(f"{name}: output {i} varies by {y.std():.2g} of {y.abs().max():.2g}")
     high = 1 if last else 2
     part = file.with_suffix(".part")
-    if exporter == zoo.TS:
+    if exporter == TS:
         axes = {"image": {0: "batch", high: "height", high + 1: "width"}} if opened else None
         torch.onnx.export(net, (x,), str(part), opset_version=opset, input_names=["image"], dynamic_axes=axes, dynamo=False)
     else:
@@ -100,9 +202,8 @@ def export(name, size, file):
 
 def files(name):
     """The files of a network, with the size that each is run at: the small one and the real one."""
-    import zoo_networks as zoo
-    small, real = zoo.SIZES.get(name, (zoo.SMALL, zoo.REAL))
-    if zoo.ROWS[name][3]:
+    small, real = SIZES.get(name, (SMALL, REAL))
+    if ROWS[name][3]:
         return (CACHE / f"{name}.onnx", small), (CACHE / f"{name}.onnx", real)
     return (CACHE / f"{name}.onnx", small), (CACHE / f"{name}-{real}.onnx", real)
 
@@ -156,8 +257,7 @@ def pruned(name, library):
 
 
 def page(results):
-    import zoo_networks as zoo
-    rows = [(n, results[n]) for n in zoo.ROWS if n in results]
+    rows = [(n, results[n]) for n in ROWS if n in results]
     some = next(r for _, r in rows if "cpu" in r)
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("torch", "torchvision", "segmentation-models-pytorch", "timm", "monai", "keras", "onnxscript", "onnx"))
     stops = [(n, r["problem"]) for n, r in rows if "problem" in r]
@@ -170,7 +270,7 @@ def page(results):
            "  channels masked, and the file passes ONNX's checker and agrees with ONNX Runtime.", "",
            "| network | exporter | opset | parameters | size | multiply-adds | agreement | ms | ratio | loses 30 % |", "|---|---|--:|--:|--:|--:|--:|--:|--:|---|"]
     for n, r in rows:
-        _, exporter, opset, opened = zoo.ROWS[n]
+        _, exporter, opset, opened = ROWS[n]
         head = f"| {n} | {exporter} | {opset} |"
         if "problem" in r:
             out.append(head + " | | | refused, see below | | | |")
@@ -185,16 +285,14 @@ def page(results):
 
 
 def main():
-    sys.path.insert(0, str(pathlib.Path(__file__).parent))
     warnings.filterwarnings("ignore")
-    import zoo_networks as zoo
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--only", action="append", choices=list(zoo.ROWS), help="by default all")
+    p.add_argument("--only", action="append", choices=list(ROWS), help="by default all")
     p.add_argument("--export", action="store_true", help="export and stop")
     p.add_argument("--no-time", action="store_true", help="compare, but keep the times of the page as they are")
     p.add_argument("--no-prune", action="store_true")
     a = p.parse_args()
-    names = a.only or list(zoo.ROWS)
+    names = a.only or list(ROWS)
     CACHE.mkdir(parents=True, exist_ok=True)
     for name in names:
         for file, size in dict.fromkeys(files(name)):

@@ -1,51 +1,200 @@
-"""The networks that scripts/zoo.py exports: those of public packages, and those that no package has, written here.
-
-ROWS says of each how to make it, by which exporter and opset, and whether its height and width stay open in the file. Opsets and
-exporters are spread over the networks, so that each occurs with several. Nothing is downloaded: weights are random.
+"""Segmentation networks that no package has, or not as small: what scripts/export_zoo.py and scripts/zoo.py export, beside those of
+packages.
 """
-
-import os
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from export_zoo import Attention, ChannelsLast, HRNet, RSU, block
+
+def block(i, o, norm=nn.BatchNorm2d, act=nn.ReLU, k=3, groups=1):
+    return nn.Sequential(nn.Conv2d(i, o, k, padding=k // 2, groups=groups, bias=False), norm(o), act())
 
 
-def smp(arch, encoder, **more):
-    def make(size):
-        import segmentation_models_pytorch
-        return getattr(segmentation_models_pytorch, arch)(encoder_name=encoder, encoder_weights=None, classes=1, **more)
-    return make
+class UNet(nn.Module):
+    """A U-Net of three levels, each of two of what make yields."""
+
+    def __init__(self, make=block, base=8, classes=1, up="transposed", head=nn.Identity):
+        super().__init__()
+        self.enc = nn.ModuleList()
+        c = 3
+        for i in range(3):
+            self.enc.append(nn.Sequential(make(c, base << i), make(base << i, base << i)))
+            c = base << i
+        self.up, self.dec = nn.ModuleList(), nn.ModuleList()
+        for i in reversed(range(2)):
+            o = base << i
+            self.up.append({
+                "transposed": lambda: nn.ConvTranspose2d(c, o, 2, 2),
+                "shuffle": lambda: nn.Sequential(nn.Conv2d(c, 4 * o, 1), nn.PixelShuffle(2)),
+                "resize": lambda: nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(c, o, 1)),
+            }[up]())
+            self.dec.append(nn.Sequential(make(2 * o, o), make(o, o)))
+            c = o
+        self.head = nn.Sequential(nn.Conv2d(c, classes, 1), head())
+
+    def forward(self, x):
+        skips = []
+        for i, e in enumerate(self.enc):
+            x = e(F.max_pool2d(x, 2) if i else x)
+            skips.append(x)
+        skips.pop()
+        for up, dec in zip(self.up, self.dec):
+            x = dec(torch.cat([skips.pop(), up(x)], 1))
+        return self.head(x)
 
 
-def vision(name):
-    def make(size):
-        import torchvision
-        net = getattr(torchvision.models.segmentation, name)(weights=None, weights_backbone=None, num_classes=2, **({} if name[0] == "l" else {"aux_loss": True}))
-        return Listed(net)
-    return make
+class Shuffle2(nn.Module):
+    """ShuffleNetV2's unit: half of the channels go by, the other half through a branch, and both are shuffled."""
+
+    def __init__(self, c):
+        super().__init__()
+        h = c // 2
+        self.branch = nn.Sequential(block(h, h, k=1), nn.Conv2d(h, h, 3, padding=1, groups=h, bias=False), nn.BatchNorm2d(h), block(h, h, k=1))
+
+    def forward(self, x):
+        a, b = x.chunk(2, 1)
+        return shuffle(torch.cat([a, self.branch(b)], 1), 2)
 
 
-def monai(name, *args, **more):
-    def make(size):
-        import monai.networks.nets as nets
-        return getattr(nets, name)(*args, **more)
-    return make
+class Shuffle1(nn.Module):
+    """ShuffleNet's unit: grouped convolutions with a shuffle between, and a residual sum."""
+
+    def __init__(self, c, g=4):
+        super().__init__()
+        self.a, self.g = block(c, c, k=1, groups=g), g
+        self.b = nn.Sequential(nn.Conv2d(c, c, 3, padding=1, groups=c, bias=False), nn.BatchNorm2d(c), nn.Conv2d(c, c, 1, groups=g, bias=False), nn.BatchNorm2d(c))
+
+    def forward(self, x):
+        return F.relu(x + self.b(shuffle(self.a(x), self.g)))
 
 
-def keras(build):
-    def make(size):
-        os.environ["KERAS_BACKEND"] = "torch"
-        import keras as k
-        k.utils.set_random_seed(0)
-        return build(k, size)
-    return make
+def shuffle(x, g):
+    n, c, h, w = x.shape
+    return x.view(n, g, c // g, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
-def ours(net, **more):
-    return lambda size: net(**more)
+class NeXt(nn.Module):
+    """ResNeXt's unit: a grouped 3x3 between two 1x1, and a residual sum."""
+
+    def __init__(self, c, g=4):
+        super().__init__()
+        self.f = nn.Sequential(block(c, c, k=1), block(c, c, groups=g), nn.Conv2d(c, c, 1, bias=False), nn.BatchNorm2d(c))
+
+    def forward(self, x):
+        return F.relu(x + self.f(x))
+
+
+class ConvNeXt(nn.Module):
+    """ConvNeXt's unit: a depthwise 7x7, then channels last a norm and two matrices with Gelu, scaled, and a residual sum."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.dw, self.norm = nn.Conv2d(c, c, 7, padding=3, groups=c), nn.LayerNorm(c)
+        self.up, self.down, self.scale = nn.Linear(c, 4 * c), nn.Linear(4 * c, c), nn.Parameter(torch.full((c,), 0.5))
+
+    def forward(self, x):
+        y = self.norm(self.dw(x).permute(0, 2, 3, 1))
+        return x + (self.scale * self.down(F.gelu(self.up(y)))).permute(0, 3, 1, 2)
+
+
+class CSP(nn.Module):
+    """A cross-stage partial unit: split, a residual branch on one part, and all parts joined."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.i, self.m, self.o = block(c, c, act=nn.SiLU, k=1), block(c // 2, c // 2, act=nn.SiLU), block(c // 2 * 3, c, act=nn.SiLU, k=1)
+
+    def forward(self, x):
+        a, b = self.i(x).split([x.shape[1] // 2, x.shape[1] // 2], 1)
+        return self.o(torch.cat([a, b, b + self.m(b)], 1))
+
+
+class Attention(UNet):
+    """A U-Net whose skips pass gates, which one channel multiplies into all."""
+
+    def __init__(self, base=8):
+        super().__init__(base=base)
+        self.gates = nn.ModuleList()
+        for i in reversed(range(2)):
+            c = base << i
+            self.gates.append(nn.ModuleList([nn.Conv2d(c, c // 2, 1), nn.Conv2d(c, c // 2, 1), nn.Sequential(nn.ReLU(), nn.Conv2d(c // 2, 1, 1), nn.Sigmoid())]))
+
+    def forward(self, x):
+        skips = []
+        for i, e in enumerate(self.enc):
+            x = e(F.max_pool2d(x, 2) if i else x)
+            skips.append(x)
+        skips.pop()
+        for up, dec, (a, b, psi) in zip(self.up, self.dec, self.gates):
+            s, x = skips.pop(), up(x)
+            x = dec(torch.cat([s * psi(a(s) + b(x)), x], 1))
+        return self.head(x)
+
+
+class HRNet(nn.Module):
+    """Two resolutions beside each other that exchange what they have found, twice."""
+
+    def __init__(self, c=12):
+        super().__init__()
+        self.stem, self.low = block(3, c), nn.Sequential(nn.Conv2d(c, 2 * c, 3, 2, 1, bias=False), nn.BatchNorm2d(2 * c), nn.ReLU())
+        self.hi = nn.ModuleList(block(c, c) for _ in range(2))
+        self.lo = nn.ModuleList(block(2 * c, 2 * c) for _ in range(2))
+        self.raise_ = nn.ModuleList(nn.Sequential(nn.Conv2d(2 * c, c, 1, bias=False), nn.BatchNorm2d(c), nn.Upsample(scale_factor=2, mode="nearest")) for _ in range(2))
+        self.drop = nn.ModuleList(nn.Sequential(nn.Conv2d(c, 2 * c, 3, 2, 1, bias=False), nn.BatchNorm2d(2 * c)) for _ in range(2))
+        self.head = nn.Conv2d(3 * c, 1, 1)
+
+    def forward(self, x):
+        h = self.stem(x)
+        l = self.low(h)
+        for i in range(2):
+            a, b = self.hi[i](h), self.lo[i](l)
+            h, l = F.relu(a + self.raise_[i](b)), F.relu(b + self.drop[i](a))
+        return self.head(torch.cat([h, F.interpolate(l, size=h.shape[2:], mode="bilinear")], 1))
+
+
+class RSU(nn.Module):
+    """U²-Net's unit: a small U inside, with a residual sum around."""
+
+    def __init__(self, i, m, o):
+        super().__init__()
+        self.x, self.a, self.b, self.c = block(i, o), block(o, m), block(m, m), block(m, m)
+        self.d, self.e = block(2 * m, m), block(2 * m, o)
+
+    def forward(self, x):
+        x = self.x(x)
+        a = self.a(x)
+        b = self.b(F.max_pool2d(a, 2, ceil_mode=True))
+        d = self.d(torch.cat([self.c(b), b], 1))
+        return x + self.e(torch.cat([F.interpolate(d, size=a.shape[2:], mode="bilinear"), a], 1))
+
+
+class ChannelsLast(nn.Module):
+    """A network as converters from TensorFlow write it: images and maps have their channels last."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, x):
+        return self.f(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class Group(torch.autograd.Function):
+    """A group normalisation that is exported as the operator, not taken apart."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, groups):
+        return F.group_norm(x, groups, weight, bias)
+
+    @staticmethod
+    def symbolic(g, x, weight, bias, groups):
+        return g.op("GroupNormalization", x, weight, bias, num_groups_i=groups, epsilon_f=1e-5).setType(x.type())
+
+
+class GroupNorm(nn.GroupNorm):
+    def forward(self, x):
+        return Group.apply(x, self.weight, self.bias, self.num_groups)
 
 
 class Listed(nn.Module):
@@ -124,18 +273,16 @@ class PraNet(nn.Module):
             self.branch = nn.ModuleList([block(i, o, k=1)])
             for k in (3, 5, 7):
                 self.branch.append(nn.Sequential(
-                    block(i, o, k=1), nn.Conv2d(o, o, (1, k), padding=(0, k // 2)), nn.Conv2d(o, o, (k, 1), padding=(k // 2, 0)),
-                    nn.Conv2d(o, o, 3, padding=k, dilation=k, bias=False), nn.BatchNorm2d(o)))
+                    block(i, o, k=1), nn.Conv2d(o, o, (1, k), padding=(0, k // 2)), nn.ReLU(), nn.Conv2d(o, o, (k, 1), padding=(k // 2, 0)),
+                    nn.BatchNorm2d(o), nn.ReLU(), nn.Conv2d(o, o, 3, padding=k, dilation=k, bias=False), nn.BatchNorm2d(o)))
             self.join, self.direct = nn.Conv2d(4 * o, o, 3, padding=1), nn.Conv2d(i, o, 1)
 
         def forward(self, x):
             return F.relu(self.join(torch.cat([b(x) for b in self.branch], 1)) + self.direct(x))
 
-    def __init__(self, encoder="res2net50_26w_4s", c=32):
+    def __init__(self, encoder, widths, c=32):
         super().__init__()
-        import timm
-        self.encoder = timm.create_model(encoder, pretrained=False, features_only=True, out_indices=(2, 3, 4))
-        widths = self.encoder.feature_info.channels()
+        self.encoder = encoder
         self.field = nn.ModuleList(self.Field(w, c) for w in widths)
         self.up = nn.ModuleList(block(c, c) for _ in range(3))
         self.decode = nn.Sequential(block(3 * c, 3 * c), nn.Conv2d(3 * c, 1, 1))
@@ -157,6 +304,59 @@ class PraNet(nn.Module):
             y = f((1 - torch.sigmoid(y)).expand(-1, x.shape[1], -1, -1) * x) + y
             outs.append(self.sized(y, image))
         return tuple(reversed(outs))
+
+
+def res2net50():
+    """The encoder that PraNet has, and the widths of its maps."""
+    import timm
+    net = timm.create_model("res2net50_26w_4s", pretrained=False, features_only=True, out_indices=(2, 3, 4))
+    return net, net.feature_info.channels()
+
+
+class Res2Net(nn.Module):
+    """Res2Net's unit: parts of the channels, each through a convolution that also sees the part before, and a residual sum."""
+
+    def __init__(self, c, parts=4):
+        super().__init__()
+        self.i, self.o, self.parts = block(c, c, k=1), nn.Sequential(nn.Conv2d(c, c, 1, bias=False), nn.BatchNorm2d(c)), parts
+        self.f = nn.ModuleList(block(c // parts, c // parts) for _ in range(parts - 1))
+
+    def forward(self, x):
+        first, *rest = self.i(x).chunk(self.parts, 1)
+        ys, y = [first], 0
+        for f, p in zip(self.f, rest):
+            y = f(p + y)
+            ys.append(y)
+        return F.relu(self.o(torch.cat(ys, 1)) + x)
+
+
+class Pyramid(nn.Module):
+    """A small encoder of Res2Net's units that yields its last three maps."""
+
+    def __init__(self, widths=(16, 24, 32)):
+        super().__init__()
+        self.stem, ws = block(3, widths[0]), (widths[0], *widths)
+        self.stages = nn.ModuleList(nn.Sequential(nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(), Res2Net(o)) for i, o in zip(ws, widths))
+
+    def forward(self, x):
+        x, ys = self.stem(x), []
+        for f in self.stages:
+            x = f(x)
+            ys.append(x)
+        return ys
+
+
+class FCN(nn.Module):
+    """A fully convolutional network as torchvision has it: dilated stages, a head and one more for training that stays in the file."""
+
+    def __init__(self, c=16):
+        super().__init__()
+        self.a, self.b = nn.Sequential(block(3, c), nn.MaxPool2d(3, 2, 1), NeXt(c)), nn.Sequential(nn.Conv2d(c, 2 * c, 3, padding=2, dilation=2, bias=False), nn.BatchNorm2d(2 * c), nn.ReLU())
+        self.head, self.aux = (nn.Sequential(block(i, i // 4), nn.Dropout(0.1), nn.Conv2d(i // 4, 2, 1)) for i in (2 * c, c))
+
+    def forward(self, x):
+        a = self.a(x)
+        return tuple(F.interpolate(y, size=x.shape[-2:], mode="bilinear") for y in (self.head(self.b(a)), self.aux(a)))
 
 
 class ColonSegNet(nn.Module):
@@ -249,18 +449,18 @@ class ResUNetPlusPlus(nn.Module):
         return self.head(x)
 
 
-def keras_unet(k, size):
+def keras_unet(k, size, base=32):
     """A U-Net as Keras' guides write it: separable convolutions, residual sums, transposed convolutions, channels last."""
     L = k.layers
     x = inputs = L.Input((size, size, 3))
-    x = L.Activation("relu")(L.BatchNormalization()(L.Conv2D(32, 3, strides=2, padding="same")(x)))
+    x = L.Activation("relu")(L.BatchNormalization()(L.Conv2D(base, 3, strides=2, padding="same")(x)))
     before = x
-    for c in (64, 128, 256):
+    for c in (2 * base, 4 * base, 8 * base):
         for _ in range(2):
             x = L.BatchNormalization()(L.SeparableConv2D(c, 3, padding="same")(L.Activation("relu")(x)))
         x = L.MaxPooling2D(3, strides=2, padding="same")(x)
         before = x = L.add([x, L.Conv2D(c, 1, strides=2, padding="same")(before)])
-    for c in (256, 128, 64, 32):
+    for c in (8 * base, 4 * base, 2 * base, base):
         for _ in range(2):
             x = L.BatchNormalization()(L.Conv2DTranspose(c, 3, padding="same")(L.Activation("relu")(x)))
         x = L.UpSampling2D(2)(x)
@@ -294,68 +494,3 @@ def keras_deeplab(k, size):
     x = L.Concatenate()([L.UpSampling2D((4, 4), interpolation="bilinear")(x), conv(low, 48, 1)])
     x = L.UpSampling2D((4, 4), interpolation="bilinear")(conv(conv(x, 128), 128))
     return k.Model(inputs, L.Conv2D(1, 1, activation="sigmoid")(x))
-
-
-TS, DYNAMO = "TorchScript", "dynamo"
-
-# The heights and widths that files are compared and timed at, unless SIZES says otherwise: pyramids of pools are exported only
-# where the map divides by their sizes.
-SMALL, REAL = 128, 256
-SIZES = {"smp-pspnet-resnet18": (96, 288), "smp-upernet-resnet18": (192, 384)}
-
-# Name: maker, exporter, opset, and whether height and width are open.
-ROWS = {
-    "smp-unet-resnet34": (smp("Unet", "resnet34"), TS, 17, True),
-    "smp-unet-efficientnet-b0": (smp("Unet", "efficientnet-b0"), DYNAMO, 18, False),
-    "smp-unet-mobilenetv3-large": (smp("Unet", "tu-mobilenetv3_large_100"), TS, 13, False),
-    "smp-unet-mobileone-s0": (smp("Unet", "mobileone_s0"), DYNAMO, 18, True),
-    "smp-unet-convnext-atto": (smp("Unet", "tu-convnext_atto", encoder_depth=4, decoder_channels=(128, 64, 32, 16)), TS, 17, False),
-    "smp-unet-scse-resnet18": (smp("Unet", "resnet18", decoder_attention_type="scse"), DYNAMO, 20, False),
-    "smp-unet-hrnet-w18-small": (smp("Unet", "tu-hrnet_w18_small"), TS, 17, False),
-    "smp-unet++-resnet18": (smp("UnetPlusPlus", "resnet18"), DYNAMO, 20, False),
-    "smp-unet++-efficientnet-b0": (smp("UnetPlusPlus", "efficientnet-b0"), TS, 13, True),
-    "smp-manet-resnet18": (smp("MAnet", "resnet18"), TS, 17, True),
-    "smp-manet-mobilenetv3-small": (smp("MAnet", "tu-mobilenetv3_small_100"), DYNAMO, 18, False),
-    "smp-linknet-resnet18": (smp("Linknet", "resnet18"), TS, 13, True),
-    "smp-linknet-mobileone-s0": (smp("Linknet", "mobileone_s0"), TS, 17, False),
-    "smp-fpn-resnet50": (smp("FPN", "resnet50"), DYNAMO, 18, False),
-    "smp-fpn-efficientnet-b0": (smp("FPN", "efficientnet-b0"), TS, 17, True),
-    "smp-fpn-convnext-atto": (smp("FPN", "tu-convnext_atto", encoder_depth=4), DYNAMO, 20, False),
-    "smp-pspnet-resnet18": (smp("PSPNet", "resnet18"), TS, 13, False),
-    "smp-pspnet-mobilenetv3-large": (smp("PSPNet", "tu-mobilenetv3_large_100"), DYNAMO, 18, False),
-    "smp-pan-resnet18": (smp("PAN", "resnet18"), TS, 17, False),
-    "smp-pan-mobilenetv3-small": (smp("PAN", "tu-mobilenetv3_small_100"), DYNAMO, 18, False),
-    "smp-deeplabv3-resnet18": (smp("DeepLabV3", "resnet18"), TS, 17, True),
-    "smp-deeplabv3-mobilenetv2": (smp("DeepLabV3", "mobilenet_v2"), DYNAMO, 18, False),
-    "smp-deeplabv3+-resnet50": (smp("DeepLabV3Plus", "resnet50"), DYNAMO, 18, True),
-    "smp-deeplabv3+-efficientnet-b0": (smp("DeepLabV3Plus", "efficientnet-b0"), TS, 13, False),
-    "smp-upernet-resnet18": (smp("UPerNet", "resnet18"), TS, 17, False),
-    "smp-upernet-convnext-atto": (smp("UPerNet", "tu-convnext_atto", encoder_depth=4), DYNAMO, 18, False),
-    "smp-segformer-mit-b0": (smp("Segformer", "mit_b0"), TS, 17, False),
-    "smp-segformer-resnet18": (smp("Segformer", "resnet18"), DYNAMO, 18, True),
-    "torchvision-fcn-resnet50": (vision("fcn_resnet50"), TS, 17, True),
-    "torchvision-deeplabv3-resnet50": (vision("deeplabv3_resnet50"), DYNAMO, 18, False),
-    "torchvision-deeplabv3-mobilenetv3": (vision("deeplabv3_mobilenet_v3_large"), TS, 13, False),
-    "torchvision-lraspp": (vision("lraspp_mobilenet_v3_large"), TS, 17, True),
-    "torchvision-lraspp-dynamo": (vision("lraspp_mobilenet_v3_large"), DYNAMO, 18, False),
-    "monai-unet": (monai("UNet", spatial_dims=2, in_channels=3, out_channels=1, channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2), TS, 17, True),
-    "monai-unet-dynamo": (monai("UNet", spatial_dims=2, in_channels=3, out_channels=2, channels=(16, 32, 64, 128), strides=(2, 2, 2), norm="batch"), DYNAMO, 18, False),
-    "monai-basicunet": (monai("BasicUNet", spatial_dims=2, in_channels=3, out_channels=2), TS, 13, False),
-    "monai-segresnet": (monai("SegResNet", spatial_dims=2, in_channels=3, out_channels=1, init_filters=16), TS, 17, False),
-    "monai-segresnet-dynamo": (monai("SegResNet", spatial_dims=2, in_channels=3, out_channels=1, init_filters=16), DYNAMO, 21, False),
-    "monai-dynunet": (monai("DynUNet", 2, 3, 1, [3, 3, 3, 3], [1, 2, 2, 2], [2, 2, 2]), DYNAMO, 18, False),
-    "monai-attentionunet": (monai("AttentionUnet", spatial_dims=2, in_channels=3, out_channels=1, channels=(16, 32, 64, 128), strides=(2, 2, 2)), TS, 17, True),
-    "monai-unet-3d": (monai("UNet", spatial_dims=3, in_channels=1, out_channels=1, channels=(8, 16, 32), strides=(2, 2)), TS, 17, False),
-    "u2net-p": (ours(U2Net), TS, 17, True),
-    "u2net-p-dynamo": (ours(U2Net), DYNAMO, 18, False),
-    "pranet-res2net50": (ours(PraNet), TS, 13, False),
-    "pranet-res2net50-dynamo": (ours(PraNet), DYNAMO, 18, False),
-    "colonsegnet": (ours(ColonSegNet), TS, 17, True),
-    "resunet++": (ours(ResUNetPlusPlus), DYNAMO, 18, True),
-    "attention-u-net": (ours(Attention, base=16), DYNAMO, 20, False),
-    "hrnet": (ours(HRNet, c=24), DYNAMO, 18, False),
-    "channels-last": (lambda size: ChannelsLast(HRNet(c=24)), TS, 13, False),
-    "keras-unet-xception": (keras(keras_unet), TS, 17, True),
-    "keras-mobilenetv2-u-net": (keras(keras_mobilenet), TS, 13, False),
-    "keras-deeplabv3+": (keras(keras_deeplab), DYNAMO, 18, False),
-}
