@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SOURCES := $(shell find . -name '*.go' -o -name '*.s' -o -name '*.onnx' -o -name '*.html' -o -name go.mod -o -name go.sum | grep -v '^./.cache')
 
-.PHONY: help run demo test race bench peers zoo microbench fuzz lint generate check-generated check image reference clean
+.PHONY: help run demo test race bench peers zoo compare microbench fuzz lint generate check-generated check image reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -40,6 +40,9 @@ peers: bin/secateur $(VENV)-bench/ok ## the engine beside ONNX Runtime, OpenVINO
 
 zoo: bin/secateur-ort $(VENV)-zoo/ok ## some fifty networks of public packages, exported, run beside ONNX Runtime, and pruned; writes docs/MODELS.md
 	$(VENV)-zoo/bin/python scripts/zoo.py
+
+compare: bin/secateur $(VENV)-torch-pruning/ok ## prune the trained models here and with Torch-Pruning; MODELS and DATA are folders; hours; writes docs/measured and docs/pruning-curve.svg
+	scripts/compare_torch_pruning.sh $(VENV)-torch-pruning/bin/python $(MODELS) $(DATA)
 
 microbench: ## the benchmarks of kernels
 	$(GO) test -run '^$$' -bench . -benchmem ./engine/... ./pruner/...
