@@ -41,8 +41,8 @@ peers: bin/secateur $(VENV)-bench/ok ## the engine beside ONNX Runtime, OpenVINO
 zoo: bin/secateur-ort $(VENV)-zoo/ok ## some fifty networks of public packages, exported, run beside ONNX Runtime, and pruned; writes docs/MODELS.md
 	$(VENV)-zoo/bin/python scripts/zoo.py
 
-compare: bin/secateur $(VENV)-torch-pruning/ok ## prune the trained models here and with Torch-Pruning; MODELS and DATA are folders; hours; writes docs/measured and docs/pruning-curve.svg
-	scripts/compare_torch_pruning.sh $(VENV)-torch-pruning/bin/python $(MODELS) $(DATA)
+compare: bin/secateur $(VENV)-tp/ok ## prune the trained models here and with Torch-Pruning; MODELS and DATA are folders; hours; writes docs/measured and docs/pruning-curve.svg
+	scripts/compare_torch_pruning.sh $(VENV)-tp/bin/python $(MODELS) $(DATA)
 
 microbench: ## the benchmarks of kernels
 	$(GO) test -run '^$$' -bench . -benchmem ./engine/... ./pruner/...
@@ -72,6 +72,11 @@ $(VENV)/ok: scripts/requirements.txt
 $(VENV)-%/ok: scripts/requirements-%.txt
 	python3 -m venv $(VENV)-$*
 	$(VENV)-$*/bin/pip install -q -r $<
+	touch $@
+
+$(VENV)-tp/ok: scripts/requirements-torch-pruning.txt
+	python3 -m venv $(VENV)-tp
+	$(VENV)-tp/bin/pip install -q -r scripts/requirements-torch-pruning.txt
 	touch $@
 
 check: check-generated lint test race reference ## all of it, as continuous integration does
