@@ -118,7 +118,7 @@ ROWS = {
     "pranet-res2net50": (lambda size: PraNet(*res2net50()), TS, 13, False),
     "pranet-res2net50-dynamo": (lambda size: PraNet(*res2net50()), DYNAMO, 18, False),
     "colonsegnet": (ours(ColonSegNet), TS, 17, True),
-    "resunet++": (ours(ResUNetPlusPlus), DYNAMO, 18, True),
+    "resunet++": (ours(ResUNetPlusPlus), DYNAMO, 18, False),
     "attention-u-net": (ours(Attention, base=16), DYNAMO, 20, False),
     "hrnet": (ours(HRNet, c=24), DYNAMO, 18, False),
     "channels-last": (lambda size: ChannelsLast(HRNet(c=24)), TS, 13, False),

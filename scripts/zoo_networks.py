@@ -489,7 +489,7 @@ def keras_deeplab(k, size):
     inputs = L.Input((size, size, 3))
     low = conv(conv(inputs, 32, strides=2), 64, strides=2)
     x = conv(conv(conv(low, 128, strides=2), 128), 256, strides=2)
-    pooled = L.UpSampling2D(size // 8, interpolation="bilinear")(conv(L.AveragePooling2D(size // 8)(x), 128, 1))
+    pooled = L.UpSampling2D(size // 16, interpolation="bilinear")(conv(L.AveragePooling2D(size // 16)(x), 128, 1))
     x = conv(L.Concatenate()([pooled, conv(x, 128, 1), *[conv(x, 128, 3, r) for r in (2, 4, 6)]]), 128, 1)
     x = L.Concatenate()([L.UpSampling2D((4, 4), interpolation="bilinear")(x), conv(low, 48, 1)])
     x = L.UpSampling2D((4, 4), interpolation="bilinear")(conv(conv(x, 128), 128))
