@@ -213,7 +213,7 @@ def bench(file, size, runs, library):
     p = subprocess.run([BINARY, "bench", "--json", "--vs=ort", "--threads=2", f"--size={size}", f"--runs={runs}", f"--ort-lib={library}", f"--model={file}"],
                        capture_output=True, text=True)
     if p.returncode:
-        return None, p.stderr.strip().splitlines()[-1].removeprefix("secateur: ").removeprefix(file.name + ": ")
+        return None, p.stderr.strip().splitlines()[-1].removeprefix("secateur: ").removeprefix(f"{file}: ")
     return json.loads(p.stdout), None
 
 
