@@ -153,14 +153,14 @@ func Prune(ctx context.Context, g *graph.Graph, fit, val *calib.Set, opt Options
 	return &Result{Graph: r.pruned, ONNX: r.bytes, Report: r.report, Latency: r.table}, nil
 }
 
-// newRun checks what is asked for and sets images apart.
+// newRun checks what is asked for. What the images show is not known yet.
 func newRun(g *graph.Graph, fit, val *calib.Set, opt Options) (*run, error) {
 	opt = opt.withDefaults()
 	if err := opt.check(); err != nil {
 		return nil, err
 	}
 	r := &run{opt: opt, g: g, pool: kernel.NewPool(threads(opt.Threads))}
-	return r, r.split(fit, val)
+	return r, r.take(fit, val)
 }
 
 // stage is a part of a run.
@@ -182,7 +182,7 @@ func do(ctx context.Context, plan []stage) error {
 }
 
 func (r *run) prelude() []stage {
-	return []stage{{"analyze the model", r.analyze}, {"read the images", r.check}, {"measure the model", r.times}}
+	return []stage{{"analyze the model", r.analyze}, {"read the images", r.read}, {"measure the model", r.times}}
 }
 
 // steps cuts towards the target and repairs, as often as Options.Steps says.
@@ -206,10 +206,11 @@ type run struct {
 	g    *graph.Graph
 	pool *kernel.Pool
 
-	calibration       string // hash of the set that was given
-	fit, sel          *calib.Set
+	calibration       string     // hash of the set that was given
+	fit, sel          *calib.Set // until they are split, fit is all that are not held out
 	val               *gate.Sealed
 	labels, valLabels bool
+	duplicates        int // calibration images left out because another is the same picture
 
 	spec     vision.Spec
 	classes  int // the largest index of a mask

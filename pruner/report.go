@@ -144,6 +144,9 @@ type ImageCounts struct {
 	Fit    int `json:"fit"`
 	Select int `json:"select"`
 	Gate   int `json:"gate"`
+	// Duplicates is how many calibration images were left out because another is the same picture. Those of the held-out
+	// images are counted by the gate.
+	Duplicates int `json:"duplicates,omitempty"`
 }
 
 // Hashes are SHA-256 sums in hex of the original and the pruned file and of the image sets.
@@ -193,7 +196,7 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 		Parameters: Change{r.base.Parameters, after.Parameters}, MACs: Change{r.base.MACs, after.MACs},
 		Bytes:  Change{After: int64(len(r.bytes))},
 		Repair: r.repairs, Gate: v, Pictures: r.pictures, Curve: r.curve, Baselines: r.compared, Sensitivity: r.sensitive,
-		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), r.val.Len()},
+		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), len(v.Images), r.duplicates},
 		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash()},
 		Repeat: Repeat{r.opt.Target.String(), p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, p.Keep, !r.opt.NoRepair, r.opt.Distil, r.opt.Finetune, v.GroupBy, p.Criterion, 0, isa.Best().String()},
 	}

@@ -258,6 +258,9 @@ func (r *pruned) print(out io.Writer, rep *pruner.Report, dir string) error {
 	if t := rep.Latency.Table; t != nil {
 		lines = append(lines, fmt.Sprintf("latency: the table says %.1f ms of %.1f, measured %.1f of %.1f, %.1f %% apart", t.After, t.Before, rep.Latency.After, rep.Latency.Before, 100*math.Abs(t.Off)))
 	}
+	if n := rep.Images.Duplicates; n > 0 {
+		lines = append(lines, fmt.Sprintf("calibration images left out, because another is the same picture: %d", n))
+	}
 	for _, b := range rep.Baselines {
 		lines = append(lines, fmt.Sprintf("before repair, by %s: agreement %.4f", b.Criterion, b.Agreement))
 	}
