@@ -175,21 +175,3 @@ func (r *run) example(it *calib.Item) (score.Example, error) {
 	}
 	return score.Example{Input: x, Truth: truth}, nil
 }
-
-// cacheBytes is what prepared images may take between the layers of a repair, each of which reads them all.
-const cacheBytes = 128 << 20
-
-// cached is the prepared fit image i.
-func (r *run) cached(i int) (*tensor.Tensor, error) {
-	if x := r.cache[i]; x != nil {
-		return x, nil
-	}
-	x, err := r.input(&r.fit.Items[i])
-	if err == nil && (len(r.cache)+1)*len(x.Data) <= cacheBytes {
-		if r.cache == nil {
-			r.cache = map[int]*tensor.Tensor{}
-		}
-		r.cache[i] = x
-	}
-	return x, err
-}

@@ -21,7 +21,6 @@ import (
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/kernel"
-	"github.com/secateur/secateur/engine/predict"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner/calib"
@@ -159,7 +158,7 @@ func newRun(g *graph.Graph, fit, val *calib.Set, opt Options) (*run, error) {
 	if err := opt.check(); err != nil {
 		return nil, err
 	}
-	r := &run{opt: opt, g: g, pool: kernel.NewPool(threads(opt.Threads))}
+	r := &run{opt: opt, g: g, pool: kernel.NewPool(threads(opt.Threads)), once: newOnce()}
 	return r, r.take(fit, val)
 }
 
@@ -227,8 +226,7 @@ type run struct {
 	importance map[int]float64
 	cut        *graph.Graph   // before repair
 	table      *latency.Table // nil but for targets of time
-	cache      map[int]*tensor.Tensor
-	whole      *predict.Model        // the original, once it has been asked
+	once       *once
 	known      map[judged]float64    // what the repair under way knows of the select images
 	part       func(done, total int) // reports progress of the repair under way
 

@@ -106,13 +106,14 @@ func (r *run) ridge(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph.
 	}
 	const about = 3 // runs in all
 	var results [4]result
+	samples, err := repair.Sample(ctx, r.g, g, r.kept, r.in, r.images(), repair.Options{Seed: r.opt.Seed, Pool: r.pool})
+	if err != nil {
+		return nil, err
+	}
 	part := r.part
 	try := func(i int) (float64, error) {
 		k := len(s.Tried)
-		opt := repair.Options{Lambda: strengths[i], Seed: r.opt.Seed, Pool: r.pool, Progress: func(done, n int) {
-			part(min(k, about-1)*n+done, about*n)
-		}}
-		fixed, stats, err := repair.Ridge(ctx, r.g, g, r.kept, r.in, r.images(), opt)
+		fixed, stats, err := samples.Ridge(ctx, strengths[i], func(done, n int) { part(min(k, about-1)*n+done, about*n) })
 		if err != nil {
 			return 0, err
 		}
@@ -184,11 +185,17 @@ func (r *run) distil(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph
 		}
 		var sum float64
 		for i := range r.sel.Items {
-			x, err := r.input(&r.sel.Items[i])
+			x, err := r.selected(i)
 			if err != nil {
 				return 0, err
 			}
-			target, err := teacher(ctx, x)
+			target, err := r.once.logits.get(i, func() (*tensor.Tensor, error) {
+				t, err := teacher(ctx, x)
+				if err != nil {
+					return nil, err
+				}
+				return t.Clone(), nil
+			})
 			if err != nil {
 				return 0, err
 			}

@@ -200,7 +200,6 @@ func (r *run) try(ctx context.Context, t Target, i, n, distil, finetune int) (*r
 	if err := do(ctx, plan); err != nil {
 		return nil, fmt.Errorf("target %v: %w", t, err)
 	}
-	r.whole, r.cache = c.whole, c.cache
 	return &c, r.point(ctx, &c)
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/secateur/secateur/engine/predict"
+	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner/calib"
 )
@@ -40,7 +41,7 @@ func (f fake) Predict(_ context.Context, img *vision.Image) (*predict.Prediction
 	for i, v := range m.Pix {
 		p.P[i] = float32(v)
 	}
-	return &predict.Prediction{Mask: m, Prob: p}, nil
+	return &predict.Prediction{Mask: m, Prob: p, Logits: tensor.From(p.P, len(p.P))}, nil
 }
 
 const side = 24

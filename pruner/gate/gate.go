@@ -16,7 +16,6 @@ package gate
 import (
 	"context"
 	"fmt"
-	"math"
 	"regexp"
 
 	"github.com/secateur/secateur/engine/predict"
@@ -241,11 +240,7 @@ func compare(ctx context.Context, original, pruned Predictor, it *calib.Item, la
 	}
 	im.Empty = !im.found && !im.foundBefore
 	im.Flipped = float64(flipped) / float64(max(len(q.Mask.Pix), 1))
-	sum := 0.0
-	for i, v := range q.Prob.P {
-		sum += math.Abs(float64(v) - float64(p.Prob.P[i]))
-	}
-	im.MeanDP = sum / float64(max(len(q.Prob.P), 1))
+	im.MeanDP = meanDP(p, q)
 	if !labelled {
 		return s, nil
 	}
