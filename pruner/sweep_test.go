@@ -119,6 +119,11 @@ func TestLatencyTarget(t *testing.T) {
 	if !bytes.Equal(again.ONNX, r.ONNX) {
 		t.Error("the same table gives other bytes")
 	}
+	// What is fast enough as it is, is not handed back as if it had been pruned.
+	opt.Target = Target{"latency", 1.2 * r.Latency.Whole}
+	if _, err := Prune(ctx, g, fit, val, opt); err == nil || !strings.Contains(err.Error(), "is reached already") {
+		t.Errorf("%v for a model that takes %g ms: %v", opt.Target, r.Latency.Whole, err)
+	}
 	opt.Target = Target{"macs", 0.3}
 	if plain, err := Prune(ctx, g, fit, val, opt); err != nil || plain.Report.Latency.Table != nil {
 		t.Errorf("a table for a target of macs: %v", err)

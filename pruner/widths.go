@@ -42,6 +42,10 @@ func (r *run) times(ctx context.Context) error {
 	if err := r.table.For(r.opt.Parent, r.in[0].String()); err != nil {
 		return err
 	}
+	// A model that is as fast as asked for would come back as it went in.
+	if whole := r.costs().of("latency"); r.opt.Target.left(whole) >= float64(whole) {
+		return fmt.Errorf("target %v is reached already: by the latency table the model takes %.3g ms as it is; ask for less than that, for a speedup, as in speedup=1.5x, or for a part to remove, as in macs=0.3", r.opt.Target, float64(whole)/1e6)
+	}
 	if r.opt.Round == 0 {
 		r.opt.Round = r.table.Round
 	}
