@@ -44,7 +44,15 @@ type Options struct {
 	// Quality of a graph, larger is better: the best epoch is kept. It is asked first for the graph as it comes.
 	Quality  func(context.Context, *graph.Graph) (float64, error)
 	Progress func(done, total int) // in examples
+	// Save, if set, is given the state after each epoch, and ends the training by an error. With it as Resume the same
+	// training goes on from there and gives the same bytes. A state of another graph or other options is an error where it
+	// does not fit, and gives nonsense where it does: who keeps states keeps them apart.
+	Save   func(state []byte) error
+	Resume []byte // nil: begin
 }
+
+// stepsOf is how many steps an epoch of n examples has.
+func (o Options) stepsOf(n int) int { return (n + o.Batch - 1) / o.Batch }
 
 func (o Options) withDefaults() Options {
 	set := func(p *int, v int) {
@@ -79,6 +87,20 @@ type Stats struct {
 	Best    int     `json:"best"` // epochs after which the result was taken; 0: as it came
 }
 
+// over reports whether training ends here: after all epochs, or too many without a better one.
+func (s *Stats) over(opt Options) bool {
+	n := len(s.Epochs)
+	return n >= opt.Epochs || n-s.Best >= opt.Patience
+}
+
+// top is the best quality so far.
+func (s *Stats) top() float64 {
+	if s.Best == 0 {
+		return s.Before
+	}
+	return s.Epochs[s.Best-1].Quality
+}
+
 // Run trains a copy of g, whose value logits (a value of g) the examples' losses are of, and returns it as it was after
 // the best epoch. The same seed gives the same bytes at any number of threads. A context that ends stops it within an
 // example.
@@ -89,14 +111,23 @@ func Run(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *graph.Va
 		return nil, nil, err
 	}
 	stats := &Stats{Weights: t.elems()}
-	if stats.Before, err = opt.Quality(ctx, g); err != nil {
+	var best [][]float32 // the weights of the best epoch; nil: as they came
+	if opt.Resume != nil {
+		stats, best, err = t.resume(opt.Resume, examples.N, opt)
+	} else {
+		stats.Before, err = opt.Quality(ctx, g)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
-	best, top := g, stats.Before
 	rng := rand.New(rand.NewPCG(opt.Seed, 0x7472)) // "tr"
+	for range stats.Epochs {
+		rng.Perm(examples.N) // was drawn before the state was saved
+	}
 	total := opt.Epochs * examples.N
-	steps := opt.Epochs * ((examples.N + opt.Batch - 1) / opt.Batch)
-	for epoch := range opt.Epochs {
+	steps := opt.Epochs * opt.stepsOf(examples.N)
+	for !stats.over(opt) {
+		epoch := len(stats.Epochs)
 		order := rng.Perm(examples.N)
 		var sum float64
 		for from := 0; from < len(order); from += opt.Batch {
@@ -112,19 +143,30 @@ func Run(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *graph.Va
 				opt.Progress(epoch*examples.N+from+len(batch), total)
 			}
 		}
-		mean := t.snapshot()
-		q, err := opt.Quality(ctx, mean)
+		mean := t.means()
+		q, err := opt.Quality(ctx, t.with(mean))
 		if err != nil {
 			return nil, nil, err
 		}
+		better := q > stats.top()
 		stats.Epochs = append(stats.Epochs, Epoch{sum / float64(examples.N), q})
-		if q > top {
-			best, top, stats.Best = mean, q, epoch+1
-		} else if epoch+1-stats.Best >= opt.Patience {
-			break
+		if better {
+			best, stats.Best = mean, epoch+1
+		}
+		if opt.Save != nil {
+			b, err := t.state(stats, best, stats.over(opt))
+			if err == nil {
+				err = opt.Save(b)
+			}
+			if err != nil {
+				return nil, nil, fmt.Errorf("save the state after epoch %d: %w", epoch+1, err)
+			}
 		}
 	}
-	return best, stats, nil
+	if best == nil {
+		return g, stats, nil
+	}
+	return t.with(best), stats, nil
 }
 
 // schedule is the size of step 1 to steps: it rises over the first tenth of the steps and falls by a cosine to a twentieth.
@@ -207,15 +249,24 @@ func (t *trainer) elems() (n int) {
 	return n
 }
 
-// snapshot is a copy of the graph with the running means of its weights.
-func (t *trainer) snapshot() *graph.Graph {
-	c, of := t.g.CloneMap()
+// means are the running means of all weights.
+func (t *trainer) means() [][]float32 {
+	var all [][]float32
 	for _, w := range t.weights {
-		v := of[w.value]
-		v.Const = tensor.New(tensor.Float32, w.value.Const.Shape...)
+		mean := make([]float32, len(w.mean))
 		for i, x := range w.mean {
-			tensor.Of[float32](v.Const)[i] = float32(x)
+			mean[i] = float32(x)
 		}
+		all = append(all, mean)
+	}
+	return all
+}
+
+// with is a copy of the graph with these weights.
+func (t *trainer) with(weights [][]float32) *graph.Graph {
+	c, of := t.g.CloneMap()
+	for i, w := range t.weights {
+		of[w.value].Const = tensor.From(weights[i], w.value.Const.Shape...)
 	}
 	return c
 }

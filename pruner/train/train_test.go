@@ -1,10 +1,14 @@
 package train_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/secateur/secateur/engine"
@@ -157,5 +161,83 @@ func TestCancelled(t *testing.T) {
 	_, _, err := train.Run(ctx, g, in, g.Outputs[0], ex, train.Options{Quality: quality})
 	if !errors.Is(err, context.Canceled) || seen != 3 {
 		t.Errorf("error %v after %d examples, want it to stop at the third", err, seen)
+	}
+}
+
+// A training that is broken off within any epoch and goes on from what it saved last ends as one that was not, also where
+// its end was saved, and what it saves is the same from there on.
+func TestResume(t *testing.T) {
+	for _, patience := range []int{2, 20} {
+		g, in, ex, quality := problem(t)
+		var states [][]byte
+		opt := train.Options{Epochs: 6, Rate: 0.02, Patience: patience, Seed: 5, Quality: quality}
+		opt.Save = func(b []byte) error { states = append(states, b); return nil }
+		if patience == 2 { // ends before its epochs do
+			calls := 0
+			opt.Quality = func(ctx context.Context, g *graph.Graph) (float64, error) {
+				calls++
+				q, err := quality(ctx, g)
+				return q - float64(calls*calls), err
+			}
+		}
+		want, stats, err := train.Run(t.Context(), g, in, g.Outputs[0], ex, opt)
+		if err != nil || len(states) != len(stats.Epochs) {
+			t.Fatalf("%d states of %d epochs, error %v", len(states), len(stats.Epochs), err)
+		}
+		opt.Quality = quality
+		for n, state := range states {
+			if patience == 2 && n+1 < len(states) {
+				continue // the quality above is another after so many calls
+			}
+			var last []byte
+			opt.Resume, opt.Save = state, func(b []byte) error { last = b; return nil }
+			ctx, cancel := context.WithCancel(t.Context())
+			broken := ex
+			broken.At = func(epoch, i int) (train.Example, error) {
+				if epoch == n+2 {
+					cancel()
+				}
+				return ex.At(epoch, i)
+			}
+			got, again, err := train.Run(ctx, g, in, g.Outputs[0], broken, opt)
+			if cancel(); errors.Is(err, context.Canceled) { // once more, in the epoch after next
+				opt.Resume = last
+				got, again, err = train.Run(t.Context(), g, in, g.Outputs[0], ex, opt)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if weightsOf(got) != weightsOf(want) || !reflect.DeepEqual(again, stats) {
+				t.Errorf("resumed after epoch %d: %+v, in one go %+v; or other weights", n+1, again, stats)
+			}
+			if last != nil && !bytes.Equal(last, states[len(states)-1]) {
+				t.Errorf("resumed after epoch %d: another last state", n+1)
+			}
+		}
+	}
+}
+
+// Bytes that are no state of this training are an error.
+func TestResumeRefuses(t *testing.T) {
+	g, in, ex, quality := problem(t)
+	var state []byte
+	opt := train.Options{Epochs: 3, Batch: 3, Quality: quality, Save: func(b []byte) error { state = b; return errors.New("full") }}
+	if _, _, err := train.Run(t.Context(), g, in, g.Outputs[0], ex, opt); err == nil || !strings.Contains(err.Error(), "full") {
+		t.Errorf("a state that cannot be saved: %v", err)
+	}
+	opt.Save = nil
+	set := func(at int, v uint64) []byte {
+		b := bytes.Clone(state)
+		binary.LittleEndian.PutUint64(b[at:], v)
+		return b
+	}
+	for name, b := range map[string][]byte{
+		"empty": {}, "short": state[:len(state)-1], "long": append(bytes.Clone(state), 0), "head alone": state[:32],
+		"steps": set(0, 2), "best": set(16, 2), "epochs": set(24, 2), "many epochs": set(24, 1<<63), "no epoch": set(24, 0),
+	} {
+		opt.Resume = b
+		if _, _, err := train.Run(t.Context(), g, in, g.Outputs[0], ex, opt); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }
