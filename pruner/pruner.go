@@ -55,8 +55,13 @@ type Options struct {
 	Finetune               int    // epochs of training on the masks at most, behind that; 0: none
 	Parent                 string // SHA-256 in hex of the file that g was read from; empty: of its encoding
 	Threads                int    // cores to use; 0: all. The result does not depend on it
-	Progress               func(Progress)
-	Log                    *slog.Logger // nil: silent
+	// Save, if set, is given all that it takes to go on if the run is broken off: after each epoch of training, and once a
+	// latency table is measured. Its error ends the run. With what it was given last as Resume the same run goes on from there and
+	// gives the same bytes; see ErrResume.
+	Save     func([]byte) error
+	Resume   []byte // nil: begin
+	Progress func(Progress)
+	Log      *slog.Logger // nil: silent
 
 	// GroupBy finds in an image's name the patient or video that it is of; see gate.Options. nil: each is its own.
 	GroupBy *regexp.Regexp
@@ -181,7 +186,7 @@ func do(ctx context.Context, plan []stage) error {
 }
 
 func (r *run) prelude() []stage {
-	return []stage{{"analyze the model", r.analyze}, {"read the images", r.read}, {"measure the model", r.times}}
+	return []stage{{"analyze the model", r.analyze}, {"read the images", r.read}, {"take up the run that was broken off", r.resume}, {"measure the model", r.times}}
 }
 
 // steps cuts towards the target and repairs, as often as Options.Steps says.
@@ -227,6 +232,7 @@ type run struct {
 	cut        *graph.Graph   // before repair
 	table      *latency.Table // nil but for targets of time
 	once       *once
+	saved      *saved
 	known      map[judged]float64    // what the repair under way knows of the select images
 	part       func(done, total int) // reports progress of the repair under way
 

@@ -252,8 +252,13 @@ func (r *run) finetune(ctx context.Context, g *graph.Graph, s *RepairStep) (*gra
 
 func (r *run) train(ctx context.Context, g *graph.Graph, s *RepairStep, at func(epoch, i int) (train.Example, error), epochs int, rate float64, by func(context.Context, *graph.Graph) (float64, error)) (*graph.Graph, error) {
 	logits, _ := score.Logits(g)
+	key, err := trainingKey(s.Method, g)
+	if err != nil {
+		return nil, err
+	}
 	out, stats, err := train.Run(ctx, g, r.in, logits, train.Examples{N: len(r.fit.Items), At: at}, train.Options{
 		Epochs: epochs, Rate: rate, Seed: r.opt.Seed, Pool: r.pool, Quality: by, Progress: r.part,
+		Save: func(state []byte) error { return r.save(key, state) }, Resume: r.saved.parts[key],
 	})
 	s.Train = stats
 	return out, err

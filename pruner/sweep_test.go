@@ -103,10 +103,16 @@ func TestLatencyTarget(t *testing.T) {
 	ctx := context.Background()
 	g, fit, val := small(t, "polyp-unet"), phantoms(t, 600, 4, false), phantoms(t, 700, 3, false)
 	opt := Options{Target: Target{"speedup", 1.3}, Seed: 5, Threads: 1, NoRepair: true}
+	opt.Save = func(b []byte) error { opt.Resume = b; return nil }
 	r, err := Prune(ctx, g, fit, val, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Broken off and begun again, a run has its table still.
+	if again, err := Prune(ctx, g, fit, val, opt); err != nil || !bytes.Equal(again.ONNX, r.ONNX) {
+		t.Errorf("resumed with the table that was saved: %v, or other bytes", err)
+	}
+	opt.Save, opt.Resume = nil, nil
 	f := r.Report.Latency.Table
 	if f == nil || f.After > f.Before/1.3*1.3 || f.After <= 0 || r.Latency == nil {
 		t.Fatalf("%+v", r.Report.Latency)

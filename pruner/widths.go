@@ -22,7 +22,13 @@ func (r *run) times(ctx context.Context) error {
 	if r.opt.Target.counts() != "latency" {
 		return nil
 	}
+	var err error
 	if r.table = r.opt.Latency; r.table == nil {
+		if r.table, err = r.measured(); err != nil {
+			return err
+		}
+	}
+	if r.table == nil {
 		cuts, err := r.widths()
 		if err != nil {
 			return err
@@ -37,6 +43,9 @@ func (r *run) times(ctx context.Context) error {
 		for i := range r.table.Steps {
 			s := &r.table.Steps[i]
 			s.Channels = [2]int{len(r.analysis.Reads(s.Layer)), len(r.analysis.Channels(s.Output))}
+		}
+		if err := r.save(tableKey, r.table.JSON()); err != nil {
+			return err
 		}
 	}
 	if err := r.table.For(r.opt.Parent, r.in[0].String()); err != nil {
