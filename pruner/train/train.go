@@ -1,9 +1,9 @@
-// Package train moves the weights of a graph down the gradient of a loss at its logits.
+// Package train moves the weights of a graph down the gradient of a loss at its values, its logits or others.
 //
 // [Run] is stochastic gradient descent by Adam (Kingma and Ba, ICLR 2015) with native forward and backward passes. What is
 // judged, and returned, is a running mean of the weights (Polyak and Juditsky, 1992). Weights are those of Conv,
 // ConvTranspose, Gemm, PRelu and of normalisations; running statistics stay. What the loss is, against masks or against
-// another model's logits, is the caller's, and so is what decides which epoch was best.
+// what another model computes, is the caller's, and so is what decides which epoch was best.
 package train
 
 import (
@@ -19,11 +19,11 @@ import (
 	"github.com/secateur/secateur/pruner/grad"
 )
 
-// Example is what one step of the network sees: its input, batch 1, and the loss of the logits that it gives, with the
-// gradient there.
+// Example is what one step of the network sees: its input, batch 1, and the loss of the values that it computes, with the
+// gradient at each of them, nil where it is zero.
 type Example struct {
 	Input *tensor.Tensor
-	Loss  func(logits *tensor.Tensor) (value float64, gradient *tensor.Tensor, err error)
+	Loss  func(x []*tensor.Tensor) (value float64, gradients []*tensor.Tensor, err error)
 }
 
 // Examples are drawn in an order of the seed's. At may augment: epoch counts from 0.
@@ -101,12 +101,12 @@ func (s *Stats) top() float64 {
 	return s.Epochs[s.Best-1].Quality
 }
 
-// Run trains a copy of g, whose value logits (a value of g) the examples' losses are of, and returns it as it was after
+// Run trains a copy of g, whose values (of g) the examples' losses are of, and returns it as it was after
 // the best epoch. The same seed gives the same bytes at any number of threads. A context that ends stops it within an
 // example.
-func Run(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *graph.Value, examples Examples, opt Options) (*graph.Graph, *Stats, error) {
+func Run(ctx context.Context, g *graph.Graph, in []tensor.Type, values []*graph.Value, examples Examples, opt Options) (*graph.Graph, *Stats, error) {
 	opt = opt.withDefaults()
-	t, err := newTrainer(g, in, logits, opt)
+	t, err := newTrainer(g, in, values, opt)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -188,7 +188,7 @@ var learnt = map[string][]int{
 type trainer struct {
 	g       *graph.Graph // weights are its own
 	in      []tensor.Type
-	logits  *graph.Value
+	values  []*graph.Value
 	options grad.Options
 	edges   map[grad.Edge]bool
 	passes  *grad.Backprop // made with the first batch
@@ -205,18 +205,17 @@ type weight struct {
 	m, v  []float64 // Adam's moments
 }
 
-func newTrainer(g *graph.Graph, in []tensor.Type, logits *graph.Value, opt Options) (*trainer, error) {
+func newTrainer(g *graph.Graph, in []tensor.Type, values []*graph.Value, opt Options) (*trainer, error) {
 	if opt.Quality == nil {
 		return nil, fmt.Errorf("train: no quality to decide by")
 	}
-	t := &trainer{g: g.Clone(), in: in, options: grad.Options{Pool: opt.Pool, Memory: opt.Memory, Once: true}, edges: map[grad.Edge]bool{}, of: map[*graph.Value]*weight{}}
-	for v := range t.g.Values() {
-		if v.Name == logits.Name {
-			t.logits = v
+	c, of := g.CloneMap()
+	t := &trainer{g: c, in: in, options: grad.Options{Pool: opt.Pool, Memory: opt.Memory, Once: true}, edges: map[grad.Edge]bool{}, of: map[*graph.Value]*weight{}}
+	for _, v := range values {
+		if of[v] == nil {
+			return nil, fmt.Errorf("train: the graph has no value %q", v.Name)
 		}
-	}
-	if t.logits == nil {
-		return nil, fmt.Errorf("train: the graph has no value %q", logits.Name)
+		t.values = append(t.values, of[v])
 	}
 	for _, n := range t.g.Nodes {
 		for _, i := range learnt[n.Op] {
@@ -275,7 +274,7 @@ func (t *trainer) with(weights [][]float32) *graph.Graph {
 func (t *trainer) gradients(ctx context.Context, examples Examples, epoch int, batch []int) (float64, error) {
 	var err error
 	if t.passes == nil {
-		t.passes, err = grad.NewBackprop(t.g, t.in, []*graph.Value{t.logits}, t.edges, t.options)
+		t.passes, err = grad.NewBackprop(t.g, t.in, t.values, t.edges, t.options)
 	} else {
 		err = t.passes.Renew()
 	}
@@ -298,12 +297,22 @@ func (t *trainer) gradients(ctx context.Context, examples Examples, epoch int, b
 		if err != nil {
 			return 0, err
 		}
-		value, d, err := ex.Loss(tr[t.logits])
+		x := make([]*tensor.Tensor, len(t.values))
+		for k, v := range t.values {
+			x[k] = tr[v]
+		}
+		value, ds, err := ex.Loss(x)
 		if err != nil {
 			return 0, fmt.Errorf("example %d: %w", i, err)
 		}
 		sum += value
-		err = t.passes.Backward(ctx, grad.Gradients{t.logits: d}, func(e grad.Edge, _, d *tensor.Tensor) error {
+		seeds := grad.Gradients{}
+		for k, d := range ds {
+			if d != nil {
+				seeds[t.values[k]] = d
+			}
+		}
+		err = t.passes.Backward(ctx, seeds, func(e grad.Edge, _, d *tensor.Tensor) error {
 			g := t.of[e.Value()].sum
 			for j, v := range tensor.Of[float32](d) {
 				g[j] += float64(v) / float64(len(batch))
