@@ -38,7 +38,9 @@ var criteria = map[string]criterion{
 	"largest-layer": {score: byMagnitude, rank: func(u *unit, f *floor) float64 { return -float64(f.largest(u.ids)) }},
 }
 
-func byMagnitude(r *run, _ context.Context) (map[int]float64, error) { return magnitude(r.analysis), nil }
+func byMagnitude(r *run, _ context.Context) (map[int]float64, error) {
+	return magnitude(r.analysis), nil
+}
 
 // Criteria lists the ways to score channels by name.
 func Criteria() []string { return slices.Sorted(maps.Keys(criteria)) }
