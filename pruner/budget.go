@@ -182,9 +182,10 @@ func choose(a *group.Analysis, importance map[int]float64, c *costs, b budget) (
 	f := newFloor(a, b.least)
 	opt, kind, from, goal := b.opt, b.opt.Target.counts(), b.from, b.goal
 	us := units(a, importance, f, max(opt.Round, 1))
+	own := criteria[opt.Criterion].rank
 	rank := func(u *unit) float64 {
-		if opt.Criterion == "largest-layer" {
-			return -float64(f.largest(u.ids))
+		if own != nil {
+			return own(u, f)
 		}
 		if kind == "filters" {
 			return u.importance

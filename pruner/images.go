@@ -30,18 +30,12 @@ func (r *run) take(fit, val *calib.Set) error {
 	if name, ok := shared(fit, val, r.cluster); ok {
 		return fmt.Errorf("images of cluster %q are both in the calibration and in the held-out set: the verdict would mean nothing", name)
 	}
-	r.hold(val)
+	r.val, r.valLabels = gate.Seal(val), val.Labelled && !r.opt.Unlabelled
 	return nil
 }
 
 // cluster names what an image is kept together with: what shows one patient is learnt from or judged on, never both.
 func (r *run) cluster(name string) string { return gate.ClusterOf(name, r.opt.GroupBy) }
-
-// hold keeps a set for the verdict.
-func (r *run) hold(val *calib.Set) {
-	r.val = gate.Seal(val)
-	r.valLabels = r.val.Labelled() && !r.opt.Unlabelled
-}
 
 // split sets images apart.
 func (r *run) split() error {
@@ -62,7 +56,7 @@ func (r *run) split() error {
 		return fmt.Errorf("%d calibration images are of too few clusters to hold one back for the verdict: give held-out images", n)
 	}
 	r.fit, r.sel = parts[0], parts[1]
-	r.hold(parts[2])
+	r.val, r.valLabels = gate.Seal(parts[2]), r.labels // masks of some images alone have not been read
 	return nil
 }
 

@@ -17,7 +17,7 @@ type once struct {
 }
 
 // lookBytes is what the look at the select images may remember.
-const lookBytes = 96 << 20
+const lookBytes = 64 << 20
 
 func newOnce() *once {
 	return &once{fit: tensors{left: 128 << 20}, sel: tensors{left: 48 << 20}, logits: tensors{left: 48 << 20}}

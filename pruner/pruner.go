@@ -71,7 +71,7 @@ func (o Options) check() error {
 	if err := o.Target.check(); err != nil {
 		return err
 	}
-	if criteria[o.Criterion] == nil {
+	if criteria[o.Criterion].score == nil {
 		return fmt.Errorf("criterion %q: there are %s", o.Criterion, strings.Join(Criteria(), ", "))
 	}
 	if !slices.Contains(Normalisations(), o.Normalise) {

@@ -166,7 +166,7 @@ func TestKeepAndCriteria(t *testing.T) {
 		imp := random(a, 1)
 		if !strings.HasPrefix(name, "taylor") {
 			var err error
-			if imp, err = criteria[name](r, context.Background()); err != nil {
+			if imp, err = criteria[name].score(r, context.Background()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -74,6 +74,9 @@ func TestZooLosesAThird(t *testing.T) {
 			if err != nil || float64(got.MACs) > 0.7*float64(base.MACs) || got.MACs != costs.macs {
 				t.Errorf("%d multiply-adds of %d are left, predicted %d (%v)", got.MACs, base.MACs, costs.macs, err)
 			}
+			if got.Parameters != costs.params {
+				t.Errorf("%d parameters are left, predicted %d", got.Parameters, costs.params)
+			}
 			y, z := output(t, back, in), output(t, mask, in)
 			top, diff := 1e-3, 0.0
 			for i := range z {

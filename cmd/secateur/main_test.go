@@ -90,6 +90,7 @@ func TestExitCodes(t *testing.T) {
 		{"score without images", []string{"score", "--model", file, "--calib", dir}, exitError},
 		{"segment without images", []string{"segment", "--model", file, dir}, exitError},
 		{"backend of a server", []string{"segment", "--backend", "gorgonia", file}, exitUsage},
+		{"resume of a server", []string{"prune", "--resume", file, "--calib", dir, "--target", "macs=0.5"}, exitUsage},
 		{"spec of a server", []string{"prune", "--spec", file, "--calib", dir, "--target", "macs=0.5"}, exitUsage},
 		{"nobody serves", []string{"models", "list", "--addr", "127.0.0.1:1"}, exitError},
 		{"demo sizes", []string{"demo", "--out", dir, "--images", "1"}, exitUsage},

@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/secateur/secateur/engine/predict"
-	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner/calib"
 )
@@ -41,7 +40,7 @@ func (f fake) Predict(_ context.Context, img *vision.Image) (*predict.Prediction
 	for i, v := range m.Pix {
 		p.P[i] = float32(v)
 	}
-	return &predict.Prediction{Mask: m, Prob: p, Logits: tensor.From(p.P, len(p.P))}, nil
+	return &predict.Prediction{Mask: m, Prob: p}, nil
 }
 
 const side = 24

@@ -24,12 +24,10 @@ type Look struct {
 type known struct {
 	img    *vision.Image
 	truth  *vision.Mask // nil until it is asked for
-	before *predict.Prediction
+	before *vision.Mask // the original's
 }
 
-func (k known) bytes() int {
-	return len(k.img.Pix) + 2*len(k.before.Mask.Pix) + 4*len(k.before.Prob.P) + len(k.before.Logits.Data)
-}
+func (k known) bytes() int { return len(k.img.Pix) + 2*len(k.before.Pix) }
 
 // NewLook looks at set, and remembers what takes at most so many bytes.
 func NewLook(original Predictor, set *calib.Set, bytes int) *Look {
@@ -48,7 +46,7 @@ func (l *Look) at(ctx context.Context, i int) (known, error) {
 	if err != nil {
 		return known{}, fmt.Errorf("the original: %w", err)
 	}
-	k := known{img: img, before: p}
+	k := known{img: img, before: p.Mask}
 	if i == len(l.known) && k.bytes() <= l.left {
 		l.known, l.left = append(l.known, k), l.left-k.bytes()
 	}
@@ -58,15 +56,21 @@ func (l *Look) at(ctx context.Context, i int) (known, error) {
 // Agreement is the mean Dice of what p finds against what the original finds, over the images on which one of them finds
 // anything. If there are none, it is by how far probabilities are the same: 1 - mean |Δp|.
 func (l *Look) Agreement(ctx context.Context, p Predictor) (float64, error) {
-	var apart float64
 	dice, err := l.each(ctx, p, func(_ int, k known, q *predict.Prediction) (float64, bool, error) {
-		apart += meanDP(k.before, q) / float64(len(l.set.Items))
-		return vision.Compare(q.Mask, k.before.Mask).Dice, !blank(q.Mask) || !blank(k.before.Mask), nil
+		return vision.Compare(q.Mask, k.before).Dice, !blank(q.Mask) || !blank(k.before), nil
 	})
-	if err == nil && len(dice) == 0 {
-		return 1 - apart, nil
+	if err != nil || len(dice) > 0 {
+		return mean(dice), err
 	}
-	return mean(dice), err
+	var apart float64 // seldom asked for, and probabilities are large: they are not remembered
+	_, err = l.each(ctx, p, func(_ int, k known, q *predict.Prediction) (float64, bool, error) {
+		before, err := l.original.Predict(ctx, k.img)
+		if err == nil {
+			apart += meanDP(before, q) / float64(len(l.set.Items))
+		}
+		return 0, false, err
+	})
+	return 1 - apart, err
 }
 
 // Dice is the mean Dice of what p finds against the masks, over the images with something to find; 0 if there are none.

@@ -46,7 +46,7 @@ func TestLookIsMeasure(t *testing.T) {
 		}
 		for _, remembered := range []int{0, 5, len(set.Items)} {
 			asked := 0
-			one := side*side*(3+2+4) + 4*side*side
+			one := side * side * (3 + 2)
 			l := NewLook(counted{c.original, &asked}, set, remembered*one)
 			for round := 1; round <= 3; round++ {
 				if got, err := l.Agreement(t.Context(), c.pruned); err != nil || got != wantAgreement {
@@ -57,6 +57,9 @@ func TestLookIsMeasure(t *testing.T) {
 				}
 			}
 			n := min(remembered, len(set.Items))
+			if agreement.N == 0 { // probabilities are asked for anew
+				continue
+			}
 			if want := n + 6*(len(set.Items)-n); asked != want {
 				t.Errorf("%s: the original was asked %d times with room for %d images, want %d", c.name, asked, remembered, want)
 			}

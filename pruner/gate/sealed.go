@@ -31,9 +31,6 @@ func (s *Sealed) Len() int { return len(s.set.Items) }
 // Hash is the set's.
 func (s *Sealed) Hash() string { return s.set.Hash }
 
-// Labelled reports whether every image has a mask.
-func (s *Sealed) Labelled() bool { return s.set.Labelled }
-
 // Check is [PrintOf] image i: whether it can be read, and whether it is one of the images that were learnt from, in
 // another file.
 func (s *Sealed) Check(i int, labels bool, classes int) (Print, error) {
