@@ -84,7 +84,7 @@ func (o Options) check() error {
 }
 
 // DefaultDistil is how many epochs of self-distillation services run unless told otherwise.
-const DefaultDistil = 5
+const DefaultDistil = 10
 
 func (o Options) withDefaults() Options {
 	if o.Delta <= 0 {

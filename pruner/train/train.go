@@ -37,7 +37,7 @@ type Options struct {
 	Epochs   int     // 0: 10
 	Batch    int     // examples whose gradients are averaged for a step; 0: 4
 	Rate     float64 // Adam's step size at its greatest; 0: 1e-3
-	Patience int     // stop after so many epochs without a better one; 0: 3
+	Patience int     // stop after so many epochs without a better one; 0: half of Epochs, since most is gained as steps become small, at least 3
 	Seed     uint64
 	Pool     *kernel.Pool // nil: one core
 	Memory   int64        // of both passes, in bytes, beside what Adam keeps; see grad.Options
@@ -62,7 +62,7 @@ func (o Options) withDefaults() Options {
 	}
 	set(&o.Epochs, 10)
 	set(&o.Batch, 4)
-	set(&o.Patience, 3)
+	set(&o.Patience, max(3, (o.Epochs+1)/2))
 	if o.Rate <= 0 {
 		o.Rate = 1e-3
 	}
