@@ -42,7 +42,7 @@ type Slice struct {
 	Of    *graph.Node // the layer whose weights these are, where they are
 }
 
-// Count says that a number counts channels: element Index of the constant input Input, or of the attribute Attr (Index
+// Count says that a number counts channels: element Index of the input Input, or of the attribute Attr (Index
 // -1: the attribute is one integer), is to be the number of entries of Class[:Of] that stay, once any of Class goes.
 type Count struct {
 	Node  *graph.Node
@@ -51,6 +51,8 @@ type Count struct {
 	Index int
 	Class []int
 	Of    int
+	// Computed is the list where the graph computes it, which a constant is to replace; nil where it is one already.
+	Computed *tensor.Tensor
 }
 
 // Pick says that the constant input Input lists channels by number, from Class: those that go leave the list, and the

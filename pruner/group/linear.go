@@ -129,6 +129,7 @@ func (a *analyzer) bias(n *graph.Node, ids []int) {
 		return
 	}
 	a.pin(b, fmt.Sprintf("it is the bias of %v", n))
+	a.pinDims(b, fmt.Sprintf("%v adds its channel count", n))
 	s := a.shape(b)
 	if len(s) == 0 || s[len(s)-1] != len(ids) || len(ids) == 1 && n.Op == "Gemm" {
 		return
