@@ -272,7 +272,7 @@ func (a *analyzer) counted(n *graph.Node, input, i int, ids []int) {
 	}
 	switch o := os[i]; {
 	case o.v == nil && Weights(v) != nil:
-		a.counts = append(a.counts, rawCount{n, input, "", i, ids, len(ids)})
+		a.counts = append(a.counts, rawCount{n, input, "", i, ids, 0, len(ids)})
 	case o.v != nil && a.countsChannels(o) && a.follows(o, ids):
 	case o.v != nil && a.countsChannels(o) && len(a.at[o.v].ids) == len(ids) && o.times == 1 && o.per == 1:
 		// The number follows the other value's channels: both must shrink alike.

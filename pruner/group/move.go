@@ -75,9 +75,9 @@ func (a *analyzer) split(n *graph.Node) {
 		from += len(part)
 		switch {
 		case sizes != nil && n.Input(1) != nil:
-			a.counts = append(a.counts, rawCount{n, 1, "", i, part, len(part)})
+			a.counts = append(a.counts, rawCount{n, 1, "", i, part, 0, len(part)})
 		case sizes != nil:
-			a.counts = append(a.counts, rawCount{n, 0, "split", i, part, len(part)})
+			a.counts = append(a.counts, rawCount{n, 0, "split", i, part, 0, len(part)})
 		case i == 0:
 			first = part
 		case len(part) == len(first): // equal parts without sizes must stay equal
@@ -133,18 +133,18 @@ func (a *analyzer) sliceNode(n *graph.Node) {
 		return
 	}
 	if n.Input(1) == nil {
-		a.counts = append(a.counts, rawCount{n, 0, "starts", at, c.ids, from}, rawCount{n, 0, "ends", at, c.ids, to})
-	} else if !a.limit(n, 1, at, c.ids, from) || !a.limit(n, 2, at, c.ids, to) {
+		a.counts = append(a.counts, rawCount{n, 0, "starts", at, c.ids, from, from}, rawCount{n, 0, "ends", at, c.ids, from, to})
+	} else if !a.limit(n, 1, at, c.ids, from, from) || !a.limit(n, 2, at, c.ids, from, to) {
 		fixedSlice()
 		return
 	}
 	a.set(y, c.axis, c.ids[from:to])
 }
 
-// limit has element at of an input of the Slice n, which is the position of in the channels ids, go on to be it. The number
-// may be computed from a channel count, as torch exports chunk: once channels go, it is a constant. false if there is no
+// limit has element at of an input of the Slice n, which is the position of in the channels ids, go on to be it; what is
+// sliced begins at from. The number may be computed from a channel count, as torch exports chunk: once channels go, it is a constant. false if there is no
 // rule for it.
-func (a *analyzer) limit(n *graph.Node, input, at int, ids []int, of int) bool {
+func (a *analyzer) limit(n *graph.Node, input, at int, ids []int, from, of int) bool {
 	v := n.Input(input)
 	if Weights(v) == nil {
 		os := a.dims[v]
@@ -153,7 +153,7 @@ func (a *analyzer) limit(n *graph.Node, input, at int, ids []int, of int) bool {
 		}
 		ids = slices.Concat(ids, a.at[os[0].v].ids) // whichever of the two shrinks
 	}
-	a.counts = append(a.counts, rawCount{n, input, "", at, ids, of})
+	a.counts = append(a.counts, rawCount{n, input, "", at, ids, from, of})
 	return true
 }
 

@@ -231,7 +231,7 @@ func (c *cutter) collect(a *group.Analysis) error {
 		}
 		keep, _ := c.keep(s.Class[:s.Of])
 		n := c.node[s.Node]
-		if len(keep) == 0 && !s.Start() {
+		if some, cut := c.keep(s.Class[s.From:s.Of]); cut && len(some) == 0 {
 			return fmt.Errorf("node %v would be left without channels", n)
 		}
 		switch {
