@@ -137,7 +137,9 @@ func TestReasonsAreWords(t *testing.T) {
 			return add("Mul", nil, x, y)
 		}, "in a way that has no rule"},
 		{"cut by the height and itself", func(x *graph.Value, add adder) *graph.Value {
-			of := func(name string, i int64) *graph.Value { return add("Gather", nil, add("Shape", nil, x), list(name, i)) }
+			of := func(name string, i int64) *graph.Value {
+				return add("Gather", nil, add("Shape", nil, x), list(name, i))
+			}
 			by := add("Sub", nil, add("Add", nil, of("channels", 1), of("height", 2)), list("four", 4))
 			return add("Mul", nil, x, add("Slice", nil, x, list("zero", 0), by, list("along", 1)))
 		}, "in a way that has no rule"},

@@ -183,14 +183,14 @@ func (b *builder) bytes(lo, hi int, shape ...int) *graph.Value {
 
 func i64(v ...int64) *tensor.Tensor { return tensor.From(v, len(v)) }
 
-// finish ends the graph in a head on the last value, and in one that reads whatever nothing has read so far; now and then the
+// finish ends the graph in a head on the last value, and in one that reads whatever nothing has read so far but for its size; now and then the
 // value of a layer inside is an output as well.
 func (b *builder) finish() *graph.Graph {
 	uses := b.g.Uses()
 	b.g.Outputs = []*graph.Value{b.conv(b.live[len(b.live)-1], 1, 1, 1).v}
 	var rest *graph.Value
 	for _, x := range b.live[:len(b.live)-1] {
-		if len(uses[x.v]) > 0 {
+		if slices.ContainsFunc(uses[x.v], func(u graph.Use) bool { return u.Node.Op != "Shape" }) {
 			continue
 		}
 		y := b.conv(&sized{b.node("GlobalAveragePool", nil, x.v), x.c, 1}, 2, 1, 1).v
