@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/secateur/secateur/engine/graph"
-	"github.com/secateur/secateur/engine/tensor"
 )
 
 // rules is what each operator does to channels. An operator that is not here pins what it reads.
@@ -200,5 +199,3 @@ func axisOf(axis, rank int) int {
 	}
 	return axis
 }
-
-func isInt(t *tensor.Tensor) bool { return t != nil && t.DType.IsInt() }
