@@ -75,8 +75,8 @@ func newFloor(a *group.Analysis, least map[string]int) *floor {
 		keep(p.Takes, 1)
 	}
 	for _, c := range a.Counts {
-		if !c.Start() {
-			keep(c.Class[:c.Of], 1)
+		if c.From < c.Of {
+			keep(c.Class[c.From:c.Of], 1)
 		}
 	}
 	return f
