@@ -104,6 +104,10 @@ func celu(s *site) (f, slope real) {
 
 func logistic(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
+func sigmoid(*site) (f, slope real) {
+	return logistic, func(x float64) float64 { return logistic(x) * logistic(-x) }
+}
+
 func softplus(*site) (f, slope real) {
 	return softplusOf, logistic
 }

@@ -5,11 +5,12 @@
 // error that names it.
 //
 //	decode.go    onnx-go: the calls of a file       lower.go     the table, and how a call becomes values
-//	value.go     what a call gives                  function.go  our own gorgonia operators, all of five kinds
+//	value.go     what a call gives                  function.go  our own gorgonia operators, all of a few kinds
 //
 // and a file for each family of operators. gorgonia's own operators serve where they are right: Conv of one group with
-// symmetric padding, MaxPool without padding, Concat, Relu, LeakyRelu, Sigmoid, Tanh and arithmetic of equal shapes. Its pools
-// of averages, Softmax, normalisations and asymmetric padding are wrong; ConvTranspose and Resize do not exist.
+// symmetric padding, MaxPool without padding, Concat, Relu, LeakyRelu, Tanh and arithmetic of equal shapes. Its pools of averages,
+// Softmax, normalisations and asymmetric padding are wrong, its Sigmoid is 1 from 19 on; ConvTranspose and Resize do not
+// exist.
 //
 // onnx-go panics on malformed files and trusts sizes in them, so it is given only what our own encoder wrote; what
 // still panics there or in gorgonia becomes an error.

@@ -66,12 +66,12 @@ var rules = map[string]rule{
 	"Upsample":          one(1, (*site).upsample),
 
 	"Relu":      one(1, gorgonias(G.Rectify)),
-	"Sigmoid":   one(1, gorgonias(G.Sigmoid)),
 	"Tanh":      one(1, gorgonias(G.Tanh)),
 	"LeakyRelu": one(1, (*site).leakyRelu),
 	"PRelu":     one(2, (*site).prelu),
 	"Clip":      one(1, (*site).clip),
-	// The rest of activations, from their formulas.
+	// The rest of activations, from their formulas. gorgonia's Sigmoid is 1 from 19 on.
+	"Sigmoid":         one(1, formula(sigmoid)),
 	"HardSigmoid":     one(1, formula(hardSigmoid)),
 	"HardSwish":       one(1, formula(hardSwish)),
 	"Elu":             one(1, formula(elu)),

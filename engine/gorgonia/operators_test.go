@@ -88,7 +88,7 @@ func samples() []sample {
 		{op: "GlobalAveragePool", opset: 17, shapes: image},
 		{op: "GlobalMaxPool", opset: 17, shapes: image},
 
-		{op: "Relu", opset: 17, shapes: image}, {op: "Sigmoid", opset: 17, shapes: image, lo: -6, hi: 6}, {op: "Tanh", opset: 17, shapes: image},
+		{op: "Relu", opset: 17, shapes: image}, {op: "Sigmoid", opset: 17, shapes: image, lo: -30, hi: 30}, {op: "Tanh", opset: 17, shapes: image},
 		{op: "LeakyRelu", opset: 17, shapes: image, at: as{fl("alpha", 0.2)}},
 		{op: "PRelu", opset: 17, shapes: image, more: []any{w(3, 1, 1)}},
 		{op: "Clip", opset: 17, shapes: image, more: []any{scalar(-0.5), scalar(0.25)}},

@@ -95,4 +95,6 @@ func (w window) taps(f func(k, fine, coarse int)) {
 func (w window) symmetric() bool { return w.pads == w.after }
 
 // on is the shape of a batch of channels at a size.
-func on(batch, channels int, size [2]int) []int { return slices.Concat([]int{batch, channels}, size[:]) }
+func on(batch, channels int, size [2]int) []int {
+	return slices.Concat([]int{batch, channels}, size[:])
+}
