@@ -68,7 +68,7 @@ $(VENV)-bench/ok: scripts/requirements-bench.txt
 	$(VENV)-bench/bin/pip install -q -r scripts/requirements-bench.txt
 	touch $@
 
-check: check-generated lint test race reference ## all of it, as continuous integration does
+check: check-generated lint test race reference crosscheck ## all of it, as continuous integration does
 
 # Folders of models that people keep: $SECATEUR_ZOO, .cache/zoo.
 ZOO := $(wildcard $(SECATEUR_ZOO) .cache/zoo)

@@ -48,52 +48,57 @@ func (c *diffCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rows := []diffed{}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	compared, apart := 0, 0
+	all := []diffed{}
 	for _, name := range names {
-		g, in, err := c.load(ctx, name)
-		for _, other := range sides[1:] {
-			d := diffed{Model: filepath.Base(name), Backends: [2]string{sides[0].Name, other.Name}}
-			if err == nil {
-				d.Input = inputTypes(in)
-				d.Result, err = crosscheck.Compare(ctx, g, in, sides[0], other, c.Tolerance)
-			}
-			switch {
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case err != nil:
-				d.Error = err.Error()
-			default:
-				compared++
-				if d.Start != nil || d.Worst() > c.Tolerance {
-					apart++
-				}
-			}
-			rows = append(rows, d)
-			if !c.JSON {
-				d.print(w, c.Tolerance)
-				_ = w.Flush() // a model may take long; the last Flush reports errors
-			}
-			if g != nil {
-				err = nil // of this backend, not of the model
+		rows := c.compare(ctx, name, sides)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		all = append(all, rows...)
+		if !c.JSON {
+			if err := printDiff(os.Stdout, rows, c.Tolerance); err != nil {
+				return err
 			}
 		}
 	}
 	if c.JSON {
-		err = printJSON(rows)
-	} else {
-		err = w.Flush()
+		if err := printJSON(all); err != nil {
+			return err
+		}
+	}
+	compared, apart := 0, 0
+	for _, d := range all {
+		if d.Result != nil {
+			compared++
+			if d.Start != nil || d.Worst() > c.Tolerance {
+				apart++
+			}
+		}
 	}
 	switch {
-	case err != nil:
-		return err
 	case compared == 0:
 		return fmt.Errorf("nothing could be compared")
 	case apart > 0:
 		return fmt.Errorf("%d of %d comparisons exceed %g", apart, compared, c.Tolerance)
 	}
 	return nil
+}
+
+// compare runs a model in the first backend and each of the others.
+func (c *diffCmd) compare(ctx context.Context, name string, sides []crosscheck.Side) (rows []diffed) {
+	g, in, failed := c.load(ctx, name)
+	for _, other := range sides[1:] {
+		d := diffed{Model: filepath.Base(name), Input: inputTypes(in), Backends: [2]string{sides[0].Name, other.Name}}
+		err := failed
+		if err == nil {
+			d.Result, err = crosscheck.Compare(ctx, g, in, sides[0], other, c.Tolerance)
+		}
+		if err != nil {
+			d.Error = err.Error()
+		}
+		rows = append(rows, d)
+	}
+	return rows
 }
 
 // sides opens the backends.
@@ -203,26 +208,39 @@ func inputTypes(in []*tensor.Tensor) string {
 	return strings.Join(types, ", ")
 }
 
-// print writes a line for the model and one for each output, and where a disagreement begins.
-func (d *diffed) print(w io.Writer, tolerance float64) {
-	_, _ = fmt.Fprintf(w, "%s\t%s\t%s, %s\t", d.Model, d.Input, d.Backends[0], d.Backends[1]) // Flush reports errors
-	if d.Result == nil {
-		_, _ = fmt.Fprintf(w, "not compared: %s\n", d.Error)
-		return
+// printDiff writes a table of a model: a line for each output in each pair of backends, and where a disagreement begins.
+func printDiff(out io.Writer, rows []diffed, tolerance float64) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, strings.TrimSpace(rows[0].Model+" "+rows[0].Input)) // Flush reports errors
+	for _, d := range rows {
+		pair := fmt.Sprintf("  %s, %s", d.Backends[0], d.Backends[1])
+		if d.Result == nil {
+			_, _ = fmt.Fprintf(w, "%s\tnot compared: %s\n", pair, d.Error)
+			continue
+		}
+		for i, o := range d.Outputs {
+			verdict := ""
+			if i == 0 {
+				verdict = "\t" + d.verdict(tolerance)
+			}
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s%s\n", pair, o.Value, apartness(o), verdict)
+			pair = ""
+		}
 	}
+	return w.Flush()
+}
+
+// verdict says where a disagreement begins.
+func (d *diffed) verdict(tolerance float64) string {
 	switch {
 	case d.Unknown != "":
-		_, _ = fmt.Fprintf(w, "nodes not compared: %s\n", d.Unknown)
+		return "nodes not compared: " + d.Unknown
 	case d.Start != nil:
-		_, _ = fmt.Fprintf(w, "begins at node %s: %s\n", d.Start.Node, apartness(*d.Start))
+		return fmt.Sprintf("begins at %s, of which %q differs: %s", d.Start.Node, d.Start.Value, apartness(*d.Start))
 	case d.Worst() > tolerance:
-		_, _ = fmt.Fprintf(w, "no one of %d nodes differs: what a backend makes of several does\n", d.Nodes)
-	default:
-		_, _ = fmt.Fprintf(w, "%d nodes agree\n", d.Nodes)
+		return fmt.Sprintf("each of %d nodes agrees: what a backend makes of several does not", d.Nodes)
 	}
-	for _, o := range d.Outputs {
-		_, _ = fmt.Fprintf(w, "  %s\t\t\t%s\n", o.Value, apartness(o))
-	}
+	return fmt.Sprintf("%d nodes agree", d.Nodes)
 }
 
 // apartness says how far apart two values are.
@@ -230,5 +248,5 @@ func apartness(d crosscheck.Difference) string {
 	if d.Why != "" {
 		return d.Why
 	}
-	return fmt.Sprintf("max|Δ| %.2g, max|Δ|/max|y| %.1e", d.Max, d.Rel)
+	return fmt.Sprintf("max|Δ| %.1e, max|Δ|/max|y| %.1e", d.Max, d.Rel)
 }

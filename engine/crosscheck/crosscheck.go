@@ -89,7 +89,7 @@ func Compare(ctx context.Context, g *graph.Graph, in []*tensor.Tensor, a, b Side
 		compared := false
 		for _, v := range n.Outputs {
 			i, ok := at[v]
-			if v == nil || !ok || !outs[0][i].DType.IsFloat() && !outs[1][i].DType.IsFloat() {
+			if v == nil || !ok || outs[0][i].DType == tensor.String && outs[1][i].DType == tensor.String {
 				continue
 			}
 			compared = true
