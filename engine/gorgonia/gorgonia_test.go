@@ -94,6 +94,8 @@ func TestWhatIsNotLoweredIsNamed(t *testing.T) {
 		{"a setting", sample{op: "Resize antialias", opset: 18, shapes: image, at: as{i1("antialias", 1)}, more: []any{nil, nil, []int64{2, 3, 9, 9}}}, "antialias"},
 		{"what the data would decide", sample{op: "Reshape", opset: 17, shapes: [][]int{{4}, {1}}}, "depends on the data"},
 		{"what no memory holds", sample{op: "Expand", opset: 17, shapes: [][]int{{1}}, more: []any{[]int64{1 << 20, 1 << 20}}}, "too large"},
+		{"padding that no memory holds", sample{op: "AveragePool", opset: 17, shapes: image, at: as{is("kernel_shape", 1, 1), is("pads", 1<<40, 0, 0, 0)}}, "too large"},
+		{"a window that takes forever", sample{op: "MaxPool", opset: 17, shapes: image, at: as{is("kernel_shape", 1<<40, 1), is("pads", 1<<40, 0, 0, 0)}}, "too large"},
 		{"an operator that would panic", sample{op: "BatchNormalization", opset: 17, shapes: [][]int{{3}}, more: []any{w(3), w(3), w(3), w(3)}}, "panic"},
 		{"an input that is missing", sample{op: "Add", opset: 17, shapes: [][]int{{2}}}, "input 1 is missing"},
 	} {

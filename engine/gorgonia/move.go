@@ -394,6 +394,9 @@ func (s *site) gather() (value, error) {
 	}
 	inner := elements(x.shape[a+1:])
 	to := slices.Concat(x.shape[:a], s.in[1].shape, x.shape[a+1:])
+	if elements(to) > maxElements {
+		return value{}, fmt.Errorf("%v: %w", to, errTooLarge)
+	}
 	return s.move(s.name, x, func(v array) (array, error) {
 		y := array{to, make([]float64, 0, elements(to))}
 		for o := range elements(x.shape[:a]) {

@@ -28,7 +28,7 @@ func (v value) given() bool { return v.node != nil || v.array != nil }
 func known(v []float64, shape ...int) value { return value{shape: shape, array: v} }
 
 // maxElements bounds a tensor: what a graph asks for may be larger than any memory.
-const maxElements = 1 << 28
+const maxElements = 1 << 26
 
 var errTooLarge = errors.New("the result is too large")
 

@@ -69,6 +69,9 @@ func (w *window) slide(auto string, ceil bool) error {
 			w.coarse[a]++
 		}
 	}
+	if elements(w.coarse[:]) > maxElements || elements(append(w.kernel[:], w.coarse[:]...)) > 64*maxElements {
+		return fmt.Errorf("%v windows of %v: %w", w.coarse, w.kernel, errTooLarge)
+	}
 	return nil
 }
 
