@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SOURCES := $(shell find . -name '*.go' -o -name '*.s' -o -name '*.onnx' -o -name '*.html' -o -name go.mod -o -name go.sum | grep -v '^./.cache')
 
-.PHONY: help run demo test race bench peers microbench fuzz lint generate check-generated check image reference crosscheck clean
+.PHONY: help run demo test race bench peers compare microbench fuzz lint generate check-generated check image reference crosscheck clean
 
 help: ## list the targets
 	@grep -hE '^[a-z/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -38,6 +38,9 @@ bench: bin/secateur-ort ## the engine beside ONNX Runtime, whose library $$SECAT
 peers: bin/secateur $(VENV)-bench/ok ## the engine beside ONNX Runtime, OpenVINO, PyTorch, MNN and ncnn, from their Python wheels; writes docs/PERFORMANCE.md
 	$(VENV)-bench/bin/python scripts/bench_peers.py
 
+compare: bin/secateur $(VENV)-tp/ok ## prune the trained models here and with Torch-Pruning; MODELS and DATA are folders; hours; writes docs/measured and docs/pruning-curve.svg
+	scripts/compare_torch_pruning.sh $(VENV)-tp/bin/python $(MODELS) $(DATA)
+
 microbench: ## the benchmarks of kernels
 	$(GO) test -run '^$$' -bench . -benchmem ./engine/... ./pruner/...
 
@@ -66,6 +69,11 @@ $(VENV)/ok: scripts/requirements.txt
 $(VENV)-bench/ok: scripts/requirements-bench.txt
 	python3 -m venv $(VENV)-bench
 	$(VENV)-bench/bin/pip install -q -r scripts/requirements-bench.txt
+	touch $@
+
+$(VENV)-tp/ok: scripts/requirements-torch-pruning.txt
+	python3 -m venv $(VENV)-tp
+	$(VENV)-tp/bin/pip install -q -r scripts/requirements-torch-pruning.txt
 	touch $@
 
 check: check-generated lint test race reference crosscheck ## all of it, as continuous integration does

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Prunes the same trained models with Torch-Pruning and with Secateur, and compares the Dice that is left.
 
-    python3 -m venv .cache/venv-tp && .cache/venv-tp/bin/pip install -r scripts/requirements-torch-pruning.txt
+    make compare MODELS=DIR DATA=DIR                     # all of it, as below
     P="nice -n 10 .cache/venv-tp/bin/python scripts/compare_torch_pruning.py --models DIR --data DIR"
     $P                                                   # Torch-Pruning, every variant, nothing trained afterwards
-    $P --variants best --repair-seconds 30               # its best variants again, each repaired for as long as ours was
     $P --torch none --secateur bin/secateur              # ours
+    $P --variants best --repair-seconds ours             # its best variants again, each repaired for as long as ours was
     $P --draw docs/pruning-curve.svg --markdown          # no run: the picture, and the tables on standard output
 
 DIR of --models holds NAME.onnx, torch/arch.py and torch/NAME.pt; that of --data holds calib/ and val/, each with images/ and
@@ -386,21 +386,33 @@ def best_variants(res, model, ratio, count):
     return [r["variant"] for r in sorted(rows, key=lambda r: -r["dice"])[:count]]
 
 
+def seconds_of(res, model, ratio, args):
+    """How long a repair may take: as said, or as ours did, rounded up; None if ours is not known."""
+    if args.repair_seconds != "ours":
+        return args.repair_seconds
+    ours = [r["repair_seconds"] for r in res.rows if r["tool"] == "secateur" and r["variant"] == args.secateur_name
+            and r["model"] == model and r["asked"] == ratio]
+    return math.ceil(ours[0]) if ours else None
+
+
 def run_torch(name, args, res, calib, val, threshold, clock):
     tool, version = "torch-pruning", importlib.metadata.version("torch-pruning")
-    repair = args.repair_seconds
+    repair = {r: seconds_of(res, name, r, args) for r in args.ratios}
     variants, wanted = VARIANTS, {}
     recipe = (f"lr {args.repair_lr:g} {args.repair_rate}, batch {args.repair_batch}, scale and shift {args.repair_affine}"
-              if repair else None)
+              if args.repair_seconds else None)
     m = re.fullmatch(r"best(\d*)", args.variants)
     for r in args.ratios:
+        if repair[r] is None:
+            say(f"{name} {r}: ours has not been measured, so that how long it repairs is not known")
+            continue
         if m:
             variants = best_variants(res, name, r, int(m[1] or 1))
         elif args.variants != "all":
             variants = args.variants.split(",")
         for v in variants:
-            for seed in range(1, 1 + (RANDOM_SEEDS if v.startswith("random") and not repair else 1)):
-                if not res.has(tool=tool, variant=v, model=name, asked=r, repair_seconds=repair, seed=seed, recipe=recipe):
+            for seed in range(1, 1 + (RANDOM_SEEDS if v.startswith("random") and not repair[r] else 1)):
+                if not res.has(tool=tool, variant=v, model=name, asked=r, repair_seconds=repair[r], seed=seed, recipe=recipe):
                     wanted.setdefault((v, seed), []).append(r)
     dense = not res.has(tool="pytorch", variant="dense", model=name, asked=0, repair_seconds=0, seed=1)
     if not wanted and not dense:
@@ -414,10 +426,10 @@ def run_torch(name, args, res, calib, val, threshold, clock):
         clock.check()
         for r, net in peer.prune(v, seed, ratios):
             macs, more = peer.macs(net), {}
-            if repair:
-                net, steps = peer.repair(net, repair)
+            if repair[r]:
+                net, steps = peer.repair(net, repair[r])
                 more = {"recipe": recipe, "repair_steps": steps}
-            res.add(tool=tool, variant=v, model=name, asked=r, repair_seconds=repair, seed=seed, got=round(1 - macs / peer.before, 5),
+            res.add(tool=tool, variant=v, model=name, asked=r, repair_seconds=repair[r], seed=seed, got=round(1 - macs / peer.before, 5),
                     macs=macs, params=sum(p.numel() for p in net.parameters()), **peer.judge(net), **more,
                     version=version)
             clock.check()
@@ -448,25 +460,25 @@ def run_ours(name, args, res, val, threshold, clock):
             out = pathlib.Path(tmp) / "pruned.onnx"
             cmd = [str(args.secateur), "prune", "--model", str(path), "--calib", str(args.data / "calib"), "--val", str(args.data / "val"),
                    "--target", f"macs={r:g}", "--out", str(out), "--report", tmp, "--threads", str(args.threads), *args.secateur_args.split()]
-            start = time.monotonic()
-            p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            start, at, said = time.monotonic(), {}, []
+            with subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as p:
+                for line in p.stdout:
+                    said.append(line)
+                    at.setdefault(line.split(" ")[0], time.monotonic())  # when each stage began: it says how far it is
             seconds = time.monotonic() - start
             if not out.exists():  # a verdict other than pass is an exit status of its own, and leaves the file
-                raise SystemExit(f"{' '.join(cmd)}: status {p.returncode}\n{p.stdout}")
+                raise SystemExit(f"{' '.join(cmd)}: status {p.returncode}\n{''.join(said)}")
             report = json.loads((pathlib.Path(tmp) / "report.json").read_text())
             macs, before = onnx_macs(out), onnx_macs(path)
             for said, counted in ((report["macs"]["before"], before), (report["macs"]["after"], macs)):
                 if abs(said / counted - 1) > 0.001:
                     raise SystemExit(f"{name} {r}: the report says {said} multiply-adds, the file has {counted}")
             again = val.dice(onnx_logits(out, val.x, args.threads), threshold)
-            repair = 0
-            if report["repair"].get("kept"):
-                repair = report["repair"].get("seconds") or (report["repair"].get("stats") or {}).get("seconds")
+            steps = [{k: s[k] for k in ("method", "kept", "before", "after")} for s in report["repair"].get("steps") or []]
             res.drop(**this)
-            res.add(**this, repair_seconds=repair and round(repair, 1), seed=1,
+            res.add(**this, repair_seconds=round(at["gate"] - at["repair"], 1), seed=1,
                     got=round(1 - macs / before, 5), macs=macs, params=report["parameters"]["after"], **again,
-                    verdict=report["verdict"], repair=report["repair"].get("method", ""), repaired=bool(report["repair"].get("kept")),
-                    seconds=round(seconds, 1), binary=binary, args=args.secateur_args)
+                    verdict=report["verdict"], repair=steps, seconds=round(seconds, 1), binary=binary, args=args.secateur_args)
 
 
 # What is shown.
@@ -486,14 +498,11 @@ def gather(rows, model):
             put("Secateur" + ("" if r["variant"] == "default" else ", " + r["variant"]), r, "")
     peer = [r for r in rows if r["tool"] == "torch-pruning"]
     trained = [r for r in peer if r["repair_seconds"]]
-    for s in sorted({r["repair_seconds"] for r in trained}):
-        for r in peer:
-            if r["asked"] not in {k["asked"] for k in trained if k["repair_seconds"] == s}:
-                continue
-            if not r["repair_seconds"]:  # ours is kept only where it helps, too
-                put(f"Torch-Pruning, best, {s:g} s of distillation", r, r["variant"] + " (not distilled)")
-            elif r["repair_seconds"] == s:
-                put(f"Torch-Pruning, best, {s:g} s of distillation", r, r["variant"] + " (" + r["recipe"].split(",")[0] + ")")
+    for r in peer:
+        if r["repair_seconds"]:
+            put("Torch-Pruning, best, distilled as long as ours", r, r["variant"] + f" ({r['repair_seconds']:g} s)")
+        elif r["asked"] in {k["asked"] for k in trained}:  # ours is kept only where it helps, too
+            put("Torch-Pruning, best, distilled as long as ours", r, r["variant"] + " (not distilled)")
     for r in peer:
         if not r["repair_seconds"] and r["variant"].endswith("/bn"):
             put("Torch-Pruning, best, BatchNorm measured anew", r, r["variant"])
@@ -618,8 +627,8 @@ def main():
     p.add_argument("--torch", choices=["run", "none"], default="run", help="whether Torch-Pruning runs")
     p.add_argument("--variants", default="all", help="all, names by commas, or bestN: the N best of each ratio without repair")
     p.add_argument("--steps", type=int, default=200, help="steps of Torch-Pruning from nothing to everything")
-    p.add_argument("--repair-seconds", type=float, default=0, help="of distillation after the cut, as long as our repair takes")
-    p.add_argument("--repair-lr", type=float, default=1e-3)
+    p.add_argument("--repair-seconds", default="0", help="of distillation after the cut: a number, or ours, as long as ours took there")
+    p.add_argument("--repair-lr", type=float, default=3e-4)
     p.add_argument("--repair-batch", type=int, default=4)
     p.add_argument("--repair-rate", choices=["falling", "constant"], default="falling", help="falling: to nothing over those seconds")
     p.add_argument("--repair-affine", choices=["trained", "frozen"], default="trained", help="BatchNorm's scale and shift")
@@ -632,8 +641,10 @@ def main():
     p.add_argument("--markdown", action="store_true", help="print the tables, and measure nothing")
     args = p.parse_args()
     args.ratios = [float(r) for r in args.ratios.split(",")]
-    if args.repair_seconds == int(args.repair_seconds):
-        args.repair_seconds = int(args.repair_seconds)
+    if args.repair_seconds != "ours":
+        args.repair_seconds = float(args.repair_seconds)
+        if args.repair_seconds == int(args.repair_seconds):
+            args.repair_seconds = int(args.repair_seconds)
     res = Results(args.results)
     if args.draw or args.markdown:
         if args.draw:
