@@ -505,11 +505,14 @@ def gather(rows, model):
             put("Secateur" + ("" if r["variant"] == "default" else ", " + r["variant"]), r, "")
     peer = [r for r in rows if r["tool"] == "torch-pruning"]
     trained = [r for r in peer if r["repair_seconds"]]
-    for r in peer:
-        if r["repair_seconds"]:
-            put("Torch-Pruning, best, distilled as long as ours", r, r["variant"] + f" ({r['repair_seconds']:g} s)")
-        elif r["asked"] in {k["asked"] for k in trained}:  # ours is kept only where it helps, too
-            put("Torch-Pruning, best, distilled as long as ours", r, r["variant"] + " (not distilled)")
+    ours = {r["asked"]: math.ceil(r["repair_seconds"]) for r in rows if r["tool"] == "secateur"}
+    for t in trained:
+        as_long = t["repair_seconds"] == ours.get(t["asked"])
+        label = "Torch-Pruning, best, distilled " + ("as long as ours" if as_long else f"{t['repair_seconds']:g} s")
+        put(label, t, f"{t['variant']} ({t['repair_seconds']:g} s)")
+        for r in peer:
+            if r["asked"] == t["asked"] and not r["repair_seconds"]:  # ours is kept only where it helps, too
+                put(label, r, r["variant"] + " (not distilled)")
     for r in peer:
         if not r["repair_seconds"] and r["variant"].endswith("/bn"):
             put("Torch-Pruning, best, BatchNorm measured anew", r, r["variant"])
