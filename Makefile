@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SOURCES := $(shell find . -name '*.go' -o -name '*.s' -o -name '*.onnx' -o -name '*.html' -o -name go.mod -o -name go.sum | grep -v '^./.cache')
 
-.PHONY: help run demo test race bench peers zoo compare microbench fuzz lint generate check-generated check image reference clean
+.PHONY: help run demo test race bench peers zoo compare microbench fuzz lint generate check-generated check image reference crosscheck clean
 
 help: ## list the targets
 	@grep -hE '^[a-z/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -79,7 +79,16 @@ $(VENV)-tp/ok: scripts/requirements-torch-pruning.txt
 	$(VENV)-tp/bin/pip install -q -r scripts/requirements-torch-pruning.txt
 	touch $@
 
-check: check-generated lint test race reference ## all of it, as continuous integration does
+check: check-generated lint test race reference crosscheck ## all of it, as continuous integration does
+
+# Folders of models that people keep: $SECATEUR_ZOO, .cache/zoo.
+ZOO := $(wildcard $(SECATEUR_ZOO) .cache/zoo)
+
+comma := ,
+crosscheck: bin/secateur-ort ## every network of the zoo, and models in $$SECATEUR_ZOO or .cache/zoo, through all backends
+	$(GO) run ./scripts/zoo .cache/crosscheck
+	@[ -n "$$SECATEUR_ORT_LIB" ] || echo "SECATEUR_ORT_LIB is not set: without ONNX Runtime"
+	bin/secateur-ort diff --backends native,gorgonia$(if $(SECATEUR_ORT_LIB),$(comma)ort) --model deploy/models,.cache/crosscheck $(ZOO:%=--model %)
 
 image: ## the container image
 	docker build -t secateur:$(VERSION) .

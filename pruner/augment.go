@@ -34,8 +34,15 @@ func (r *run) augmented(epoch, i int, masks bool) (score.Example, error) {
 	return ex, nil
 }
 
-// warp is a small affine move of an image: a flip of either axis, a turn, a scale and a shift.
-type warp struct{ a, b, c, d, dx, dy float64 } // in the unit square around the centre
+// warp is a small affine move of an image about its centre: what comes to p, in pixels from the centre, was at
+//
+//	1/scale · R(turn) · F · p + shift
+//
+// with F a flip of either axis. It takes a circle to a circle, whatever the sides of the image.
+type warp struct {
+	xx, xy, yx, yy float64 // 1/scale · R · F
+	dx, dy         float64 // shift, in parts of the sides
+}
 
 func newWarp(rng *rand.Rand) warp {
 	turn := (rng.Float64() - 0.5) * 20 * math.Pi / 180
@@ -47,15 +54,27 @@ func newWarp(rng *rand.Rand) warp {
 	if rng.IntN(2) == 1 {
 		fy = -1
 	}
-	s, c := math.Sincos(turn)
-	return warp{fx * c / scale, -s / scale, s / scale, fy * c / scale, (rng.Float64() - 0.5) * 0.1, (rng.Float64() - 0.5) * 0.1}
+	return affine(turn, scale, fx, fy, (rng.Float64()-0.5)*0.1, (rng.Float64()-0.5)*0.1)
 }
 
-// from is the pixel that (x, y) of a plane comes from, nearest, moved in at the edges.
+// affine is the warp of a turn in radians, a scale, flips (-1, or 1 for none) and a shift.
+func affine(turn, scale, fx, fy, dx, dy float64) warp {
+	s, c := math.Sincos(turn)
+	return warp{fx * c / scale, -fy * s / scale, fx * s / scale, fy * c / scale, dx, dy}
+}
+
+// back is where what comes to (x, y) was, in pixels from the corner.
+func (w warp) back(x, y float64, h, wide int) (float64, float64) {
+	cx, cy := float64(wide)/2, float64(h)/2
+	x, y = x-cx, y-cy
+	return w.xx*x + w.xy*y + cx + w.dx*float64(wide), w.yx*x + w.yy*y + cy + w.dy*float64(h)
+}
+
+// from is the pixel that pixel (x, y) of a plane comes from, nearest, moved in at the edges.
 func (w warp) from(x, y, h, wide int) int {
-	u, v := (float64(x)+0.5)/float64(wide)-0.5, (float64(y)+0.5)/float64(h)-0.5
-	at := func(t float64, n int) int { return min(max(int(math.Floor((t+0.5)*float64(n))), 0), n-1) }
-	return at(w.c*u+w.d*v+w.dy, h)*wide + at(w.a*u+w.b*v+w.dx, wide)
+	u, v := w.back(float64(x)+0.5, float64(y)+0.5, h, wide)
+	at := func(t float64, n int) int { return min(max(int(math.Floor(t)), 0), n-1) }
+	return at(v, h)*wide + at(u, wide)
 }
 
 func (w warp) image(x *tensor.Tensor, h, wide int, last bool) *tensor.Tensor {

@@ -75,8 +75,8 @@ func newFloor(a *group.Analysis, least map[string]int) *floor {
 		keep(p.Takes, 1)
 	}
 	for _, c := range a.Counts {
-		if !c.Start() {
-			keep(c.Class[:c.Of], 1)
+		if c.From < c.Of {
+			keep(c.Class[c.From:c.Of], 1)
 		}
 	}
 	return f
@@ -174,6 +174,18 @@ type budget struct {
 // ErrUnreachable is wrapped by the error of a target that asks for more than can be removed.
 var ErrUnreachable = errors.New("cannot be reached")
 
+// ease says what lets more go.
+func ease(opt Options) string {
+	s := "Ask for less, or let more of a layer go (--max-layer)"
+	if opt.Round > 1 {
+		s += fmt.Sprintf("; widths are multiples of %d (--round)", opt.Round)
+	}
+	if opt.Keep != nil {
+		s += fmt.Sprintf("; what %v matches is kept (--keep)", opt.Keep)
+	}
+	return s
+}
+
 // choose returns the smallest set of classes whose removal reaches the target, the least important for what they save
 // first. It is a greedy walk in which savings are computed anew as the model shrinks, and a walk back that keeps
 // whatever the target does not need.
@@ -182,9 +194,10 @@ func choose(a *group.Analysis, importance map[int]float64, c *costs, b budget) (
 	f := newFloor(a, b.least)
 	opt, kind, from, goal := b.opt, b.opt.Target.counts(), b.from, b.goal
 	us := units(a, importance, f, max(opt.Round, 1))
+	own := criteria[opt.Criterion].rank
 	rank := func(u *unit) float64 {
-		if opt.Criterion == "largest-layer" {
-			return -float64(f.largest(u.ids))
+		if own != nil {
+			return own(u, f)
 		}
 		if kind == "filters" {
 			return u.importance
@@ -222,8 +235,8 @@ func choose(a *group.Analysis, importance map[int]float64, c *costs, b budget) (
 		taken = append(taken, u)
 	}
 	if c.of(kind) > goal {
-		return nil, fmt.Errorf("target %v %w: at most %.1f %% of the %s can be removed with at least %g %% and %d channels of each layer kept; %d of %d channel classes are pinned",
-			opt.Target, ErrUnreachable, 100*(1-float64(c.of(kind))/float64(max(from, 1))), kind, math.Round(100*(1-opt.MaxLayer)), max(opt.MinChannels, 1), len(a.Classes)-len(a.Free()), len(a.Classes))
+		return nil, fmt.Errorf("target %v %w: at most %.1f %% of the %s can be removed with at least %g %% and %d channels of each layer kept; %d of %d channel classes are pinned. %s",
+			opt.Target, ErrUnreachable, 100*(1-float64(c.of(kind))/float64(max(from, 1))), kind, math.Round(100*(1-opt.MaxLayer)), max(opt.MinChannels, 1), len(a.Classes)-len(a.Free()), len(a.Classes), ease(opt))
 	}
 	lastOfFamily := map[int]int{}
 	for i := len(taken) - 1; i >= 0; i-- {

@@ -14,12 +14,61 @@ type axis struct {
 	kept int
 }
 
-// weight is a constant that a cut makes smaller. Its elements after a cut are the product of what stays of each axis.
+// weight is a constant as a node reads it, which a cut makes smaller. Its elements after a cut are the product of what stays
+// of each axis.
 type weight struct {
+	value  *graph.Value
 	rest   int64 // product of the axes that no class slices
 	axes   []axis
-	params int64 // 1 if it counts as parameters, 0 if it was counted before
-	macs   int64 // multiply-adds for each element
+	macs   int64   // multiply-adds for each element
+	source *source // nil: it counts as no parameters
+	gone   uint64  // what is cut, as touch.gone; 0: nothing
+}
+
+// source is a constant of the file and all that read it, directly or through Identity, as exporters write what is shared.
+// It is cut as rewrite.Cut does it: those that read one value and lose the same share a copy, and the whole goes when none
+// reads it any longer.
+type source struct {
+	whole  int64 // elements that count as parameters
+	intact int   // readers that lose nothing
+	copies map[lost]int
+	// attribute is the value of a Constant node with so many readers; nil for initializers. Its attribute counts as no
+	// parameters, and stays one if all its readers lose the same.
+	attribute *graph.Value
+	readers   int
+}
+
+// lost is a value and what its readers lose of it.
+type lost struct {
+	of   *graph.Value
+	gone uint64
+}
+
+// worth is what the readers of l read of so many elements, once for all.
+func (s *source) worth(l lost, elems int64) int64 {
+	if n := s.copies[l]; n == 0 || l.of == s.attribute && n == s.readers {
+		return 0
+	}
+	return elems
+}
+
+// count changes by n how many lose l, of which elems are left, and says by how much parameters change.
+func (s *source) count(l lost, elems int64, n int) int64 {
+	before := int64(0)
+	if l.gone == 0 {
+		if s.intact > 0 {
+			before = s.whole
+		}
+		if s.intact += n; s.intact > 0 {
+			return s.whole - before
+		}
+		return -before
+	}
+	before = s.worth(l, elems)
+	if s.copies[l] += n; s.copies[l] == 0 {
+		delete(s.copies, l)
+	}
+	return s.worth(l, elems) - before
 }
 
 func (w *weight) elems() int64 {
@@ -31,11 +80,22 @@ func (w *weight) elems() int64 {
 }
 
 // touch is what removing a class does to an axis of a weight.
-type touch struct{ weight, axis, count int }
+type touch struct {
+	weight, axis, count int
+	gone                uint64 // of the positions that go; those of several classes are combined by exclusive or
+}
 
-// costs follows parameters, multiply-adds and filters through a series of removals. The figures are exact for graphs
-// whose shared constants are cut alike; the multiply-adds of a node are those for each element of its weights times
-// their number, which slicing leaves as it is.
+// mark tells a position of an axis from all others, in 64 bits of which none has a meaning (Steele, Lea and Flood, OOPSLA
+// 2014: the finaliser of SplitMix).
+func mark(axis, position int) uint64 {
+	z := (uint64(axis)<<48 + uint64(position) + 1) * 0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// costs follows parameters, multiply-adds and filters through a series of removals, exactly; the multiply-adds of a node are
+// those for each element of its weights times their number, which slicing leaves as it is.
 type costs struct {
 	weights []weight
 	touches map[int][]touch // by class
@@ -95,7 +155,7 @@ func (c *costs) time(a *group.Analysis, table *latency.Table) {
 				t.of[side] = whole
 			}
 			for id, k := range tally(class) {
-				c.times[id] = append(c.times[id], touch{len(c.timed), side, k})
+				c.times[id] = append(c.times[id], touch{weight: len(c.timed), axis: side, count: k})
 			}
 		}
 		c.timed = append(c.timed, t)
@@ -106,27 +166,19 @@ func (c *costs) time(a *group.Analysis, table *latency.Table) {
 // newCosts counts what the graph of a takes. table is nil unless time matters.
 func newCosts(a *group.Analysis, base engine.Cost, table *latency.Table) *costs {
 	c := &costs{touches: map[int][]touch{}, filters: map[int]int64{}, params: base.Parameters, macs: base.MACs}
-	type place struct {
-		n     *graph.Node
-		input int
-	}
-	at := map[place]int{}
-	counted := map[*graph.Value]bool{}
+	at := map[graph.Use]int{}
 	for _, s := range a.Slices {
 		v := s.Node.Inputs[s.Input]
 		t := group.WeightTensor(v) // quantised weights are sliced behind their DequantizeLinear
 		if t == nil {
 			continue
 		}
-		p := place{s.Node, s.Input}
+		p := graph.Use{Node: s.Node, Input: s.Input}
 		i, ok := at[p]
 		if !ok {
 			i = len(c.weights)
 			at[p] = i
-			w := weight{rest: int64(t.Elems())}
-			if v.Const != nil && v.Const.DType.IsFloat() && !counted[v] {
-				w.params, counted[v] = 1, true
-			}
+			w := weight{value: v, rest: int64(t.Elems())}
 			if s.Of != nil && w.rest > 0 {
 				w.macs = base.Nodes[s.Of].MACs / w.rest
 			}
@@ -135,10 +187,15 @@ func newCosts(a *group.Analysis, base engine.Cost, table *latency.Table) *costs 
 		w := &c.weights[i]
 		w.rest /= int64(len(s.Class))
 		w.axes = append(w.axes, axis{len(s.Class)})
+		gone := map[int]uint64{}
+		for p, id := range s.Class {
+			gone[id] ^= mark(s.Axis, p)
+		}
 		for id, k := range tally(s.Class) {
-			c.touches[id] = append(c.touches[id], touch{i, len(w.axes) - 1, k})
+			c.touches[id] = append(c.touches[id], touch{i, len(w.axes) - 1, k, gone[id]})
 		}
 	}
+	c.share(at, base)
 	for _, l := range a.Layers() {
 		if l.Follows {
 			continue
@@ -154,15 +211,63 @@ func newCosts(a *group.Analysis, base engine.Cost, table *latency.Table) *costs 
 	return c
 }
 
+// share finds what constant each weight is of, and who else reads that. at says which weight a node's input is.
+func (c *costs) share(at map[graph.Use]int, base engine.Cost) {
+	readers := map[*graph.Value][]graph.Use{}
+	for n := range base.Nodes {
+		for i, v := range n.Inputs {
+			readers[v] = append(readers[v], graph.Use{Node: n, Input: i})
+		}
+	}
+	// others is how many read v of which nothing is ever cut.
+	var others func(v *graph.Value) int
+	others = func(v *graph.Value) (n int) {
+		for _, u := range readers[v] {
+			_, cut := at[u]
+			switch out := u.Node.Outputs[0]; {
+			case cut:
+			case u.Node.Op == "Identity" && len(readers[out]) > 0:
+				n += others(out)
+			default:
+				n++
+			}
+		}
+		return n
+	}
+	sources := map[*graph.Value]*source{}
+	for i := range c.weights {
+		w := &c.weights[i]
+		root := group.Weights(w.value)
+		if !group.WeightTensor(root).DType.IsFloat() {
+			continue
+		}
+		s := sources[root]
+		if s == nil {
+			s = &source{intact: others(root), copies: map[lost]int{}}
+			if root.Const != nil {
+				s.whole = int64(root.Const.Elems())
+			} else {
+				s.attribute, s.readers = root, len(readers[root])
+			}
+			sources[root] = s
+		}
+		s.intact++
+		w.source = s
+	}
+}
+
 // remove takes class id away (sign 1), or puts it back (sign -1).
 func (c *costs) remove(id int, sign int) {
 	for _, t := range c.touches[id] {
 		w := &c.weights[t.weight]
 		before := w.elems()
 		w.axes[t.axis].kept -= sign * t.count
-		less := before - w.elems()
-		c.params -= less * w.params
-		c.macs -= less * w.macs
+		after := w.elems()
+		c.macs += (after - before) * w.macs
+		was := lost{w.value, w.gone}
+		if w.gone ^= t.gone; w.source != nil {
+			c.params += w.source.count(was, before, -1) + w.source.count(lost{w.value, w.gone}, after, 1)
+		}
 	}
 	c.count -= int64(sign) * c.filters[id]
 	for _, t := range c.times[id] {

@@ -16,18 +16,30 @@ import (
 // DefaultCriterion is what channels are scored by unless Options say otherwise.
 const DefaultCriterion = "taylor-abs"
 
-// criteria are the ways to say how much each class matters. All but the first two are there to be compared with.
-var criteria = map[string]func(*run, context.Context) (map[int]float64, error){
-	"taylor-abs": func(r *run, ctx context.Context) (map[int]float64, error) {
+// criterion is a way to say how much each class matters.
+type criterion struct {
+	score func(*run, context.Context) (map[int]float64, error)
+	// rank, where it is set, says what goes first (the least) instead of importance for what is saved.
+	rank func(*unit, *floor) float64
+}
+
+// criteria are all. The first two apart, they are there to be compared with.
+var criteria = map[string]criterion{
+	"taylor-abs": {score: func(r *run, ctx context.Context) (map[int]float64, error) {
 		return r.taylor(ctx, score.Abs, score.Options{})
-	},
-	"taylor-sq": func(r *run, ctx context.Context) (map[int]float64, error) {
+	}},
+	"taylor-sq": {score: func(r *run, ctx context.Context) (map[int]float64, error) {
 		return r.taylor(ctx, score.Square, score.Options{})
-	},
-	"magnitude":     func(r *run, _ context.Context) (map[int]float64, error) { return magnitude(r.analysis), nil },
-	"bn-scale":      func(r *run, _ context.Context) (map[int]float64, error) { return normScale(r.analysis), nil },
-	"random":        func(r *run, _ context.Context) (map[int]float64, error) { return random(r.analysis, r.opt.Seed), nil },
-	"largest-layer": func(r *run, _ context.Context) (map[int]float64, error) { return magnitude(r.analysis), nil },
+	}},
+	"magnitude": {score: byMagnitude},
+	"bn-scale":  {score: func(r *run, _ context.Context) (map[int]float64, error) { return normScale(r.analysis), nil }},
+	"random":    {score: func(r *run, _ context.Context) (map[int]float64, error) { return random(r.analysis, r.opt.Seed), nil }},
+	// What goes is of the largest layer, there by magnitude.
+	"largest-layer": {score: byMagnitude, rank: func(u *unit, f *floor) float64 { return -float64(f.largest(u.ids)) }},
+}
+
+func byMagnitude(r *run, _ context.Context) (map[int]float64, error) {
+	return magnitude(r.analysis), nil
 }
 
 // Criteria lists the ways to score channels by name.
@@ -185,7 +197,7 @@ func (r *run) baselines(ctx context.Context) error {
 		imp := r.importance
 		if name != r.opt.Criterion {
 			var err error
-			if imp, err = criteria[name](r, ctx); err != nil {
+			if imp, err = criteria[name].score(r, ctx); err != nil {
 				return fmt.Errorf("criterion %s: %w", name, err)
 			}
 			imp = normalise(r.analysis, imp, r.opt.Normalise)

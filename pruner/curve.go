@@ -2,7 +2,6 @@ package pruner
 
 import (
 	"bytes"
-	_ "embed" // for the page's template
 	"fmt"
 	"html/template"
 	"math"
@@ -10,14 +9,11 @@ import (
 	"strings"
 )
 
-//go:embed curve.html.tmpl
-var curveSource string
-
-var curvePage = template.Must(template.New("curve").Funcs(template.FuncMap{
+var curvePage = newPage("curve.html.tmpl", template.FuncMap{
 	"si": si, "f4": func(v float64) string { return fmt.Sprintf("%.4f", v) }, "f1": func(v float64) string { return fmt.Sprintf("%.1f", v) },
 	"figure": func(c *Curve) template.HTML { return template.HTML(c.SVG()) },
 	"part":   func(c *Curve, p CurvePoint) string { return pc1(100 * (1 - float64(p.MACs)/float64(c.Base[0]))) },
-}).Parse(curveSource))
+})
 
 // Sentence says what the curve recommends.
 func (c *Curve) Sentence() string {

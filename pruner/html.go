@@ -3,7 +3,7 @@ package pruner
 import (
 	"bytes"
 	"cmp"
-	_ "embed" // for the page's template
+	"embed"
 	"fmt"
 	"html/template"
 	"math"
@@ -14,10 +14,16 @@ import (
 	"github.com/secateur/secateur/pruner/gate"
 )
 
-//go:embed report.html.tmpl
-var pageSource string
+// pages are the report, the curve and the style of both.
+//
+//go:embed report.html.tmpl curve.html.tmpl style.html.tmpl
+var pages embed.FS
 
-var page = template.Must(template.New("report").Funcs(template.FuncMap{
+func newPage(name string, funcs template.FuncMap) *template.Template {
+	return template.Must(template.New(name).Funcs(funcs).ParseFS(pages, name, "style.html.tmpl"))
+}
+
+var page = newPage("report.html.tmpl", template.FuncMap{
 	"si": si, "pc": func(v float64) string { return fmt.Sprintf("%.1f %%", v) },
 	"f4": func(v float64) string { return fmt.Sprintf("%.4f", v) }, "plus4": func(v float64) string { return fmt.Sprintf("%+.4f", v) },
 	"f1":    func(v float64) string { return fmt.Sprintf("%.1f", v) },
@@ -28,7 +34,7 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"percent": func(v float64) float64 { return 100 * v }, "curve": func(c *Curve) template.HTML { return template.HTML(c.SVG()) },
 	"scatter": scatter, "interval": interval, "minus": minus, "sentence": sentence,
 	"change": func(before, after float64) string { return minus(fmt.Sprintf("%+.4f", after-before)) },
-}).Parse(pageSource))
+})
 
 // pc1 is a change by the part v that was removed, in percent.
 func pc1(v float64) string {

@@ -3,7 +3,6 @@ package pruner
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/secateur/secateur/engine/tensor"
@@ -13,38 +12,53 @@ import (
 	"github.com/secateur/secateur/pruner/score"
 )
 
-// split sets images apart.
-func (r *run) split(fit, val *calib.Set) error {
+// take accepts the sets of a run, or says why they cannot serve.
+func (r *run) take(fit, val *calib.Set) error {
 	if fit == nil || len(fit.Items) < 2 {
 		return fmt.Errorf("pruning takes at least 2 calibration images: %w", calib.ErrEmpty)
 	}
-	r.calibration = fit.Hash
-	// What shows one patient is learnt from or judged on, never both.
-	cluster := func(name string) string { return gate.ClusterOf(name, r.opt.GroupBy) }
+	r.calibration, r.fit, r.labels = fit.Hash, fit, fit.Labelled && !r.opt.Unlabelled
 	if val == nil {
-		if len(fit.Items) < 3 {
-			return fmt.Errorf("pruning without held-out images takes at least 3 calibration images, there are %d", len(fit.Items))
-		}
-		parts := fit.SplitBy(cluster, 0.6, 0.15, 0.25)
-		if len(parts[2].Items) == 0 {
-			return fmt.Errorf("%d calibration images are of too few clusters to hold one back for the verdict: give held-out images", len(fit.Items))
-		}
-		r.fit, r.sel, r.val = parts[0], parts[1], gate.Seal(parts[2])
-	} else {
-		if len(val.Items) == 0 {
-			return fmt.Errorf("the held-out set: %w", calib.ErrEmpty)
-		}
-		if both := fit.Overlap(val); len(both) > 0 {
-			return fmt.Errorf("%d images are both in the calibration and in the held-out set (%s): the verdict would mean nothing", len(both), strings.Join(both[:min(len(both), 3)], ", "))
-		}
-		if name, ok := shared(fit, val, cluster); ok {
-			return fmt.Errorf("images of cluster %q are both in the calibration and in the held-out set: the verdict would mean nothing", name)
-		}
-		parts := fit.SplitBy(cluster, 0.8, 0.2)
-		r.fit, r.sel, r.val = parts[0], parts[1], gate.Seal(val)
+		return nil
 	}
-	r.labels = fit.Labelled && !r.opt.Unlabelled
-	r.valLabels = r.val.Labelled() && !r.opt.Unlabelled
+	if len(val.Items) == 0 {
+		return fmt.Errorf("the held-out set: %w", calib.ErrEmpty)
+	}
+	if both := fit.Overlap(val); len(both) > 0 {
+		return fmt.Errorf("%d images are both in the calibration and in the held-out set (%s): the verdict would mean nothing", len(both), strings.Join(both[:min(len(both), 3)], ", "))
+	}
+	if name, ok := shared(fit, val, r.cluster); ok {
+		return fmt.Errorf("images of cluster %q are both in the calibration and in the held-out set: the verdict would mean nothing", name)
+	}
+	r.val, r.valLabels = gate.Seal(val), val.Labelled && !r.opt.Unlabelled
+	return nil
+}
+
+// cluster names what an image is kept together with: what shows one patient is learnt from or judged on, never both.
+func (r *run) cluster(name string) string { return gate.ClusterOf(name, r.opt.GroupBy) }
+
+// split sets images apart.
+func (r *run) split() error {
+	n := len(r.fit.Items)
+	if r.val != nil {
+		if n < 2 {
+			return fmt.Errorf("pruning takes at least 2 different calibration images, there is %d", n)
+		}
+		r.parts = []float64{0.8, 0.2}
+		parts := r.fit.SplitBy(r.cluster, r.parts...)
+		r.fit, r.sel = parts[0], parts[1]
+		return nil
+	}
+	if n < 3 {
+		return fmt.Errorf("pruning without held-out images takes at least 3 different calibration images, there are %d", n)
+	}
+	r.parts = []float64{0.6, 0.15, 0.25}
+	parts := r.fit.SplitBy(r.cluster, r.parts...)
+	if len(parts[2].Items) == 0 {
+		return fmt.Errorf("%d calibration images are of too few clusters to hold one back for the verdict: give held-out images", n)
+	}
+	r.fit, r.sel = parts[0], parts[1]
+	r.val, r.valLabels = gate.Seal(parts[2]), r.labels // masks of some images alone have not been read
 	return nil
 }
 
@@ -97,43 +111,52 @@ func (r *run) truth(it *calib.Item, img *vision.Image) (*vision.Mask, error) {
 	return m, nil
 }
 
-// check reads all images, so that a bad one does not end a run at its verdict, and refuses a picture that is to be judged on
-// if it is also learnt from: the same pixels in another file, which the hashes of files do not show.
-func (r *run) check(ctx context.Context) error {
-	open := slices.Concat(r.fit.Items, r.sel.Items)
-	errs, pixels := make([]error, len(open)+r.val.Len()), make([][32]byte, len(open)+r.val.Len())
+// read reads all images, so that a bad one does not end a run at its verdict, and sets them apart. Of the calibration images
+// that show the same picture, which the hashes of files do not tell, it leaves one: a copy of what is learnt from would be
+// judged on. It refuses a held-out image that is also among these.
+func (r *run) read(ctx context.Context) error {
+	open, held := r.fit.Items, 0
+	if r.val != nil {
+		held = r.val.Len()
+	}
+	errs, prints := make([]error, len(open)+held), make([]gate.Print, len(open)+held)
 	r.pool.Loop(len(errs), func(_, i int) {
-		if errs[i] = ctx.Err(); errs[i] != nil {
-			return
+		switch k := i - len(open); {
+		case ctx.Err() != nil:
+			errs[i] = ctx.Err()
+		case k >= 0:
+			prints[i], errs[i] = r.val.Check(k, r.valLabels, r.classes)
+		default:
+			prints[i], errs[i] = gate.PrintOf(&open[i], r.labels, r.classes)
 		}
-		if k := i - len(open); k >= 0 {
-			pixels[i], errs[i] = r.val.Check(k, r.valLabels, r.classes)
-			return
-		}
-		img, err := decode(&open[i])
-		if err == nil {
-			pixels[i] = gate.Pixels(img)
-			if r.labels {
-				_, err = r.truth(&open[i], img)
-			}
-		}
-		errs[i] = err
 	}).Run()
 	for _, err := range errs {
 		if err != nil {
 			return err
 		}
 	}
-	seen := map[[32]byte]string{}
-	for i, it := range open {
-		seen[pixels[i]] = it.Name
-	}
-	for k := range r.val.Len() {
-		if name, ok := seen[pixels[len(open)+k]]; ok {
-			return fmt.Errorf("images %q and %q are the same picture, one to learn from and one for the verdict: the verdict would mean nothing", name, r.val.Name(k))
+	seen, heldSeen, duplicates := gate.Seen{}, gate.Seen{}, map[int]bool{}
+	for i, p := range prints {
+		if i < len(open) {
+			first, err := seen.First(p)
+			if err != nil {
+				return err
+			}
+			if !first {
+				duplicates[i] = true
+			}
+			continue
+		}
+		if before, ok := seen[p.Picture]; ok {
+			return fmt.Errorf("images %q and %q are the same picture, one to learn from and one for the verdict: the verdict would mean nothing", before.Name, p.Name)
+		}
+		if _, err := heldSeen.First(p); err != nil {
+			return err
 		}
 	}
-	return nil
+	r.fit = r.fit.Without(duplicates)
+	r.duplicates = r.fit.Duplicates
+	return r.split()
 }
 
 // example is an image to score, with its truth if labels are used.
@@ -147,22 +170,4 @@ func (r *run) example(it *calib.Item) (score.Example, error) {
 		return score.Example{}, err
 	}
 	return score.Example{Input: x, Truth: truth}, nil
-}
-
-// cacheBytes is what prepared images may take between the layers of a repair, each of which reads them all.
-const cacheBytes = 128 << 20
-
-// cached is the prepared fit image i.
-func (r *run) cached(i int) (*tensor.Tensor, error) {
-	if x := r.cache[i]; x != nil {
-		return x, nil
-	}
-	x, err := r.input(&r.fit.Items[i])
-	if err == nil && (len(r.cache)+1)*len(x.Data) <= cacheBytes {
-		if r.cache == nil {
-			r.cache = map[int]*tensor.Tensor{}
-		}
-		r.cache[i] = x
-	}
-	return x, err
 }

@@ -11,13 +11,13 @@ import (
 
 // models makes what predicts with the original, once, and with g.
 func (r *run) models(g *graph.Graph) (original, other *predict.Model, err error) {
-	if r.whole == nil {
-		if r.whole, err = r.model(r.g); err != nil {
+	if r.once.whole == nil {
+		if r.once.whole, err = r.model(r.g); err != nil {
 			return nil, nil, err
 		}
 	}
 	other, err = r.model(g)
-	return r.whole, other, err
+	return r.once.whole, other, err
 }
 
 func (r *run) model(g *graph.Graph) (*predict.Model, error) {
@@ -41,18 +41,13 @@ func (r *run) quality(ctx context.Context, g *graph.Graph, by criterionOf) (floa
 	if err != nil {
 		return 0, err
 	}
-	v, err := gate.Measure(ctx, original, other, r.sel, gate.Options{Unlabelled: by != byDice, Resamples: 1})
-	switch {
-	case err != nil:
-		return 0, err
-	case v.N == 0 && by == byDice:
-		return 0, nil
-	case v.N == 0: // nothing to find anywhere: what is left to compare is how far probabilities moved
-		return 1 - v.MeanDP, nil
-	case by == byDice:
-		return v.Pruned.Dice, nil
+	if r.once.look == nil {
+		r.once.look = gate.NewLook(original, r.sel, lookBytes)
 	}
-	return v.Agreement.Mean, nil
+	if by == byDice {
+		return r.once.look.Dice(ctx, other)
+	}
+	return r.once.look.Agreement(ctx, other)
 }
 
 // judged is a graph and what it was looked at for.

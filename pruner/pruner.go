@@ -21,7 +21,6 @@ import (
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/kernel"
-	"github.com/secateur/secateur/engine/predict"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/pruner/calib"
@@ -56,8 +55,13 @@ type Options struct {
 	Finetune               int    // epochs of training on the masks at most, behind that; 0: none
 	Parent                 string // SHA-256 in hex of the file that g was read from; empty: of its encoding
 	Threads                int    // cores to use; 0: all. The result does not depend on it
-	Progress               func(Progress)
-	Log                    *slog.Logger // nil: silent
+	// Save, if set, is given all that it takes to go on if the run is broken off: after each epoch of training, and once a
+	// latency table is measured. Its error ends the run. With what it was given last as Resume the same run goes on from there and
+	// gives the same bytes; see ErrResume.
+	Save     func([]byte) error
+	Resume   []byte // nil: begin
+	Progress func(Progress)
+	Log      *slog.Logger // nil: silent
 
 	// GroupBy finds in an image's name the patient or video that it is of; see gate.Options. nil: each is its own.
 	GroupBy *regexp.Regexp
@@ -67,7 +71,7 @@ func (o Options) check() error {
 	if err := o.Target.check(); err != nil {
 		return err
 	}
-	if criteria[o.Criterion] == nil {
+	if criteria[o.Criterion].score == nil {
 		return fmt.Errorf("criterion %q: there are %s", o.Criterion, strings.Join(Criteria(), ", "))
 	}
 	if !slices.Contains(Normalisations(), o.Normalise) {
@@ -80,7 +84,7 @@ func (o Options) check() error {
 }
 
 // DefaultDistil is how many epochs of self-distillation services run unless told otherwise.
-const DefaultDistil = 5
+const DefaultDistil = 10
 
 func (o Options) withDefaults() Options {
 	if o.Delta <= 0 {
@@ -153,14 +157,14 @@ func Prune(ctx context.Context, g *graph.Graph, fit, val *calib.Set, opt Options
 	return &Result{Graph: r.pruned, ONNX: r.bytes, Report: r.report, Latency: r.table}, nil
 }
 
-// newRun checks what is asked for and sets images apart.
+// newRun checks what is asked for. What the images show is not known yet.
 func newRun(g *graph.Graph, fit, val *calib.Set, opt Options) (*run, error) {
 	opt = opt.withDefaults()
 	if err := opt.check(); err != nil {
 		return nil, err
 	}
-	r := &run{opt: opt, g: g, pool: kernel.NewPool(threads(opt.Threads))}
-	return r, r.split(fit, val)
+	r := &run{opt: opt, g: g, pool: kernel.NewPool(threads(opt.Threads)), once: newOnce()}
+	return r, r.take(fit, val)
 }
 
 // stage is a part of a run.
@@ -182,7 +186,7 @@ func do(ctx context.Context, plan []stage) error {
 }
 
 func (r *run) prelude() []stage {
-	return []stage{{"analyze the model", r.analyze}, {"read the images", r.check}, {"measure the model", r.times}}
+	return []stage{{"analyze the model", r.analyze}, {"read the images", r.read}, {"take up the run that was broken off", r.resume}, {"measure the model", r.times}}
 }
 
 // steps cuts towards the target and repairs, as often as Options.Steps says.
@@ -206,10 +210,12 @@ type run struct {
 	g    *graph.Graph
 	pool *kernel.Pool
 
-	calibration       string // hash of the set that was given
-	fit, sel          *calib.Set
+	calibration       string     // hash of the set that was given
+	fit, sel          *calib.Set // until they are split, fit is all that are not held out
 	val               *gate.Sealed
 	labels, valLabels bool
+	parts             []float64 // that the calibration images were split into
+	duplicates        int       // calibration images left out because another is the same picture
 
 	spec     vision.Spec
 	classes  int // the largest index of a mask
@@ -226,8 +232,8 @@ type run struct {
 	importance map[int]float64
 	cut        *graph.Graph   // before repair
 	table      *latency.Table // nil but for targets of time
-	cache      map[int]*tensor.Tensor
-	whole      *predict.Model        // the original, once it has been asked
+	once       *once
+	saved      *saved
 	known      map[judged]float64    // what the repair under way knows of the select images
 	part       func(done, total int) // reports progress of the repair under way
 

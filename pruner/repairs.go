@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/pruner/loss"
 	"github.com/secateur/secateur/pruner/repair"
-	"github.com/secateur/secateur/pruner/score"
 	"github.com/secateur/secateur/pruner/train"
 )
 
@@ -106,13 +104,14 @@ func (r *run) ridge(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph.
 	}
 	const about = 3 // runs in all
 	var results [4]result
+	samples, err := repair.Sample(ctx, r.g, g, r.kept, r.in, r.images(), repair.Options{Seed: r.opt.Seed, Pool: r.pool})
+	if err != nil {
+		return nil, err
+	}
 	part := r.part
 	try := func(i int) (float64, error) {
 		k := len(s.Tried)
-		opt := repair.Options{Lambda: strengths[i], Seed: r.opt.Seed, Pool: r.pool, Progress: func(done, n int) {
-			part(min(k, about-1)*n+done, about*n)
-		}}
-		fixed, stats, err := repair.Ridge(ctx, r.g, g, r.kept, r.in, r.images(), opt)
+		fixed, stats, err := samples.Ridge(ctx, strengths[i], func(done, n int) { part(min(k, about-1)*n+done, about*n) })
 		if err != nil {
 			return 0, err
 		}
@@ -155,77 +154,6 @@ func (r *run) recalibrate(ctx context.Context, g *graph.Graph, s *RepairStep) (*
 	return fixed, err
 }
 
-// distil trains g to give the original's probabilities. When to stop is decided by how near they are on the select images,
-// which is much steadier than how well masks agree.
-func (r *run) distil(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph.Graph, error) {
-	teacher, err := r.logitsOf(r.g)
-	if err != nil {
-		return nil, err
-	}
-	soft := func(l, target *tensor.Tensor) (float64, *tensor.Tensor, error) {
-		want, err := loss.Planes(target, r.last())
-		if err != nil {
-			return 0, nil, err
-		}
-		return loss.Planar(l, r.last(), func(p *tensor.Tensor) (float64, *tensor.Tensor, error) { return loss.Soft(p, want, r.kind()) })
-	}
-	at := func(epoch, i int) (train.Example, error) {
-		ex, err := r.augmented(epoch, i, false)
-		if err != nil {
-			return train.Example{}, err
-		}
-		target, err := teacher(ctx, ex.Input)
-		return train.Example{Input: ex.Input, Loss: func(l *tensor.Tensor) (float64, *tensor.Tensor, error) { return soft(l, target) }}, err
-	}
-	near := func(ctx context.Context, g *graph.Graph) (float64, error) {
-		pupil, err := r.logitsOf(g)
-		if err != nil {
-			return 0, err
-		}
-		var sum float64
-		for i := range r.sel.Items {
-			x, err := r.input(&r.sel.Items[i])
-			if err != nil {
-				return 0, err
-			}
-			target, err := teacher(ctx, x)
-			if err != nil {
-				return 0, err
-			}
-			l, err := pupil(ctx, x)
-			if err != nil {
-				return 0, err
-			}
-			v, _, err := soft(l, target)
-			if err != nil {
-				return 0, err
-			}
-			sum -= v / float64(len(r.sel.Items))
-		}
-		return sum, nil
-	}
-	return r.train(ctx, g, s, at, r.opt.Distil, 5e-4, near)
-}
-
-// logitsOf gives what computes g's logits, which are its session's until the next call.
-func (r *run) logitsOf(g *graph.Graph) (func(context.Context, *tensor.Tensor) (*tensor.Tensor, error), error) {
-	logits, _ := score.Logits(g)
-	h, of := g.CloneMap()
-	h.Outputs = []*graph.Value{of[logits]}
-	m, err := engine.Compile(h, r.in, engine.Options{Pool: r.pool})
-	if err != nil {
-		return nil, err
-	}
-	session := m.NewSession()
-	return func(ctx context.Context, x *tensor.Tensor) (*tensor.Tensor, error) {
-		out, err := session.Run(ctx, []*tensor.Tensor{x})
-		if err != nil {
-			return nil, err
-		}
-		return out[0], nil
-	}, nil
-}
-
 // finetune trains g on the masks.
 func (r *run) finetune(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph.Graph, error) {
 	if !r.labels {
@@ -233,20 +161,26 @@ func (r *run) finetune(ctx context.Context, g *graph.Graph, s *RepairStep) (*gra
 	}
 	at := func(epoch, i int) (train.Example, error) {
 		ex, err := r.augmented(epoch, i, true)
-		return train.Example{Input: ex.Input, Loss: func(l *tensor.Tensor) (float64, *tensor.Tensor, error) {
-			return loss.Planar(l, r.last(), func(p *tensor.Tensor) (float64, *tensor.Tensor, error) {
+		return train.Example{Input: ex.Input, Loss: func(x []*tensor.Tensor) (float64, []*tensor.Tensor, error) {
+			v, d, err := loss.Planar(x[0], r.last(), func(p *tensor.Tensor) (float64, *tensor.Tensor, error) {
 				return loss.Loss(p, loss.Truth(ex.Truth, p.Shape[2], p.Shape[1]), r.kind())
 			})
+			return v, []*tensor.Tensor{d}, err
 		}}, err
 	}
 	dice := func(ctx context.Context, g *graph.Graph) (float64, error) { return r.quality(ctx, g, byDice) }
-	return r.train(ctx, g, s, at, r.opt.Finetune, 3e-4, dice)
+	return r.train(ctx, g, s, logitsOf(g), at, r.opt.Finetune, 3e-4, dice)
 }
 
-func (r *run) train(ctx context.Context, g *graph.Graph, s *RepairStep, at func(epoch, i int) (train.Example, error), epochs int, rate float64, by func(context.Context, *graph.Graph) (float64, error)) (*graph.Graph, error) {
-	logits, _ := score.Logits(g)
-	out, stats, err := train.Run(ctx, g, r.in, logits, train.Examples{N: len(r.fit.Items), At: at}, train.Options{
+// train moves the weights of g by the losses, at values of g, that examples have.
+func (r *run) train(ctx context.Context, g *graph.Graph, s *RepairStep, values []*graph.Value, at func(epoch, i int) (train.Example, error), epochs int, rate float64, by func(context.Context, *graph.Graph) (float64, error)) (*graph.Graph, error) {
+	key, err := trainingKey(s.Method, g)
+	if err != nil {
+		return nil, err
+	}
+	out, stats, err := train.Run(ctx, g, r.in, values, train.Examples{N: len(r.fit.Items), At: at}, train.Options{
 		Epochs: epochs, Rate: rate, Seed: r.opt.Seed, Pool: r.pool, Quality: by, Progress: r.part,
+		Save: func(state []byte) error { return r.save(key, state) }, Resume: r.saved.parts[key],
 	})
 	s.Train = stats
 	return out, err

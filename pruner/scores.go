@@ -60,7 +60,7 @@ func Scores(ctx context.Context, g *graph.Graph, set *calib.Set, opt ScoreOption
 
 // score finds the importance of every class of the current graph.
 func (r *run) score(ctx context.Context) error {
-	imp, err := criteria[r.opt.Criterion](r, ctx)
+	imp, err := criteria[r.opt.Criterion].score(r, ctx)
 	if err != nil {
 		return err
 	}

@@ -200,7 +200,6 @@ func (r *run) try(ctx context.Context, t Target, i, n, distil, finetune int) (*r
 	if err := do(ctx, plan); err != nil {
 		return nil, fmt.Errorf("target %v: %w", t, err)
 	}
-	r.whole, r.cache = c.whole, c.cache
 	return &c, r.point(ctx, &c)
 }
 
@@ -220,7 +219,7 @@ func (r *run) point(ctx context.Context, c *run) error {
 		r.curve = &Curve{
 			Kind: c.opt.Target.counts(), Labelled: v.Labelled, Images: v.N, Input: r.in[0].String(), Original: 1, Line: r.opt.Agreement,
 			Base: [2]int64{r.base.MACs, r.base.Parameters}, Threads: r.pool.Workers(), Model: r.g.Name, Hash: r.opt.Parent, Seed: r.opt.Seed,
-			Split: ImageCounts{len(r.fit.Items), len(r.sel.Items), 0}, Knee: -1,
+			Split: ImageCounts{Fit: len(r.fit.Items), Select: len(r.sel.Items), Duplicates: r.duplicates}, Knee: -1,
 		}
 		if v.Labelled && v.Original != nil {
 			r.curve.Original, r.curve.Line = v.Original.Dice, v.Original.Dice-r.opt.Delta

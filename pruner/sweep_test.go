@@ -103,10 +103,16 @@ func TestLatencyTarget(t *testing.T) {
 	ctx := context.Background()
 	g, fit, val := small(t, "polyp-unet"), phantoms(t, 600, 4, false), phantoms(t, 700, 3, false)
 	opt := Options{Target: Target{"speedup", 1.3}, Seed: 5, Threads: 1, NoRepair: true}
+	opt.Save = func(b []byte) error { opt.Resume = b; return nil }
 	r, err := Prune(ctx, g, fit, val, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Broken off and begun again, a run has its table still.
+	if again, err := Prune(ctx, g, fit, val, opt); err != nil || !bytes.Equal(again.ONNX, r.ONNX) {
+		t.Errorf("resumed with the table that was saved: %v, or other bytes", err)
+	}
+	opt.Save, opt.Resume = nil, nil
 	f := r.Report.Latency.Table
 	if f == nil || f.After > f.Before/1.3*1.3 || f.After <= 0 || r.Latency == nil {
 		t.Fatalf("%+v", r.Report.Latency)
@@ -118,6 +124,11 @@ func TestLatencyTarget(t *testing.T) {
 	}
 	if !bytes.Equal(again.ONNX, r.ONNX) {
 		t.Error("the same table gives other bytes")
+	}
+	// What is fast enough as it is, is not handed back as if it had been pruned.
+	opt.Target = Target{"latency", 2 * r.Latency.Whole}
+	if _, err := Prune(ctx, g, fit, val, opt); err == nil || !strings.Contains(err.Error(), "is reached already") {
+		t.Errorf("%v for a model that takes %g ms: %v", opt.Target, r.Latency.Whole, err)
 	}
 	opt.Target = Target{"macs", 0.3}
 	if plain, err := Prune(ctx, g, fit, val, opt); err != nil || plain.Report.Latency.Table != nil {
@@ -155,7 +166,7 @@ func TestKeepAndCriteria(t *testing.T) {
 		imp := random(a, 1)
 		if !strings.HasPrefix(name, "taylor") {
 			var err error
-			if imp, err = criteria[name](r, context.Background()); err != nil {
+			if imp, err = criteria[name].score(r, context.Background()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -22,7 +22,13 @@ func (r *run) times(ctx context.Context) error {
 	if r.opt.Target.counts() != "latency" {
 		return nil
 	}
+	var err error
 	if r.table = r.opt.Latency; r.table == nil {
+		if r.table, err = r.measured(); err != nil {
+			return err
+		}
+	}
+	if r.table == nil {
 		cuts, err := r.widths()
 		if err != nil {
 			return err
@@ -38,9 +44,16 @@ func (r *run) times(ctx context.Context) error {
 			s := &r.table.Steps[i]
 			s.Channels = [2]int{len(r.analysis.Reads(s.Layer)), len(r.analysis.Channels(s.Output))}
 		}
+		if err := r.save(tableKey, r.table.JSON()); err != nil {
+			return err
+		}
 	}
 	if err := r.table.For(r.opt.Parent, r.in[0].String()); err != nil {
 		return err
+	}
+	// A model that is as fast as asked for would come back as it went in.
+	if whole := r.costs().of("latency"); r.opt.Target.left(whole) >= float64(whole) {
+		return fmt.Errorf("target %v is reached already: by the latency table the model takes %.3g ms as it is; ask for less than that, for a speedup, as in speedup=1.5x, or for a part to remove, as in macs=0.3", r.opt.Target, float64(whole)/1e6)
 	}
 	if r.opt.Round == 0 {
 		r.opt.Round = r.table.Round

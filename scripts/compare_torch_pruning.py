@@ -20,7 +20,8 @@ How it is kept equal:
   within its last step no further than it takes.
 - Taylor scores come from the loss that Secateur uses, cross-entropy plus soft Dice, on all calibration images.
 - Nothing but the calibration images is trained on. Torch-Pruning has no repair of its own; it is given the same seconds of
-  Adam towards the original's probabilities, with BatchNorm's statistics frozen. Computing those probabilities is free.
+  Adam towards the original's probabilities, with BatchNorm's statistics frozen. Computing those probabilities is free. Seconds
+  are those of the processor over the number of threads, which other work on the machine does not lengthen.
 - Its best variant is picked on the images that judge it, which favours it, and so is whether its distillation is kept; ours is one setting for all.
 """
 
@@ -363,10 +364,10 @@ class Peer:
                     m.weight.requires_grad_(False), m.bias.requires_grad_(False)
         opt = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=self.args.repair_lr)
         rng = torch.Generator().manual_seed(1)
-        steps, start = 0, time.perf_counter()
+        steps, start = 0, time.process_time()
         while True:
             for i in torch.randperm(len(self.x), generator=rng).split(self.args.repair_batch):
-                gone = (time.perf_counter() - start) / seconds
+                gone = (time.process_time() - start) / self.args.threads / seconds
                 if gone >= 1:
                     return net, steps
                 if self.args.repair_rate == "falling":
@@ -442,6 +443,12 @@ def check_dense(name, by, dice):
 
 # Ours.
 
+def cpu_seconds(pid):
+    """What a process has used of all cores together."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def run_ours(name, args, res, val, threshold, clock):
     tool, variant = "secateur", args.secateur_name
     path = args.models / (name + ".onnx")
@@ -460,11 +467,11 @@ def run_ours(name, args, res, val, threshold, clock):
             out = pathlib.Path(tmp) / "pruned.onnx"
             cmd = [str(args.secateur), "prune", "--model", str(path), "--calib", str(args.data / "calib"), "--val", str(args.data / "val"),
                    "--target", f"macs={r:g}", "--out", str(out), "--report", tmp, "--threads", str(args.threads), *args.secateur_args.split()]
-            start, at, said = time.monotonic(), {}, []
+            start, used, said = time.monotonic(), {}, []
             with subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as p:
                 for line in p.stdout:
                     said.append(line)
-                    at.setdefault(line.split(" ")[0], time.monotonic())  # when each stage began: it says how far it is
+                    used.setdefault(line.split(" ")[0], cpu_seconds(p.pid))  # when a stage began: it says how far it is
             seconds = time.monotonic() - start
             if not out.exists():  # a verdict other than pass is an exit status of its own, and leaves the file
                 raise SystemExit(f"{' '.join(cmd)}: status {p.returncode}\n{''.join(said)}")
@@ -476,7 +483,7 @@ def run_ours(name, args, res, val, threshold, clock):
             again = val.dice(onnx_logits(out, val.x, args.threads), threshold)
             steps = [{k: s[k] for k in ("method", "kept", "before", "after")} for s in report["repair"].get("steps") or []]
             res.drop(**this)
-            res.add(**this, repair_seconds=round(at["gate"] - at["repair"], 1), seed=1,
+            res.add(**this, repair_seconds=round((used["gate"] - used["repair"]) / args.threads, 1), seed=1,
                     got=round(1 - macs / before, 5), macs=macs, params=report["parameters"]["after"], **again,
                     verdict=report["verdict"], repair=steps, seconds=round(seconds, 1), binary=binary, args=args.secateur_args)
 
@@ -498,11 +505,14 @@ def gather(rows, model):
             put("Secateur" + ("" if r["variant"] == "default" else ", " + r["variant"]), r, "")
     peer = [r for r in rows if r["tool"] == "torch-pruning"]
     trained = [r for r in peer if r["repair_seconds"]]
-    for r in peer:
-        if r["repair_seconds"]:
-            put("Torch-Pruning, best, distilled as long as ours", r, r["variant"] + f" ({r['repair_seconds']:g} s)")
-        elif r["asked"] in {k["asked"] for k in trained}:  # ours is kept only where it helps, too
-            put("Torch-Pruning, best, distilled as long as ours", r, r["variant"] + " (not distilled)")
+    ours = {r["asked"]: math.ceil(r["repair_seconds"]) for r in rows if r["tool"] == "secateur"}
+    for t in trained:
+        as_long = t["repair_seconds"] == ours.get(t["asked"])
+        label = "Torch-Pruning, best, distilled " + ("as long as ours" if as_long else f"{t['repair_seconds']:g} s")
+        put(label, t, f"{t['variant']} ({t['repair_seconds']:g} s)")
+        for r in peer:
+            if r["asked"] == t["asked"] and not r["repair_seconds"]:  # ours is kept only where it helps, too
+                put(label, r, r["variant"] + " (not distilled)")
     for r in peer:
         if not r["repair_seconds"] and r["variant"].endswith("/bn"):
             put("Torch-Pruning, best, BatchNorm measured anew", r, r["variant"])

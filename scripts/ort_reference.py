@@ -2,8 +2,9 @@
 
 usage: ort_reference.py OUT MODEL.onnx...
 
-For each model and size: OUT/NAME-HxW/model.onnx (a link) and test_data_set_0/{input_0,output_0,...}.pb. The input is
-seeded noise over a smooth field, of the order of normalised images. Go's TestReference reads the tree.
+For each model, which ONNX's checker must accept, and size: OUT/NAME-HxW/model.onnx (a link) and
+test_data_set_0/{input_0,output_0,...}.pb. The input is seeded noise over a smooth field, of the order of normalised images;
+a model of one size is run at that size, its channels first or last. Go's TestReference reads the tree.
 """
 import pathlib
 import sys
@@ -26,14 +27,15 @@ def image(h, w, channels, seed):
 def main(out, models):
     for path in map(pathlib.Path, models):
         model = onnx.load(path)
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(model, full_check=True)
         session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         inp = session.get_inputs()[0]
-        fixed = [d if isinstance(d, int) else None for d in inp.shape]
-        for i, (h, w) in enumerate(SIZES):
-            if fixed[2] not in (None, h) or fixed[3] not in (None, w):
-                continue
-            x = image(h, w, fixed[1], i)
+        last = inp.shape[3] == 3
+        channels, *size = [inp.shape[d] for d in ((3, 1, 2) if last else (1, 2, 3))]
+        for i, (h, w) in enumerate([size] if all(isinstance(d, int) for d in size) else SIZES):
+            x = image(h, w, channels, i)
+            if last:
+                x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
             case = out / f"{path.stem}-{h}x{w}"
             data = case / "test_data_set_0"
             data.mkdir(parents=True, exist_ok=True)

@@ -229,7 +229,7 @@ def examine(name, library, timed):
         r["agreement"] = max(r.get("agreement", 0), row.get("max_error", 0))
         r |= {"parameters": row["parameters"], "macs": row["macs"], "size": wide, "cpu": b["cpu"], "kernels": b["kernels"], "ort": b["ort_version"], "go": b["go"]}
     if timed:
-        r |= {"ms": row["native_ms"], "ort_ms": row["ort_ms"]}
+        r |= {"ms": row["ms"], "ort_ms": row["ort_ms"]}
     return r
 
 

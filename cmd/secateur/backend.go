@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/gorgonia"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/onnx"
 	"github.com/secateur/secateur/engine/ort"
@@ -16,10 +17,15 @@ import (
 	"github.com/secateur/secateur/engine/vision"
 )
 
-// modelFlags is how commands that run a model themselves are told which, and how.
-type modelFlags struct {
+// backendFlags is how commands that run models are told in what.
+type backendFlags struct {
 	Backend string `help:"What computes: native, gorgonia or ort." enum:"native,gorgonia,ort" default:"native"`
 	OrtLib  string `name:"ort-lib" help:"Path of libonnxruntime.so.1, for the ort backend." env:"SECATEUR_ORT_LIB"`
+}
+
+// modelFlags is how commands that run a model themselves are told which, and how.
+type modelFlags struct {
+	backendFlags
 	Threads int    `help:"Cores a run may use; 0 means all."`
 	Spec    string `help:"A JSON file that overrides the model's pre- and postprocessing; by default model.json beside the model, if there." type:"existingfile"`
 }
@@ -34,11 +40,11 @@ func (f *modelFlags) open(path string) (*predict.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	opt := predict.Options{Engine: engine.Options{Threads: f.Threads}, Spec: &spec}
-	if opt.Backend, err = f.backend(); err != nil {
+	b, err := backend(f.Backend, f.OrtLib, engine.Options{Threads: f.Threads})
+	if err != nil {
 		return nil, err
 	}
-	return predict.New(g, opt)
+	return predict.New(g, predict.Options{Backend: b, Spec: &spec})
 }
 
 // spec is the model's own, with what --spec or model.json override.
@@ -69,18 +75,34 @@ func readSpec(file, path string, g *graph.Graph) (spec vision.Spec, overridden b
 	return spec, true, nil
 }
 
-// backend gives what --backend asks for; nil is native.
-func (f *modelFlags) backend() (predict.Backend, error) {
-	switch f.Backend {
-	case "ort":
-		return ortBackend(f.OrtLib, f.Threads)
-	case "gorgonia":
-		return gorgoniaBackend()
-	}
-	return nil, nil
+// backends lists what can compute. gorgonia and ONNX Runtime take no more of the options than the number of threads.
+var backends = map[string]func(ortLib string, opt engine.Options) (predict.Backend, error){
+	"native":   func(_ string, opt engine.Options) (predict.Backend, error) { return predict.Native(opt), nil },
+	"gorgonia": func(string, engine.Options) (predict.Backend, error) { return gorgoniaBackend, nil },
+	"ort":      ortBackend,
 }
 
-func ortBackend(lib string, threads int) (predict.Backend, error) {
+// backend gives what a flag names.
+func backend(name, ortLib string, opt engine.Options) (predict.Backend, error) {
+	open, ok := backends[name]
+	if !ok {
+		return nil, usage("%q is no backend; there are native, gorgonia and ort", name)
+	}
+	b, err := open(ortLib, opt)
+	if err != nil {
+		return nil, fmt.Errorf("backend %s: %w", name, err)
+	}
+	return b, nil
+}
+
+// gorgoniaBackend runs models in the reference backend, which lowers a model anew for each who runs it.
+func gorgoniaBackend(g *graph.Graph, in []tensor.Type) (func() (predict.Runner, error), error) {
+	return func() (predict.Runner, error) { return gorgonia.Compile(g, in, tensor.Float32) }, nil
+}
+
+// ortBackend runs models in ONNX Runtime, one session for all who run it. The file is what onnx.Encode writes: whatever
+// Decode accepts goes through, with operators that the engine refuses.
+func ortBackend(lib string, opt engine.Options) (predict.Backend, error) {
 	l, err := ort.Open(lib)
 	if err != nil {
 		return nil, err
@@ -90,8 +112,7 @@ func ortBackend(lib string, threads int) (predict.Backend, error) {
 		if err != nil {
 			return nil, err
 		}
-		return func() (predict.Runner, error) { return l.NewSession(b, threads) }, nil
+		s, err := l.NewSession(b, opt.Threads)
+		return func() (predict.Runner, error) { return s, nil }, err
 	}, nil
 }
-
-var _ predict.Runner = (*ort.Session)(nil)

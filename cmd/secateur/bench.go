@@ -14,11 +14,11 @@ import (
 )
 
 type benchCmd struct {
+	backendFlags
 	Model   []string `help:"What to time: ONNX files, polyp-lite0 or polyp-unet (built in), polyp-unet-half (pruned by half first), unet-64 and the like (random weights). By default a set of these."`
 	Size    []int    `help:"Heights and widths of the input; by default the model's own, and 352 as well for unet-N."`
 	Threads []int    `help:"Cores a run may use; by default one and all."`
 	Vs      string   `help:"What to time beside it: ort." enum:",ort" default:""`
-	OrtLib  string   `name:"ort-lib" help:"Path of libonnxruntime.so.1." env:"SECATEUR_ORT_LIB"`
 	Runs    int      `help:"Timed runs of each; they take turns." default:"11"`
 	Clients []int    `help:"Measure throughput instead, with so many clients at a time: 1,2,4,16."`
 	Seconds float64  `help:"How long --clients measures each." default:"3"`
@@ -42,6 +42,9 @@ func (c *benchCmd) Run(ctx context.Context) error {
 	if c.Runs < 1 {
 		return usage("--runs must be at least 1")
 	}
+	if c.Backend != "native" && (c.Stdio || c.Tune) {
+		return usage("--stdio and --tune are of the native backend")
+	}
 	if c.Stdio || c.Export != "" {
 		if len(c.Model) != 1 {
 			return usage("--stdio and --export take one --model")
@@ -61,7 +64,7 @@ func (c *benchCmd) Run(ctx context.Context) error {
 			return fmt.Errorf("--vs ort: %w", err)
 		}
 	}
-	r := benchReport{CPU: cpuName(), Kernels: fmt.Sprint(isa.Best()), Go: runtime.Version(), Runs: c.Runs, Idle: c.Idle}
+	r := benchReport{Backend: c.Backend, CPU: cpuName(), Kernels: fmt.Sprint(isa.Best()), Go: runtime.Version(), Runs: c.Runs, Idle: c.Idle}
 	if lib != nil {
 		r.OrtVersion = lib.Version()
 	}

@@ -43,37 +43,28 @@ func (c *benchCmd) throughput(ctx context.Context, lib *ort.Library, r benchRepo
 		if err != nil {
 			return err
 		}
-		native, err := engine.Compile(m.graph, []tensor.Type{in}, engine.Options{})
-		if err != nil {
-			return err
-		}
-		engines := []struct {
-			name string
-			make func() (predict.Runner, error)
-		}{{"native", func() (predict.Runner, error) { return native.NewSession(), nil }}}
+		names := []string{c.Backend}
 		if lib != nil {
-			b, err := m.encode()
+			names = append(names, c.Vs)
+		}
+		engines := make([]func() (predict.Runner, error), len(names))
+		for i, name := range names {
+			b, err := backend(name, c.OrtLib, engine.Options{})
 			if err != nil {
 				return err
 			}
-			s, err := lib.NewSession(b, runtime.GOMAXPROCS(0))
-			if err != nil {
+			if engines[i], err = b(m.graph, []tensor.Type{in}); err != nil {
 				return err
 			}
-			defer s.Close()
-			engines = append(engines, struct {
-				name string
-				make func() (predict.Runner, error)
-			}{"ORT", func() (predict.Runner, error) { return s, nil }})
 		}
 		x := []*tensor.Tensor{randomImage(in)}
 		for _, clients := range c.Clients {
-			for _, e := range engines {
-				l, err := c.run(ctx, e.make, x, clients)
+			for i, e := range engines {
+				l, err := c.run(ctx, e, x, clients)
 				if err != nil {
 					return err
 				}
-				l.Model, l.Engine = name, e.name
+				l.Model, l.Engine = name, names[i]
 				r.Loads = append(r.Loads, l)
 				fmt.Fprintf(w, "%s\t%d\t%s\t%.1f\t%.1f\t%.1f\t\n", l.Model, l.Clients, l.Engine, l.PerS, l.P50MS, l.P99MS)
 			}

@@ -16,6 +16,7 @@ import (
 
 // benchReport is what bench prints.
 type benchReport struct {
+	Backend    string   `json:"backend"` // what is timed
 	CPU        string   `json:"cpu"`
 	Kernels    string   `json:"kernels"`
 	Go         string   `json:"go"`
@@ -26,21 +27,21 @@ type benchReport struct {
 	Loads      []load   `json:"loads,omitempty"`
 }
 
-// timing is a row. Ratio is ONNX Runtime's time over ours.
+// timing is a row. Ratio is ONNX Runtime's time over the backend's.
 type timing struct {
 	Model    string  `json:"model"`
 	Input    string  `json:"input"`
 	Threads  int     `json:"threads"`
 	Params   int64   `json:"parameters"`
 	MACs     int64   `json:"macs"`
-	NativeMS float64 `json:"native_ms"`
+	MS       float64 `json:"ms"`
 	OrtMS    float64 `json:"ort_ms,omitempty"`
 	Ratio    float64 `json:"ratio,omitempty"`
 	MaxError float64 `json:"max_error,omitempty"` // max|Δ|/max|y| against ONNX Runtime, of the output where it is largest
-	// BusyMS is NativeMS beside a busy process on every core.
+	// BusyMS is MS beside a busy process on every core.
 	BusyMS    float64 `json:"busy_ms,omitempty"`
 	BusyOrtMS float64 `json:"busy_ort_ms,omitempty"`
-	// SessionBytes is the memory of one request at a time; weights come on top, once.
+	// SessionBytes is the memory of one request at a time, of the native backend; weights come on top, once.
 	SessionBytes int   `json:"session_bytes"`
 	ResidentKiB  int64 `json:"resident_kib"`
 }
@@ -49,6 +50,9 @@ func (r *benchReport) head() {
 	fmt.Printf("%s, kernels %s, %s", r.CPU, r.Kernels, r.Go)
 	if r.OrtVersion != "" {
 		fmt.Printf(", ONNX Runtime %s", r.OrtVersion)
+	}
+	if r.Backend != "native" {
+		fmt.Printf(", backend %s", r.Backend)
 	}
 	after := "an untimed one each"
 	if r.Idle {
@@ -85,19 +89,19 @@ func benchColumns(ort, busy bool) string {
 }
 
 func (t timing) row(dense *timing) string {
-	s := fmt.Sprintf("%s\t%s\t%d\t%.2f\t%.2f\t", t.Model, strings.TrimPrefix(t.Input, "float32"), t.Threads, float64(t.MACs)/1e9, t.NativeMS)
+	s := fmt.Sprintf("%s\t%s\t%d\t%.2f\t%.2f\t", t.Model, strings.TrimPrefix(t.Input, "float32"), t.Threads, float64(t.MACs)/1e9, t.MS)
 	if t.OrtMS > 0 {
 		s += fmt.Sprintf("%.2f\t%.2f\t%.1e\t", t.OrtMS, t.Ratio, t.MaxError)
 	}
 	if t.BusyMS > 0 {
-		s += fmt.Sprintf("%.2f\t%.2fx\t", t.BusyMS, t.BusyMS/t.NativeMS)
+		s += fmt.Sprintf("%.2f\t%.2fx\t", t.BusyMS, t.BusyMS/t.MS)
 		if t.OrtMS > 0 {
 			s += fmt.Sprintf("%.2f\t%.2fx\t", t.BusyOrtMS, t.BusyOrtMS/t.OrtMS)
 		}
 	}
 	s += fmt.Sprintf("%.1f\t", float64(t.SessionBytes)/1e6)
 	if dense != nil {
-		s += fmt.Sprintf("  %.2fx its dense self", dense.NativeMS/t.NativeMS)
+		s += fmt.Sprintf("  %.2fx its dense self", dense.MS/t.MS)
 	}
 	return s
 }
@@ -109,7 +113,7 @@ func (c *benchCmd) measure(ctx context.Context, m benched, size, threads int, li
 	}
 	t := timing{Model: m.name, Input: in.String(), Threads: threads}
 	cost, err := engine.Count(m.graph, []tensor.Type{in})
-	if err != nil {
+	if err != nil && c.Backend == "native" { // others may run what cannot be counted
 		return t, err
 	}
 	t.Params, t.MACs = cost.Parameters, cost.MACs
@@ -122,12 +126,11 @@ func (c *benchCmd) measure(ctx context.Context, m benched, size, threads int, li
 			return t, err
 		}
 	}
-	native, err := engine.Compile(m.graph, []tensor.Type{in}, opt)
+	r, err := c.runner(m, in, opt, &t)
 	if err != nil {
 		return t, err
 	}
-	t.SessionBytes = native.SessionBytes()
-	runners := []predict.Runner{native.NewSession()}
+	runners := []predict.Runner{r}
 	if lib != nil {
 		b, err := m.encode()
 		if err != nil {
@@ -146,7 +149,7 @@ func (c *benchCmd) measure(ctx context.Context, m benched, size, threads int, li
 	if err != nil {
 		return t, err
 	}
-	t.NativeMS, t.ResidentKiB = ms[0], residentKiB()
+	t.MS, t.ResidentKiB = ms[0], residentKiB()
 	if lib != nil {
 		t.OrtMS, t.Ratio = ms[1], ms[1]/ms[0]
 		for i := range outs[0] {
@@ -165,6 +168,27 @@ func (c *benchCmd) measure(ctx context.Context, m benched, size, threads int, li
 		}
 	}
 	return t, nil
+}
+
+// runner makes what is timed.
+func (c *benchCmd) runner(m benched, in tensor.Type, opt engine.Options, t *timing) (predict.Runner, error) {
+	if c.Backend == "native" {
+		native, err := engine.Compile(m.graph, []tensor.Type{in}, opt)
+		if err != nil {
+			return nil, err
+		}
+		t.SessionBytes = native.SessionBytes()
+		return native.NewSession(), nil
+	}
+	b, err := backend(c.Backend, c.OrtLib, opt)
+	if err != nil {
+		return nil, err
+	}
+	compiled, err := b(m.graph, []tensor.Type{in})
+	if err != nil {
+		return nil, err
+	}
+	return compiled()
 }
 
 // takeTurns runs every runner n times in alternation, after two runs to warm up, and gives the medians in milliseconds

@@ -113,9 +113,12 @@ func (m benched) input(size int) (tensor.Type, error) {
 }
 
 // randomImage is normal numbers, as images are after normalisation; the same for everyone.
-func randomImage(in tensor.Type) *tensor.Tensor {
+func randomImage(in tensor.Type) *tensor.Tensor { return randomInput(in, 1) }
+
+// randomInput is randomImage from a seed.
+func randomInput(in tensor.Type, seed uint64) *tensor.Tensor {
 	x := tensor.New(tensor.Float32, in.Shape...)
-	r := rand.New(rand.NewPCG(1, 2))
+	r := rand.New(rand.NewPCG(seed, 2))
 	for i, v := 0, tensor.Of[float32](x); i < len(v); i++ {
 		v[i] = float32(r.NormFloat64())
 	}

@@ -56,9 +56,9 @@ func rawFloats(t *testing.T, file string) []float32 {
 
 // Rows have as many cells as the heading, and the halved model is measured against its dense self.
 func TestBenchRows(t *testing.T) {
-	r := benchReport{Rows: []timing{{Model: "polyp-unet", Input: "x", Threads: 1, NativeMS: 20}, {Model: "polyp-unet", Input: "x", Threads: 2, NativeMS: 12}}}
+	r := benchReport{Rows: []timing{{Model: "polyp-unet", Input: "x", Threads: 1, MS: 20}, {Model: "polyp-unet", Input: "x", Threads: 2, MS: 12}}}
 	for _, c := range []struct{ ort, busy bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
-		row := timing{Model: "m", Input: "float32[1]", Threads: 1, NativeMS: 2}
+		row := timing{Model: "m", Input: "float32[1]", Threads: 1, MS: 2}
 		if c.ort {
 			row.OrtMS, row.Ratio = 4, 2
 		}
@@ -70,7 +70,7 @@ func TestBenchRows(t *testing.T) {
 			t.Errorf("%+v: %d cells under %d columns", c, got, want)
 		}
 	}
-	half := timing{Model: halved, Input: "x", Threads: 2, NativeMS: 8}
+	half := timing{Model: halved, Input: "x", Threads: 2, MS: 8}
 	if d := r.dense(half); d == nil || !strings.Contains(half.row(d), "1.50x its dense self") {
 		t.Errorf("row %q", half.row(r.dense(half)))
 	}

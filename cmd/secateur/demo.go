@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 
 	secateurv1 "github.com/secateur/secateur/api/secateur/v1"
+	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/predict"
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/engine/vision/phantom"
 	"github.com/secateur/secateur/pruner"
@@ -94,7 +96,7 @@ func (d *demo) serve(ctx context.Context, steps func(context.Context) error) (er
 		return err
 	}
 	defer func() { _ = log.Close() }() // a log that lacks its end is no reason to fail
-	s, err := newServer(serverOptions{Models: store, Threads: d.Threads, Log: log})
+	s, err := newServer(serverOptions{Models: store, Predict: predict.Native(engine.Options{Threads: d.Threads}), Log: log})
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,7 @@ var layers = map[string][]string{
 	"engine/zoo":               {"engine/graph", "engine/tensor", "engine/onnx"},
 	"engine/predict":           {"engine", "engine/graph", "engine/tensor", "engine/vision", "engine/kernel"},
 	"engine/conform":           {"engine"},
+	"engine/crosscheck":        {"engine/graph", "engine/tensor", "engine/predict"},
 	"engine/unet":              {"engine/graph", "engine/tensor"},
 	"engine/gorgonia":          {"engine/graph", "engine/tensor", "engine/onnx"},
 	"engine/ort":               {"engine/tensor"},

@@ -18,9 +18,10 @@ import (
 )
 
 type inspectCmd struct {
-	File string `arg:"" help:"The ONNX file." type:"existingfile"`
-	JSON bool   `help:"Print one JSON document."`
-	Plan bool   `help:"Run the model and show how each layer is computed: its time, its share of what the processor can do, its error."`
+	File   string `arg:"" help:"The ONNX file." type:"existingfile"`
+	JSON   bool   `help:"Print one JSON document."`
+	Groups bool   `help:"Show how many channels of each layer can be removed, which layers lose theirs with it, and why others cannot."`
+	Plan   bool   `help:"Run the model and show how each layer is computed: its time, its share of what the processor can do, its error."`
 	// Of --plan:
 	Image   string `help:"With --plan, an image to run on instead of random numbers." type:"existingfile"`
 	Threads int    `help:"With --plan, cores to use; 0 means all."`
@@ -60,17 +61,6 @@ type layerRow struct {
 	MACs       int64  `json:"macs"`
 }
 
-// groupRow is what may be removed of one layer's channels.
-type groupRow struct {
-	Name     string `json:"name"`
-	Op       string `json:"op"`
-	Channels int    `json:"channels"`
-	Prunable int    `json:"prunable"`
-	Pinned   string `json:"pinned,omitempty"`
-	// Follows: the channels are those that the layer reads (a depthwise convolution), and go with them.
-	Follows bool `json:"follows,omitempty"`
-}
-
 // Run implements the command.
 func (c *inspectCmd) Run(ctx context.Context) error {
 	g, err := onnx.ReadFile(c.File)
@@ -78,6 +68,9 @@ func (c *inspectCmd) Run(ctx context.Context) error {
 		return fmt.Errorf("read %s: %w", c.File, err)
 	}
 	if c.Plan {
+		if c.Groups {
+			return usage("choose one of --groups and --plan")
+		}
 		r, err := plan(ctx, g, c.Image, c.Threads)
 		if err != nil {
 			return err
@@ -94,7 +87,7 @@ func (c *inspectCmd) Run(ctx context.Context) error {
 	if c.JSON {
 		return printJSON(r)
 	}
-	return r.print()
+	return r.print(c.Groups)
 }
 
 func inspect(g *graph.Graph) inspection {
@@ -140,9 +133,7 @@ func (r *inspection) measure(g *graph.Graph) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range a.Layers() {
-		r.Groups = append(r.Groups, groupRow{l.Name, l.Op, l.Channels, l.Prunable, l.Pinned, l.Follows})
-	}
+	r.Groups = groupRows(a)
 	return nil
 }
 
@@ -154,7 +145,8 @@ func nodeName(n *graph.Node) string {
 	return n.Name
 }
 
-func (r *inspection) print() error {
+// print writes what the model is made of, or what can be removed of it.
+func (r *inspection) print(groups bool) error {
 	w := tabwriter.NewWriter(os.Stdout, 2, 4, 2, ' ', 0)
 	row := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 	row("model\t%s, IR %d, opset %d, by %s", r.Name, r.IR, r.Opsets[""], r.Producer)
@@ -169,8 +161,14 @@ func (r *inspection) print() error {
 		return w.Flush()
 	}
 	row("served at\t%s", r.ServedAt)
+	if groups {
+		r.printGroups(row)
+		return w.Flush()
+	}
 	row("parameters\t%s", millions(r.Parameters))
 	row("MACs\t%s", millions(r.MACs))
+	all, prunable := r.filters()
+	row("filters\t%d, of which %d can be removed (--groups tells which)", all, prunable)
 	ops := make([]string, 0, len(r.Operators))
 	for o := range r.Operators {
 		ops = append(ops, o)
@@ -188,10 +186,6 @@ func (r *inspection) print() error {
 	row("\nlayer\toperator\tin\tout\tparameters\tMACs")
 	for _, l := range r.Layers {
 		row("%s\t%s\t%v\t%v\t%s\t%s", l.Name, l.Op, l.In, l.Out, millions(l.Parameters), millions(l.MACs))
-	}
-	row("\nchannels of\tcount\tprunable\tpinned because")
-	for _, l := range r.Groups {
-		row("%s\t%d\t%d\t%s", l.Name, l.Channels, l.Prunable, l.Pinned)
 	}
 	return w.Flush()
 }

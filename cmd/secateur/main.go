@@ -15,6 +15,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/secateur/secateur/engine/crosscheck"
 	"github.com/secateur/secateur/pruner"
 )
 
@@ -27,6 +28,7 @@ type cli struct {
 	Eval    evalCmd    `cmd:"" help:"Measure a model against masks: Dice, IoU, sensitivity, specificity."`
 	Inspect inspectCmd `cmd:"" help:"Show what a model is: signature, layers, parameters, MACs, what can be pruned."`
 	Bench   benchCmd   `cmd:"" help:"Time a model, alone or beside ONNX Runtime."`
+	Diff    diffCmd    `cmd:"" help:"Run models in several backends and show how far apart they are, and where that begins."`
 	Conform conformCmd `cmd:"" help:"Run a tree of ONNX node tests."`
 	Models  modelsCmd  `cmd:"" help:"List, fetch, upload, promote, roll back and delete a server's models."`
 	Demo    demoCmd    `cmd:"" help:"Serve, stream, prune and swap, in one process, and report it."`
@@ -56,6 +58,7 @@ func run(args []string) int {
 		kong.Description("Serves ONNX segmentation models over gRPC and prunes them while it serves."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Vars{
 			"criteria": strings.Join(pruner.Criteria(), ", "), "criterion": pruner.DefaultCriterion,
+			"tolerance":      fmt.Sprint(crosscheck.Tolerance),
 			"normalisations": strings.Join(pruner.Normalisations(), ", "), "distil": strconv.Itoa(pruner.DefaultDistil),
 		})
 	if err != nil {

@@ -3,11 +3,13 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,6 +92,12 @@ func TestExitCodes(t *testing.T) {
 		{"score without images", []string{"score", "--model", file, "--calib", dir}, exitError},
 		{"segment without images", []string{"segment", "--model", file, dir}, exitError},
 		{"backend of a server", []string{"segment", "--backend", "gorgonia", file}, exitUsage},
+		{"resume of a server", []string{"prune", "--resume", file, "--calib", dir, "--target", "macs=0.5"}, exitUsage},
+		{"backend without its library", []string{"segment", "--backend", "ort", "--ort-lib", "nowhere.so", "--model", file, file}, exitError},
+		{"diff of one backend", []string{"diff", "--model", file, "--backends", "native"}, exitUsage},
+		{"diff in no backend", []string{"diff", "--model", file, "--backends", "native,abacus"}, exitUsage},
+		{"diff of no model", []string{"diff", "--model", dir}, exitUsage},
+		{"tuning another backend", []string{"bench", "--backend", "gorgonia", "--tune"}, exitUsage},
 		{"spec of a server", []string{"prune", "--spec", file, "--calib", dir, "--target", "macs=0.5"}, exitUsage},
 		{"nobody serves", []string{"models", "list", "--addr", "127.0.0.1:1"}, exitError},
 		{"demo sizes", []string{"demo", "--out", dir, "--images", "1"}, exitUsage},
@@ -196,9 +204,43 @@ func TestScore(t *testing.T) {
 }
 
 func TestInspect(t *testing.T) {
+	file := modelFile(t, models.Default())
 	var r inspection
-	callJSON(t, &r, "inspect", modelFile(t, models.Default()))
+	callJSON(t, &r, "inspect", file)
 	if r.Problem != "" || r.MACs == 0 || len(r.Layers) == 0 || len(r.Groups) == 0 {
 		t.Errorf("problem %q, %d MACs, %d layers, %d groups", r.Problem, r.MACs, len(r.Layers), len(r.Groups))
+	}
+	row := map[string]groupRow{}
+	for _, l := range r.Groups {
+		row[l.Name] = l
+	}
+	tied := 0
+	for _, l := range r.Groups {
+		for _, name := range l.Tied {
+			tied++
+			if !slices.Contains(row[name].Tied, l.Name) {
+				t.Errorf("%s goes with %s, but not the other way round", l.Name, name)
+			}
+		}
+	}
+	if tied == 0 {
+		t.Error("the model has residual sums, but no layer goes with another")
+	}
+	all, prunable := r.filters()
+	head := r.Groups[len(r.Groups)-1]
+	for _, c := range []struct {
+		flags      []string
+		has, lacks string
+	}{
+		{nil, fmt.Sprintf("%d, of which %d can be removed", all, prunable), head.Pinned},
+		{[]string{"--groups"}, head.Pinned, "parameters"},
+	} {
+		code, out := call(t, append([]string{"inspect", file}, c.flags...)...)
+		if code != exitOK || !strings.Contains(out, c.has) || strings.Contains(out, c.lacks) {
+			t.Errorf("inspect %v: exit code %d, want %q and not %q in %q", c.flags, code, c.has, c.lacks, out)
+		}
+	}
+	if code, _ := call(t, "inspect", file, "--groups", "--plan"); code != exitUsage {
+		t.Errorf("--groups with --plan: exit code %d", code)
 	}
 }

@@ -51,6 +51,7 @@ type pruneCmd struct {
 	Promote   string  `help:"On a server, when the pruned model serves: on-pass, staged (not yet) or always." enum:"on-pass,staged,always" default:"on-pass"`
 	Note      string  `help:"On a server, a note to keep with the version."`
 	Seed      uint64  `help:"Seeds all that is random." default:"1"`
+	Resume    string  `help:"With --model, a file that a run which is broken off leaves: the same command goes on from its last epoch of training. It is removed at the end."`
 	Report    string  `help:"A folder for report.html and report.json."`
 	Threads   int     `help:"Cores a local prune may use; 0 means all."`
 	Spec      string  `help:"A JSON file that overrides the model's pre- and postprocessing; by default model.json beside the model, if there." type:"existingfile"`
@@ -74,8 +75,8 @@ type pruned struct {
 
 // Run implements the command.
 func (c *pruneCmd) Run(ctx context.Context) error {
-	if c.Model == "" && (c.Spec != "" || c.Threads != 0 || c.Sweep != "" || c.Table != "" || c.Baselines || c.Sensitive) {
-		return usage("--spec, --threads, --sweep, --latency-table, --baselines and --sensitivity are for --model FILE.onnx")
+	if c.Model == "" && (c.Spec != "" || c.Threads != 0 || c.Sweep != "" || c.Table != "" || c.Resume != "" || c.Baselines || c.Sensitive) {
+		return usage("--spec, --threads, --sweep, --latency-table, --resume, --baselines and --sensitivity are for --model FILE.onnx")
 	}
 	if c.Sweep != "" {
 		return c.sweep(ctx)
@@ -162,6 +163,9 @@ func (c *pruneCmd) local(ctx context.Context, target pruner.Target, fit, val *ca
 			return pruned{}, nil, err
 		}
 	}
+	if err := c.finished(); err != nil {
+		return pruned{}, nil, err
+	}
 	return pruned{Verdict: res.Report.Verdict, Out: c.Out, SHA256: res.Report.Hashes.Child, Report: res.Report.JSON()}, res.Report, nil
 }
 
@@ -192,9 +196,28 @@ func (c *pruneCmd) options() (*graph.Graph, pruner.Options, error) {
 		}
 		opt.Latency = t
 	}
+	if c.Resume != "" {
+		b, err := os.ReadFile(c.Resume)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, opt, err
+		}
+		opt.Resume = b
+		opt.Save = func(b []byte) error { return replaceBytes(c.Resume, b) }
+	}
 	g, sum, err := readForPruner(c.Model, c.Spec)
 	opt.Parent = sum
 	return g, opt, err
+}
+
+// finished removes what a run that was broken off would have needed.
+func (c *pruneCmd) finished() error {
+	if c.Resume == "" {
+		return nil
+	}
+	if err := os.Remove(c.Resume); err != nil && !errors.Is(err, fs.ErrNotExist) { // none: there was nothing to save
+		return err
+	}
+	return nil
 }
 
 // distil is how many epochs are asked for.
@@ -255,8 +278,29 @@ func (r *pruned) print(out io.Writer, rep *pruner.Report, dir string) error {
 		return err
 	}
 	lines := []string{rep.Sentence}
+	if over := rep.Overshoot(); over > 1 {
+		lines = append(lines, fmt.Sprintf("%.1f points more went than asked for: what goes together is more than what was lacking", over))
+	}
 	if t := rep.Latency.Table; t != nil {
+		lines = append(lines, "measured: "+rep.Latency.Outcome())
 		lines = append(lines, fmt.Sprintf("latency: the table says %.1f ms of %.1f, measured %.1f of %.1f, %.1f %% apart", t.After, t.Before, rep.Latency.After, rep.Latency.Before, 100*math.Abs(t.Off)))
+	}
+	if rep.Curve != nil {
+		lines = append(lines, rep.Curve.Sentence())
+	}
+	for _, s := range rep.Repair.Steps {
+		kept := "kept"
+		if !s.Kept {
+			kept = "undone"
+		}
+		line := fmt.Sprintf("repair: %s, from %.4f to %.4f on the select images, %s", s.Method, s.Before, s.After, kept)
+		if s.Ridge != nil {
+			line += fmt.Sprintf("; at most %sB of samples and equations", millions(s.Ridge.Bytes))
+		}
+		lines = append(lines, line)
+	}
+	if n := rep.Images.Duplicates; n > 0 {
+		lines = append(lines, fmt.Sprintf("calibration images left out, because another is the same picture: %d", n))
 	}
 	for _, b := range rep.Baselines {
 		lines = append(lines, fmt.Sprintf("before repair, by %s: agreement %.4f", b.Criterion, b.Agreement))

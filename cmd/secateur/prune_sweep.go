@@ -45,6 +45,9 @@ func (c *pruneCmd) sweep(ctx context.Context) error {
 			}
 		}
 	}
+	if err := c.finished(); err != nil {
+		return err
+	}
 	if c.JSON {
 		return printJSON(curve)
 	}

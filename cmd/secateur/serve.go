@@ -18,6 +18,7 @@ import (
 )
 
 type serveCmd struct {
+	backendFlags
 	Listen       string        `help:"Where gRPC listens." default:"127.0.0.1:8500"`
 	HTTP         string        `name:"http" help:"Where metrics and status listen." default:"127.0.0.1:8501"`
 	Models       string        `help:"The folder of models, NAME/VERSION/model.onnx; created with the built-in models if absent. By default in the user's data folder." env:"SECATEUR_MODELS"`
@@ -38,18 +39,17 @@ type serveCmd struct {
 // serverOptions is what serve and demo tell a server.
 type serverOptions struct {
 	Models  string
-	Threads int
-	Tune    *engine.Tuner
+	Predict predict.Backend
 	Log     io.Writer
 	Level   slog.Level
 	Config  server.Config // the rest
 }
 
-// newServer makes a server that logs JSON and runs models in the native engine.
+// newServer makes a server that logs JSON.
 func newServer(o serverOptions) (*server.Server, error) {
 	c := o.Config
 	c.Models = o.Models
-	c.Predict = predict.Options{Engine: engine.Options{Threads: o.Threads, Tune: o.Tune}}
+	c.Predict = predict.Options{Backend: o.Predict}
 	c.Version = buildVersion()
 	c.Log = slog.New(slog.NewJSONHandler(o.Log, &slog.HandlerOptions{Level: o.Level}))
 	return server.New(c)
@@ -67,6 +67,14 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	if err := level.UnmarshalText([]byte(c.Log)); err != nil {
 		return err
 	}
+	opt := engine.Options{Threads: c.Threads}
+	if c.Tune {
+		opt.Tune = engine.OpenTuner(tuningFolder())
+	}
+	b, err := backend(c.Backend, c.OrtLib, opt)
+	if err != nil {
+		return err
+	}
 	// Weights and sessions are large, live long and hold no pointers: collecting often costs a percent or two and lets
 	// the heap exceed what lives by a tenth instead of by as much again.
 	if os.Getenv("GOGC") == "" {
@@ -82,11 +90,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		_ = grpcListener.Close() // nothing came in yet
 		return fmt.Errorf("--http: %w", err)
 	}
-	var tuner *engine.Tuner
-	if c.Tune {
-		tuner = engine.OpenTuner(tuningFolder())
-	}
-	s, err := newServer(serverOptions{Models: c.Models, Threads: c.Threads, Tune: tuner, Log: os.Stderr, Level: level, Config: server.Config{
+	s, err := newServer(serverOptions{Models: c.Models, Predict: b, Log: os.Stderr, Level: level, Config: server.Config{
 		State: c.State, DefaultModel: c.Default, MaxInFlight: c.MaxInflight, QueueDepth: queueDepth(c.Queue), PruneThreads: c.PruneThreads,
 		MaxMessageBytes: c.MaxMessage << 20, MaxModelBytes: int64(c.MaxModel) << 20, MaxPixels: c.MaxPixels, DrainTimeout: c.DrainTimeout,
 	}})

@@ -2,7 +2,7 @@ package gorgonia
 
 import (
 	"fmt"
-	"math"
+	"slices"
 
 	"github.com/owulveryck/onnx-go"
 	G "gorgonia.org/gorgonia"
@@ -11,273 +11,283 @@ import (
 
 // lowering turns calls into gorgonia nodes.
 type lowering struct {
-	g     *G.ExprGraph
-	dt    tensor.Dtype
-	nodes map[string]*G.Node // activations by value name
+	g      *G.ExprGraph
+	dt     tensor.Dtype
+	opset  int
+	values map[string]value // by the names of the file
+	count  int              // of names given
 	// probes gives, by value name, an input of zeros that is added to an activation: gorgonia differentiates by inputs
 	// alone, and the derivative by what is added is the derivative by the activation.
 	probes map[string]*G.Node
 }
 
-// rules lists the operators that are lowered. A rule makes the node for the first output.
-var rules = map[string]func(l *lowering, c call) (*G.Node, error){
-	"Conv":               (*lowering).conv,
-	"ConvTranspose":      (*lowering).convTranspose,
-	"BatchNormalization": (*lowering).batchNorm,
-	"MaxPool":            (*lowering).maxPool,
-	"Concat":             (*lowering).concat,
-	"Relu":               unary(G.Rectify),
-	"Sigmoid":            unary(G.Sigmoid),
-	"Tanh":               unary(G.Tanh),
-	"Identity":           unary(func(x *G.Node) (*G.Node, error) { return x, nil }),
-	"Dropout":            unary(func(x *G.Node) (*G.Node, error) { return x, nil }),
-	"LeakyRelu": func(l *lowering, c call) (*G.Node, error) {
-		return onFirst(l, c, func(x *G.Node) (*G.Node, error) { return G.LeakyRelu(x, attr(c.op, "alpha", 0.01)) })
-	},
-	"Add": binary(G.Add),
-	"Mul": binary(G.HadamardProd),
+// site is a call with its inputs.
+type site struct {
+	*lowering
+	op   onnx.Operation
+	name string // of the first output
+	in   []value
+	outs int
 }
 
-func unary(f func(*G.Node) (*G.Node, error)) func(*lowering, call) (*G.Node, error) {
-	return func(l *lowering, c call) (*G.Node, error) { return onFirst(l, c, f) }
+// rule is a row of the table: how many inputs a call must have, and what makes its outputs.
+type rule struct {
+	inputs int
+	lower  func(s *site) ([]value, error)
 }
 
-func onFirst(l *lowering, c call, f func(*G.Node) (*G.Node, error)) (*G.Node, error) {
-	x, err := l.activation(c, 0)
-	if err != nil {
-		return nil, err
-	}
-	return f(x)
+// one is a rule for operators of one output.
+func one(inputs int, f func(s *site) (value, error)) rule {
+	return rule{inputs, func(s *site) ([]value, error) {
+		v, err := f(s)
+		return []value{v}, err
+	}}
 }
 
-func binary(f func(a, b *G.Node) (*G.Node, error)) func(*lowering, call) (*G.Node, error) {
-	return func(l *lowering, c call) (*G.Node, error) {
-		a, err := l.activation(c, 0)
-		if err != nil {
-			return nil, err
-		}
-		b, err := l.activation(c, 1)
-		if err != nil {
-			return nil, err
-		}
-		if !a.Shape().Eq(b.Shape()) {
-			return nil, fmt.Errorf("shapes %v and %v would have to be broadcast", a.Shape(), b.Shape())
-		}
-		return f(a, b)
-	}
+// rules lists the operators that are lowered.
+var rules = map[string]rule{
+	"Conv":          one(2, (*site).conv),
+	"ConvTranspose": one(2, (*site).convTranspose),
+	"MatMul":        one(2, (*site).matMul),
+	"Gemm":          one(2, (*site).gemm),
+
+	"BatchNormalization":    one(5, (*site).batchNorm),
+	"InstanceNormalization": one(3, (*site).instanceNorm),
+	"GroupNormalization":    one(3, (*site).groupNorm),
+	"LayerNormalization":    one(2, (*site).layerNorm),
+	"Softmax":               one(1, softmax(false)),
+	"LogSoftmax":            one(1, softmax(true)),
+
+	"MaxPool":           one(1, (*site).maxPool),
+	"AveragePool":       one(1, (*site).averagePool),
+	"GlobalMaxPool":     one(1, func(s *site) (value, error) { return s.reduce(reduceMax, from(2, s.rank()), true) }),
+	"GlobalAveragePool": one(1, func(s *site) (value, error) { return s.reduce(reduceMean, from(2, s.rank()), true) }),
+	"Resize":            one(1, (*site).resize),
+	"Upsample":          one(1, (*site).upsample),
+
+	"Relu":      one(1, gorgonias(G.Rectify)),
+	"Tanh":      one(1, gorgonias(G.Tanh)),
+	"LeakyRelu": one(1, (*site).leakyRelu),
+	"PRelu":     one(2, (*site).prelu),
+	"Clip":      one(1, (*site).clip),
+	// The rest of activations, from their formulas. gorgonia's Sigmoid is 1 from 19 on.
+	"Sigmoid":         one(1, formula(sigmoid)),
+	"HardSigmoid":     one(1, formula(hardSigmoid)),
+	"HardSwish":       one(1, formula(hardSwish)),
+	"Elu":             one(1, formula(elu)),
+	"Selu":            one(1, formula(selu)),
+	"Celu":            one(1, formula(celu)),
+	"Softplus":        one(1, formula(softplus)),
+	"Softsign":        one(1, formula(softsign)),
+	"ThresholdedRelu": one(1, formula(thresholdedRelu)),
+	"Gelu":            one(1, formula(gelu)),
+	"Mish":            one(1, formula(mish)),
+	"Erf":             one(1, formula(erf)),
+	"Exp":             one(1, formula(exp)),
+	"Log":             one(1, formula(log)),
+	"Sqrt":            one(1, formula(sqrt)),
+	"Reciprocal":      one(1, formula(reciprocal)),
+	"Abs":             one(1, formula(absolute)),
+	"Neg":             one(1, formula(negative)),
+	"Floor":           one(1, formula(floor)),
+	"Ceil":            one(1, formula(ceil)),
+
+	"Add":  one(2, (*site).binary),
+	"Sub":  one(2, (*site).binary),
+	"Mul":  one(2, (*site).binary),
+	"Div":  one(2, (*site).binary),
+	"Max":  one(1, (*site).variadic),
+	"Min":  one(1, (*site).variadic),
+	"Sum":  one(1, (*site).variadic),
+	"Mean": one(1, (*site).variadic),
+	"Pow":  one(2, (*site).pow),
+
+	"ReduceMean":      one(1, reduction(reduceMean, 18)),
+	"ReduceSum":       one(1, reduction(reduceSum, 13)),
+	"ReduceMax":       one(1, reduction(reduceMax, 18)),
+	"ReduceMin":       one(1, reduction(reduceMin, 18)),
+	"ReduceL1":        one(1, reduction(reduceL1, 18)),
+	"ReduceL2":        one(1, reduction(reduceL2, 18)),
+	"ReduceSumSquare": one(1, reduction(reduceSumSquare, 18)),
+
+	"Constant":        one(0, (*site).constant),
+	"ConstantOfShape": one(1, (*site).constantOfShape),
+	"Shape":           one(1, (*site).shapeOf),
+	"Size":            one(1, func(s *site) (value, error) { return whole([]int{elements(s.in[0].shape)}), nil }),
+	"Identity":        one(1, func(s *site) (value, error) { return s.in[0], nil }),
+	"Dropout":         one(1, func(s *site) (value, error) { return s.in[0], nil }),
+	"Cast":            one(1, (*site).cast),
+	"Reshape":         one(2, (*site).reshapeTo),
+	"Flatten":         one(1, (*site).flatten),
+	"Squeeze":         one(1, (*site).squeeze),
+	"Unsqueeze":       one(1, (*site).unsqueeze),
+	"Transpose":       one(1, (*site).transpose),
+	"Slice":           one(1, (*site).slice),
+	"Split":           {1, (*site).split},
+	"Concat":          one(1, (*site).concat),
+	"Gather":          one(2, (*site).gather),
+	"Expand":          one(2, (*site).expandTo),
+	"Tile":            one(2, (*site).tile),
+	"Pad":             one(1, (*site).pad),
+	"DepthToSpace":    one(1, (*site).depthToSpace),
+	"SpaceToDepth":    one(1, (*site).spaceToDepth),
 }
 
-// apply lowers one call.
-func (l *lowering) apply(c call) error {
-	rule, ok := rules[c.op.Name]
+// apply lowers one call. What panics in it or in gorgonia is an error.
+func (l *lowering) apply(c call) (err error) {
+	defer guard(c.op.Name, &err)
+	r, ok := rules[c.op.Name]
 	if !ok {
 		return fmt.Errorf("operator %s is not lowered to gorgonia", c.op.Name)
 	}
-	n, err := rule(l, c)
+	s := &site{lowering: l, op: c.op, name: c.out[0].name, outs: len(c.out), in: make([]value, len(c.in))}
+	for i, in := range c.in {
+		if s.in[i], err = l.input(in); err != nil {
+			return fmt.Errorf("input %d: %w", i, err)
+		}
+	}
+	for i := range r.inputs {
+		if i >= len(s.in) || !s.in[i].given() {
+			return fmt.Errorf("input %d is missing", i)
+		}
+	}
+	vs, err := r.lower(s)
 	if err != nil {
 		return err
 	}
-	name := c.out[0].name
-	if _, ok := l.probes[name]; ok {
-		zero := l.param(name+".probe", make([]float64, n.Shape().TotalSize()), n.Shape()...)
-		l.probes[name] = zero
-		if n, err = G.Add(n, zero); err != nil {
+	for i, o := range c.out {
+		if o.name == "" {
+			continue
+		}
+		if i >= len(vs) {
+			return fmt.Errorf("output %d, %q, is not lowered", i, o.name)
+		}
+		if vs[i], err = l.probed(o.name, vs[i]); err != nil {
 			return err
 		}
+		l.values[o.name] = vs[i]
 	}
-	l.nodes[name] = n
 	return nil
 }
 
-// activation is an input that is computed or given.
-func (l *lowering) activation(c call, i int) (*G.Node, error) {
-	if i >= len(c.in) || c.in[i] == nil {
-		return nil, fmt.Errorf("input %d is missing", i)
+// input is what a call reads; the zero value if it is omitted.
+func (l *lowering) input(c *carrier) (value, error) {
+	if c == nil || c.name == "" {
+		return value{}, nil
 	}
-	n := l.nodes[c.in[i].name]
-	if n == nil {
-		return nil, fmt.Errorf("input %d, %q, is not an activation", i, c.in[i].name)
+	if v, ok := l.values[c.name]; ok {
+		return v, nil
 	}
-	return n, nil
+	if c.tensor == nil {
+		return value{}, nil // onnx-go makes one up for calls without inputs
+	}
+	return constant(c.tensor)
 }
 
-// constant is an input that must be an initializer, in float64.
-func (l *lowering) constant(c call, i int) (shape []int, v []float64, err error) {
-	if i >= len(c.in) || c.in[i] == nil || c.in[i].tensor == nil {
-		return nil, nil, fmt.Errorf("input %d must be an initializer", i)
+// constant reads a tensor of onnx-go's.
+func constant(t tensor.Tensor) (value, error) {
+	v, whole, err := numbers(t.Data())
+	return value{shape: slices.Clone([]int(t.Shape())), array: v, whole: whole}, err
+}
+
+// probed adds the probe, if the value has one.
+func (l *lowering) probed(name string, v value) (value, error) {
+	if _, ok := l.probes[name]; !ok || v.known() {
+		return v, nil
 	}
-	t := c.in[i].tensor
-	switch d := t.Data().(type) {
-	case []float32:
-		v = make([]float64, len(d))
-		for k, x := range d {
-			v[k] = float64(x)
-		}
-	case []float64:
-		v = d
-	default:
-		return nil, nil, fmt.Errorf("input %d is %T", i, t.Data())
+	zero := l.param(name+".probe", make([]float64, elements(v.shape)), v.node.Shape()...)
+	l.probes[name] = zero
+	n, err := G.Add(v.node, zero)
+	return value{shape: v.shape, node: n}, err
+}
+
+// node gives a value as gorgonia takes it.
+func (l *lowering) node(v value) *G.Node {
+	if v.known() {
+		return l.param("constant", v.array, atLeast1(v.shape)...)
 	}
-	return t.Shape(), v, nil
+	return v.node
+}
+
+// atLeast1 is the shape that a scalar has in gorgonia's graph, or the shape.
+func atLeast1(shape []int) []int {
+	if len(shape) == 0 {
+		return []int{1}
+	}
+	return shape
 }
 
 // param makes a constant node.
 func (l *lowering) param(name string, v []float64, shape ...int) *G.Node {
-	return G.NewTensor(l.g, l.dt, len(shape), G.WithShape(shape...), G.WithName(name), G.WithValue(dense(l.dt, v, shape...)))
+	return G.NewTensor(l.g, l.dt, len(shape), G.WithShape(shape...), G.WithName(l.unique(name)), G.WithValue(dense(l.dt, v, shape...)))
 }
 
-// perChannel makes a constant of shape [1,C,1,1].
-func (l *lowering) perChannel(name string, v []float64) *G.Node {
-	return l.param(name, v, 1, len(v), 1, 1)
+// unique makes a name that nothing else in the graph has.
+func (l *lowering) unique(name string) string {
+	l.count++
+	return fmt.Sprintf("%s#%d", name, l.count)
 }
 
-// spread is how gorgonia is told that a [1,C,1,1] operand repeats over batch, height and width.
-var spread = []byte{0, 2, 3}
-
-func (l *lowering) conv(c call) (*G.Node, error) {
-	x, err := l.activation(c, 0)
-	if err != nil {
-		return nil, err
+// gorgonias is a rule for an operator of gorgonia's own.
+func gorgonias(f func(*G.Node) (*G.Node, error)) func(s *site) (value, error) {
+	return func(s *site) (value, error) {
+		n, err := f(s.node(s.in[0]))
+		return value{shape: s.in[0].shape, node: n}, err
 	}
-	ws, w, err := l.constant(c, 1)
-	if err != nil {
-		return nil, err
-	}
-	if len(ws) != 4 || attr(c.op, "group", int64(1)) != 1 || attr(c.op, "auto_pad", "NOTSET") != "NOTSET" {
-		return nil, fmt.Errorf("only 2-D Conv of one group with explicit padding is lowered")
-	}
-	pads := ints(c.op, "pads", 0, 0, 0, 0)
-	if pads[0] != pads[2] || pads[1] != pads[3] {
-		return nil, fmt.Errorf("asymmetric padding %v is not lowered", pads)
-	}
-	name := c.out[0].name
-	y, err := G.Conv2d(x, l.param(name+".W", w, ws...), tensor.Shape{ws[2], ws[3]}, pads[:2], ints(c.op, "strides", 1, 1), ints(c.op, "dilations", 1, 1))
-	if err != nil {
-		return nil, err
-	}
-	return l.addBias(c, y)
 }
 
-// addBias adds input 2, one number for each channel, if the convolution c has it.
-func (l *lowering) addBias(c call, y *G.Node) (*G.Node, error) {
-	if len(c.in) < 3 || c.in[2] == nil {
-		return y, nil
+// rank is that of the first input.
+func (s *site) rank() int { return len(s.in[0].shape) }
+
+// has reports whether an input is there.
+func (s *site) has(i int) bool { return i < len(s.in) && s.in[i].given() }
+
+// numbers is the value of an input that must be known.
+func (s *site) numbers(i int) ([]float64, error) {
+	if !s.has(i) {
+		return nil, fmt.Errorf("input %d is missing", i)
 	}
-	_, b, err := l.constant(c, 2)
-	if err != nil {
-		return nil, err
+	if !s.in[i].known() {
+		return nil, fmt.Errorf("input %d depends on the data", i)
 	}
-	return G.BroadcastAdd(y, l.perChannel(c.out[0].name+".B", b), nil, spread)
+	return s.in[i].array, nil
 }
 
-func (l *lowering) convTranspose(c call) (*G.Node, error) {
-	x, err := l.activation(c, 0)
-	if err != nil {
-		return nil, err
+// ints is numbers as integers; nil if the input is omitted.
+func (s *site) ints(i int) ([]int, error) {
+	if !s.has(i) {
+		return nil, nil
 	}
-	ws, w, err := l.constant(c, 1)
-	if err != nil {
-		return nil, err
-	}
-	one := ints(c.op, "dilations", 1, 1)
-	if len(ws) != 4 || x.Shape()[0] != 1 || attr(c.op, "group", int64(1)) != 1 || one[0] != 1 || one[1] != 1 ||
-		attr(c.op, "auto_pad", "NOTSET") != "NOTSET" || c.op.Attributes["output_shape"] != nil {
-		return nil, fmt.Errorf("only 2-D ConvTranspose of one image and one group, without dilation, with explicit padding is lowered")
-	}
-	s, p, extra := ints(c.op, "strides", 1, 1), ints(c.op, "pads", 0, 0, 0, 0), ints(c.op, "output_padding", 0, 0)
-	win := window{C: ws[0], M: ws[1], KH: ws[2], KW: ws[3], SH: s[0], SW: s[1], PH: p[0], PW: p[1], H: x.Shape()[2], W: x.Shape()[3]}
-	win.OH = (win.H-1)*s[0] + ws[2] - p[0] - p[2] + extra[0]
-	win.OW = (win.W-1)*s[1] + ws[3] - p[1] - p[3] + extra[1]
-	name := c.out[0].name
-	y, err := G.ApplyOp(convTranspose{window: win, weights: w, name: name}, x)
-	if err != nil {
-		return nil, err
-	}
-	return l.addBias(c, y)
+	v, err := s.numbers(i)
+	return ints(v), err
 }
 
-// batchNorm lowers to scale and shift: gorgonia's own BatchNorm differentiates as if it were training.
-func (l *lowering) batchNorm(c call) (*G.Node, error) {
-	x, err := l.activation(c, 0)
-	if err != nil {
-		return nil, err
+// list is what an attribute says, or from an opset on an input; nil if neither is there.
+func (s *site) list(name string, i, since int) ([]int, error) {
+	if s.opset >= since {
+		return s.ints(i)
 	}
-	var p [5][]float64
-	for i := 1; i < 5; i++ {
-		if _, p[i], err = l.constant(c, i); err != nil {
-			return nil, err
-		}
-	}
-	eps := float64(attr(c.op, "epsilon", float32(1e-5)))
-	scale, shift := make([]float64, len(p[1])), make([]float64, len(p[1]))
-	for i := range scale {
-		scale[i] = p[1][i] / math.Sqrt(p[4][i]+eps)
-		shift[i] = p[2][i] - p[3][i]*scale[i]
-	}
-	name := c.out[0].name
-	y, err := G.BroadcastHadamardProd(x, l.perChannel(name+".scale", scale), nil, spread)
-	if err != nil {
-		return nil, err
-	}
-	return G.BroadcastAdd(y, l.perChannel(name+".shift", shift), nil, spread)
+	return s.attrs(name), nil
 }
 
-func (l *lowering) maxPool(c call) (*G.Node, error) {
-	x, err := l.activation(c, 0)
-	if err != nil {
-		return nil, err
+// attrs reads an attribute of integers; nil if it is not there.
+func (s *site) attrs(name string) []int {
+	v, ok := s.op.Attributes[name].([]int64)
+	if !ok {
+		return nil
 	}
-	k, pads, d := ints(c.op, "kernel_shape", 1, 1), ints(c.op, "pads", 0, 0, 0, 0), ints(c.op, "dilations", 1, 1)
-	if pads[0] != pads[2] || pads[1] != pads[3] || d[0] != 1 || d[1] != 1 || attr(c.op, "ceil_mode", int64(0)) != 0 ||
-		attr(c.op, "auto_pad", "NOTSET") != "NOTSET" {
-		return nil, fmt.Errorf("only MaxPool with symmetric explicit padding, without dilation or ceil_mode is lowered")
-	}
-	return G.MaxPool2D(x, tensor.Shape{k[0], k[1]}, pads[:2], ints(c.op, "strides", 1, 1))
-}
-
-func (l *lowering) concat(c call) (*G.Node, error) {
-	axis := int(attr(c.op, "axis", int64(1)))
-	xs := make(G.Nodes, len(c.in))
-	for i := range xs {
-		var err error
-		if xs[i], err = l.activation(c, i); err != nil {
-			return nil, err
-		}
-	}
-	if axis < 0 {
-		axis += xs[0].Dims()
-	}
-	return G.Concat(axis, xs...)
+	return ints(convert(v))
 }
 
 // attr reads an attribute as onnx-go gives it.
-func attr[T any](op onnx.Operation, name string, def T) T {
-	if v, ok := op.Attributes[name].(T); ok {
+func attr[T any](s *site, name string, def T) T {
+	if v, ok := s.op.Attributes[name].(T); ok {
 		return v
 	}
 	return def
 }
 
-func ints(op onnx.Operation, name string, def ...int) []int {
-	v, ok := op.Attributes[name].([]int64)
-	if !ok || len(v) != len(def) {
-		return def
-	}
-	out := make([]int, len(v))
-	for i, x := range v {
-		out[i] = int(x)
-	}
-	return out
-}
+// integer and number read attributes that are one number.
+func (s *site) integer(name string, def int) int { return int(attr(s, name, int64(def))) }
 
-// dense copies values into a tensor of gorgonia's.
-func dense(dt tensor.Dtype, v []float64, shape ...int) *tensor.Dense {
-	if dt == tensor.Float64 {
-		return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(append([]float64{}, v...)))
-	}
-	f := make([]float32, len(v))
-	for i, x := range v {
-		f[i] = float32(x)
-	}
-	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(f))
-}
+func (s *site) number(name string, def float32) float64 { return float64(attr(s, name, def)) }

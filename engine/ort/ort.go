@@ -53,11 +53,13 @@ type Library struct {
 	version     string
 }
 
-// Session is a model in ONNX Runtime. Goroutines may run it at the same time.
+// Session is a model in ONNX Runtime. Goroutines may run it at the same time. Its memory is freed by Close, or after the
+// last use.
 type Session struct {
 	lib             *Library
 	handle          uintptr
 	inputs, outputs []*byte // names, as C strings
+	cleanup         runtime.Cleanup
 }
 
 // Open loads the library from a path such as libonnxruntime.so.1.
@@ -116,6 +118,7 @@ func (l *Library) NewSession(model []byte, threads int) (*Session, error) {
 		return nil, fmt.Errorf("ONNX Runtime: load model: %w", err)
 	}
 	runtime.KeepAlive(model)
+	s.cleanup = runtime.AddCleanup(s, func(handle uintptr) { l.call(fnReleaseSession, handle) }, s.handle)
 	var err error
 	if s.inputs, err = s.names(fnInputCount, fnInputName); err == nil {
 		s.outputs, err = s.names(fnOutputCount, fnOutputName)
@@ -152,6 +155,7 @@ func (s *Session) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Tenso
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	defer runtime.KeepAlive(s)
 	if len(in) != len(s.inputs) {
 		return nil, fmt.Errorf("ONNX Runtime: the model takes %d inputs, %d given", len(s.inputs), len(in))
 	}
@@ -239,6 +243,7 @@ func (s *Session) release(values []uintptr) {
 // Close frees the model.
 func (s *Session) Close() {
 	if s.handle != 0 {
+		s.cleanup.Stop()
 		s.lib.call(fnReleaseSession, s.handle)
 		s.handle = 0
 	}

@@ -255,16 +255,33 @@ func (t *Tensor) Float(dt DType) (*Tensor, error) {
 	if !ok {
 		return nil, fmt.Errorf("cannot run %v as %v", t.DType, dt)
 	}
-	r := New(dt, t.Shape...)
-	if dt == Float64 {
-		copy(Of[float64](r), v)
-		return r, nil
+	return FromFloat64s(v, dt, t.Shape...)
+}
+
+// FromFloat64s rounds values to an element type: Float16, BFloat16 (both by way of float32), Float32 or Float64.
+func FromFloat64s(values []float64, dt DType, shape ...int) (*Tensor, error) {
+	t := New(dt, shape...)
+	switch dt {
+	case Float64:
+		copy(Of[float64](t), values)
+	case Float32:
+		y := Of[float32](t)
+		for i, x := range values {
+			y[i] = float32(x)
+		}
+	case Float16, BFloat16:
+		narrow := Float32ToFloat16
+		if dt == BFloat16 {
+			narrow = Float32ToBFloat16
+		}
+		y := View[uint16](t)
+		for i, x := range values {
+			y[i] = narrow(float32(x))
+		}
+	default:
+		return nil, fmt.Errorf("%v cannot hold real numbers", dt)
 	}
-	y := Of[float32](r)
-	for i, x := range v {
-		y[i] = float32(x)
-	}
-	return r, nil
+	return t, nil
 }
 
 // Equal reports whether two tensors have the same type and the same bits.

@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"unsafe"
 )
@@ -79,6 +80,33 @@ func TestFloat(t *testing.T) {
 	}
 	if _, err := From([]int64{1}, 1).Float(Float32); err == nil {
 		t.Error("int64 runs as float32, want an error")
+	}
+}
+
+// Values that a type can hold come back from it as they were, whatever the type.
+func TestFromFloat64s(t *testing.T) {
+	want := []float64{0, 1, -2, 0.5, 1.5, -0.0078125}
+	for _, dt := range []DType{Float16, BFloat16, Float32, Float64} {
+		x, err := FromFloat64s(want, dt, 2, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := x.Float64s(); x.DType != dt || !slices.Equal(x.Shape, Shape{2, 3}) || !slices.Equal(got, want) {
+			t.Errorf("%v: %v of shape %v, want %v", dt, got, x.Shape, want)
+		}
+	}
+	// 1/3 rounded to even in each.
+	for dt, want := range map[DType]float64{Float16: 0x1.554p-2, BFloat16: 0x1.56p-2, Float32: 0x1.555556p-2, Float64: 1.0 / 3} {
+		x, err := FromFloat64s([]float64{1.0 / 3}, dt, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := x.Float64s(); got[0] != want {
+			t.Errorf("%v: %x, want %x", dt, got[0], want)
+		}
+	}
+	if _, err := FromFloat64s(want, Int64, 6); err == nil {
+		t.Error("int64 holds real numbers, want an error")
 	}
 }
 

@@ -50,6 +50,8 @@ type Set struct {
 	Items    []Item
 	Hash     string // SHA-256, in hex, over the sorted hashes of images and masks
 	Labelled bool   // every item has a mask
+	// Duplicates is how many items were left out because another is the same.
+	Duplicates int
 }
 
 // ErrEmpty is returned for a set without images.
@@ -86,6 +88,7 @@ func New(items []Item) (*Set, error) {
 			case it.Mask != nil && !bytes.Equal(first.Mask, it.Mask):
 				return nil, fmt.Errorf("images %q and %q are the same, their masks differ", first.Name, it.Name)
 			}
+			s.Duplicates++
 			continue
 		}
 		seen[it.Hash] = len(s.Items)
@@ -262,6 +265,18 @@ func (s *Set) SplitBy(key func(name string) string, shares ...float64) []*Set {
 		parts[i], from = p, to
 	}
 	return parts
+}
+
+// Without is the set without the items at some indices, which are duplicates of others.
+func (s *Set) Without(duplicates map[int]bool) *Set {
+	d := &Set{Duplicates: s.Duplicates + len(duplicates)}
+	for i, it := range s.Items {
+		if !duplicates[i] {
+			d.Items = append(d.Items, it)
+		}
+	}
+	d.finish()
+	return d
 }
 
 // Overlap lists the names of items in s whose image is in t as well.

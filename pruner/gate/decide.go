@@ -141,6 +141,16 @@ func (r *Result) judge(found bool) {
 	}
 }
 
+// leftOut adds to the sentence how many images there were besides, as copies of others.
+func (r *Result) leftOut(duplicates int) {
+	switch r.Duplicates = duplicates; {
+	case duplicates == 1:
+		r.Sentence += " 1 duplicate left out."
+	case duplicates > 1:
+		r.Sentence += fmt.Sprintf(" %d duplicates left out.", duplicates)
+	}
+}
+
 // findings says what was found where there is nothing, as a part of a sentence.
 func (r *Result) findings() string {
 	if r.Labelled {

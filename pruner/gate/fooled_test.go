@@ -9,6 +9,7 @@ import (
 	"image/color"
 	"image/png"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -222,5 +223,72 @@ func TestShow(t *testing.T) {
 	}
 	if r.Pruned.Missed != 3 || r.Original.Missed != 0 {
 		t.Errorf("missed %d, and %d before", r.Pruned.Missed, r.Original.Missed)
+	}
+}
+
+// copies is the set with each image k times more, under other names and in other files.
+func copies(t testing.TB, set *calib.Set, k int) *calib.Set {
+	t.Helper()
+	items := slices.Clone(set.Items)
+	for _, it := range set.Items {
+		for c := range k {
+			again := it
+			again.Name = fmt.Sprintf("%s-copy%d", it.Name, c)
+			if c > 0 { // the first is the same file, which New finds; of the others the pixels alone are the same
+				again.Image = append(slices.Clone(it.Image), byte(c)) // PNG ends before that
+			}
+			items = append(items, again)
+		}
+	}
+	s, err := calib.New(items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// However many copies there are of the images, and in whatever files, a verdict rests on as many as there are pictures.
+func TestCopiesAreNoEvidence(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		full, empties    int
+		original, pruned fake
+	}{
+		{"too few for a verdict", MinImages - 1, 2, exact(4), exact(4)},
+		{"too wide a spread", 12, 0, exact(0), exact(16)},
+		{"wrong on one empty frame", 30, 5, exact(4), either(func(f frame) bool { return f.n == 30 }, speck, exact(4))},
+	} {
+		for _, labelled := range []bool{true, false} {
+			set, opt := world(t, c.full, c.empties, labelled), Options{Delta: 0.03, Agreement: 0.97, Seed: 1}
+			want, err := Judge(t.Context(), c.original, c.pruned, Seal(set), opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := Judge(t.Context(), c.original, c.pruned, Seal(copies(t, set, 9)), opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := 9 * (c.full + c.empties)
+			if got.Duplicates != n || got.Sentence != want.Sentence+fmt.Sprintf(" %d duplicates left out.", n) {
+				t.Errorf("%s, labelled %v, %d copies: %s\nwithout: %s", c.name, labelled, n, got.Sentence, want.Sentence)
+			}
+			if got.Verdict != want.Verdict || got.Agreement != want.Agreement || got.Empty != want.Empty || got.N != want.N || len(got.Images) != len(want.Images) {
+				t.Errorf("%s, labelled %v: copies change %s, %+v, %+v into %s, %+v, %+v", c.name, labelled, want.Verdict, want.Agreement, want.Empty, got.Verdict, got.Agreement, got.Empty)
+			}
+		}
+	}
+}
+
+// What one picture shows is known once: masks that disagree are an error, not two opinions.
+func TestCopiesWithOtherMasks(t *testing.T) {
+	set := copies(t, world(t, 12, 0, true), 2)
+	for i := range set.Items {
+		if set.Items[i].Name == "patient00-frame3-copy1" {
+			set.Items[i].Mask = vision.NewMask(side, side).PNG()
+		}
+	}
+	_, err := Measure(t.Context(), exact(4), exact(4), set, Options{})
+	if err == nil || !strings.Contains(err.Error(), "patient00-frame3") {
+		t.Errorf("masks of one picture that differ: %v", err)
 	}
 }

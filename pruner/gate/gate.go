@@ -4,6 +4,8 @@
 // comes from the one-sided 97.5 % bounds of mean d by a paired bootstrap. Without masks it is agreement: Dice(pruned,
 // original) per image. Where several images show one patient, Options.GroupBy says so, and patients are what is resampled.
 //
+// The same picture counts once, whatever files it is in: copies bring no evidence, and would narrow the bounds.
+//
 // Images on which there is nothing to find are counted apart, for a model that finds nothing would do well on them. They have
 // a rule of their own, in decide.go, for a model that begins to find things there would otherwise go unseen.
 //
@@ -14,7 +16,6 @@ package gate
 import (
 	"context"
 	"fmt"
-	"math"
 	"regexp"
 
 	"github.com/secateur/secateur/engine/predict"
@@ -118,8 +119,10 @@ type Result struct {
 	N        int     `json:"n"`                  // images with something to find
 	Clusters int     `json:"clusters"`           // of these; N without GroupBy
 	GroupBy  string  `json:"group_by,omitempty"` // the expression
-	Original *Means  `json:"original,omitempty"`
-	Pruned   *Means  `json:"pruned,omitempty"`
+	// Duplicates is how many held-out images were left out because another is the same picture.
+	Duplicates int    `json:"duplicates,omitempty"`
+	Original   *Means `json:"original,omitempty"`
+	Pruned     *Means `json:"pruned,omitempty"`
 	// Difference is mean d, labelled; SensitivityChange and HD95Change are of the same images. Agreement is mean
 	// Dice(original, pruned), and HD95 the mean distance between both models' outlines.
 	Difference        *Interval `json:"difference,omitempty"`
@@ -173,27 +176,36 @@ func Judge(ctx context.Context, original, pruned Predictor, held *Sealed, opt Op
 func Measure(ctx context.Context, original, pruned Predictor, set *calib.Set, opt Options) (*Result, error) {
 	opt = opt.withDefaults()
 	labelled := set.Labelled && !opt.Unlabelled
-	images := make([]Image, 0, len(set.Items))
+	var images []Image
+	var items []*calib.Item // of images
+	seen := Seen{}
 	for i := range set.Items {
 		s, err := compare(ctx, original, pruned, &set.Items[i], labelled)
 		if err != nil {
 			return nil, fmt.Errorf("judge on image %q: %w", set.Items[i].Name, err)
 		}
-		s.Image.Cluster = ClusterOf(s.Image.Name, opt.GroupBy)
-		images = append(images, s.Image)
+		first, err := seen.First(printOf(s.Image.Name, s.Picture, s.Truth))
+		if err != nil {
+			return nil, err
+		}
+		if first {
+			s.Image.Cluster = ClusterOf(s.Image.Name, opt.GroupBy)
+			images, items = append(images, s.Image), append(items, &set.Items[i])
+		}
 		if opt.Progress != nil {
 			opt.Progress(i+1, len(set.Items))
 		}
 	}
 	r := decide(images, labelled, opt)
+	r.leftOut(set.Duplicates + len(set.Items) - len(images))
 	if opt.Show == nil {
 		return r, nil
 	}
 	// The few that are shown are computed again: to keep all pictures until it is known which are the worst takes too much.
 	for _, i := range r.worst[:min(len(r.worst), opt.ShowMax)] {
-		s, err := compare(ctx, original, pruned, &set.Items[i], labelled)
+		s, err := compare(ctx, original, pruned, items[i], labelled)
 		if err != nil {
-			return nil, fmt.Errorf("show image %q: %w", set.Items[i].Name, err)
+			return nil, fmt.Errorf("show image %q: %w", items[i].Name, err)
 		}
 		s.Image = r.Images[i]
 		opt.Show(s)
@@ -228,11 +240,7 @@ func compare(ctx context.Context, original, pruned Predictor, it *calib.Item, la
 	}
 	im.Empty = !im.found && !im.foundBefore
 	im.Flipped = float64(flipped) / float64(max(len(q.Mask.Pix), 1))
-	sum := 0.0
-	for i, v := range q.Prob.P {
-		sum += math.Abs(float64(v) - float64(p.Prob.P[i]))
-	}
-	im.MeanDP = sum / float64(max(len(q.Prob.P), 1))
+	im.MeanDP = meanDP(p, q)
 	if !labelled {
 		return s, nil
 	}

@@ -31,24 +31,10 @@ func (s *Sealed) Len() int { return len(s.set.Items) }
 // Hash is the set's.
 func (s *Sealed) Hash() string { return s.set.Hash }
 
-// Labelled reports whether every image has a mask.
-func (s *Sealed) Labelled() bool { return s.set.Labelled }
-
-// Name is the name of image i.
-func (s *Sealed) Name(i int) string { return s.set.Items[i].Name }
-
-// Check reports whether image i, and with labels its mask of so many classes, can be read, and says what [Pixels] says of
-// it: whether it is one of the images that were learnt from, in another file.
-func (s *Sealed) Check(i int, labels bool, classes int) ([32]byte, error) {
-	it := &s.set.Items[i]
-	img, err := vision.Decode(it.Image, vision.Limits{})
-	if err == nil && labels {
-		_, err = it.Truth(img, classes)
-	}
-	if err != nil {
-		return [32]byte{}, fmt.Errorf("image %q: %w", it.Name, err)
-	}
-	return Pixels(img), nil
+// Check is [PrintOf] image i: whether it can be read, and whether it is one of the images that were learnt from, in
+// another file.
+func (s *Sealed) Check(i int, labels bool, classes int) (Print, error) {
+	return PrintOf(&s.set.Items[i], labels, classes)
 }
 
 func (s *Sealed) open() (*calib.Set, error) {
@@ -58,13 +44,58 @@ func (s *Sealed) open() (*calib.Set, error) {
 	return s.set, nil
 }
 
-// Pixels is the hash of a picture as it is seen, whatever file it came from.
-func Pixels(img *vision.Image) [32]byte {
-	h := sha256.New()
+// Print tells what an item shows, whatever files it is in.
+type Print struct {
+	Name          string
+	Picture, Mask [32]byte // hashes of the pixels; without labels Mask is zero
+}
+
+// PrintOf reads an item, with labels its mask of so many classes too.
+func PrintOf(it *calib.Item, labels bool, classes int) (Print, error) {
+	img, err := vision.Decode(it.Image, vision.Limits{})
+	if err != nil {
+		return Print{}, fmt.Errorf("image %q: %w", it.Name, err)
+	}
+	var truth *vision.Mask
+	if labels {
+		if truth, err = it.Truth(img, classes); err != nil {
+			return Print{}, fmt.Errorf("mask of image %q: %w", it.Name, err)
+		}
+	}
+	return printOf(it.Name, img, truth), nil
+}
+
+func printOf(name string, img *vision.Image, truth *vision.Mask) Print {
+	p := Print{Name: name, Picture: pixels(img.W, img.H, img.Pix)}
+	if truth != nil {
+		p.Mask = pixels(truth.W, truth.H, truth.Pix)
+	}
+	return p
+}
+
+func pixels(w, h int, pix []byte) [32]byte {
+	sum := sha256.New()
 	var size [16]byte
-	binary.LittleEndian.PutUint64(size[:8], uint64(img.W))
-	binary.LittleEndian.PutUint64(size[8:], uint64(img.H))
-	h.Write(size[:])
-	h.Write(img.Pix)
-	return [32]byte(h.Sum(nil))
+	binary.LittleEndian.PutUint64(size[:8], uint64(w))
+	binary.LittleEndian.PutUint64(size[8:], uint64(h))
+	sum.Write(size[:])
+	sum.Write(pix)
+	return [32]byte(sum.Sum(nil))
+}
+
+// Seen is what was there before, by Print.Picture.
+type Seen map[[32]byte]Print
+
+// First reports whether p shows a picture that was not there before, and notes it. It is an error if it was, with another
+// mask.
+func (s Seen) First(p Print) (bool, error) {
+	before, ok := s[p.Picture]
+	if !ok {
+		s[p.Picture] = p
+		return true, nil
+	}
+	if before.Mask != p.Mask {
+		return false, fmt.Errorf("images %q and %q are the same picture, their masks differ", before.Name, p.Name)
+	}
+	return false, nil
 }

@@ -4,49 +4,61 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/secateur/secateur/deploy/models"
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/gorgonia"
+	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/kernel"
 	"github.com/secateur/secateur/engine/onnx"
 	"github.com/secateur/secateur/engine/tensor"
+	"github.com/secateur/secateur/engine/zoo"
 )
 
 // TestGorgoniaAgrees: gorgonia's reverse mode, which shares no arithmetic with this package, gives the same gradients at
-// the activations of the whole embedded U-Net, in float64.
+// the activations of whole networks, in float64.
 func TestGorgoniaAgrees(t *testing.T) {
-	var file []byte
 	for _, m := range models.All() {
-		if m.Name == "polyp-unet" {
-			file = m.ONNX
-		}
-	}
-	g, err := onnx.Decode(file, onnx.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := rand.New(rand.NewPCG(5, 6))
-	x := tensor.New(tensor.Float64, 1, 3, 32, 32)
-	for i, v := 0, tensor.Of[float64](x); i < len(v); i++ {
-		v[i] = r.NormFloat64()
-	}
-	seed := tensor.New(tensor.Float64, 1, 1, 32, 32)
-	for i, v := 0, tensor.Of[float64](seed); i < len(v); i++ {
-		v[i] = r.NormFloat64() / 32
-	}
-	in := []tensor.Type{x.Type()}
-
-	// What a pruner reads: the inputs of convolutions.
-	var names []string
-	seen := map[string]bool{}
-	for _, n := range g.Nodes {
-		if (n.Op == "Conv" || n.Op == "ConvTranspose") && n.Inputs[0].Def != nil {
-			if !seen[n.Inputs[0].Name] {
-				seen[n.Inputs[0].Name] = true
-				names = append(names, n.Inputs[0].Name)
+		t.Run(m.Name, func(t *testing.T) {
+			g, err := onnx.Decode(m.ONNX, onnx.Options{})
+			if err != nil {
+				t.Fatal(err)
 			}
+			agreesWithGorgonia(t, g, tensor.Shape{1, 3, 32, 32})
+		})
+	}
+	for _, name := range []string{
+		"attention-u-net", "csp", "hrnet", "mobilenet-v3-u-net", "shufflenet-v1", "u-net-channels-last", "u-net-classes",
+		"u-net-groupnorm-21", "u-net-instancenorm", "u-net-pixelshuffle", "u-net-prelu", "u-net-resize", "u2-net",
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, err := zoo.Load(name, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			agreesWithGorgonia(t, g, g.Inputs[0].Type.Shape)
+		})
+	}
+}
+
+// agreesWithGorgonia compares at what a pruner reads: the inputs of convolutions.
+func agreesWithGorgonia(t *testing.T, g *graph.Graph, shape tensor.Shape) {
+	r := rand.New(rand.NewPCG(5, 6))
+	draw := func(shape []int) *tensor.Tensor {
+		x := tensor.New(tensor.Float64, shape...)
+		for i, v := 0, tensor.Of[float64](x); i < len(v); i++ {
+			v[i] = r.NormFloat64()
+		}
+		return x
+	}
+	x := draw(shape)
+	in := []tensor.Type{x.Type()}
+	var names []string
+	for _, n := range g.Nodes {
+		if (n.Op == "Conv" || n.Op == "ConvTranspose") && n.Inputs[0].Def != nil && !slices.Contains(names, n.Inputs[0].Name) {
+			names = append(names, n.Inputs[0].Name)
 		}
 	}
 	m, err := engine.Compile(g, in, engine.Options{Verbatim: true, Float64: true})
@@ -57,8 +69,8 @@ func TestGorgoniaAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := kernel.NewPool(2)
-	s, err := New(g, in, tensor.Float64, pool)
+	seed := draw(tr[g.Outputs[0]].Shape)
+	s, err := New(g, in, tensor.Float64, kernel.NewPool(2))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,15 +115,7 @@ func realInputs(n *graph.Node, reals map[*graph.Value]bool, info map[*graph.Valu
 }
 
 // asReal gives what rules of other operators than the two see of integers that stand for real numbers: floating point.
-func asReal(t *tensor.Tensor, float tensor.DType) *tensor.Tensor {
+func asReal(t *tensor.Tensor, float tensor.DType) (*tensor.Tensor, error) {
 	v, _ := t.Float64s()
-	y := tensor.New(float, t.Shape...)
-	for i, x := range v {
-		if float == tensor.Float32 {
-			tensor.Of[float32](y)[i] = float32(x)
-		} else {
-			tensor.Of[float64](y)[i] = x
-		}
-	}
-	return y
+	return tensor.FromFloat64s(v, float, t.Shape...)
 }

@@ -207,7 +207,10 @@ func (s *Sweep) step(n *graph.Node, tr map[*graph.Value]*tensor.Tensor, dout []*
 				return nil, fmt.Errorf("the trace has no value %q of type %v", v.Name, s.info[v].Type)
 			}
 			if t.DType == real {
-				t = asReal(t, s.float)
+				var err error
+				if t, err = asReal(t, s.float); err != nil {
+					return nil, fmt.Errorf("value %q: %w", v.Name, err)
+				}
 			}
 			ts[i] = t
 		}
@@ -261,7 +264,10 @@ func (s *Sweep) prepare(n *graph.Node) (Step, error) {
 		if a.Given() && a.Type.DType == real {
 			a.Type.DType = s.float
 			if a.Const != nil {
-				a.Const = asReal(a.Const, s.float)
+				var err error
+				if a.Const, err = asReal(a.Const, s.float); err != nil {
+					return nil, fmt.Errorf("value %q: %w", v.Name, err)
+				}
 			}
 		}
 		site.In = append(site.In, a)

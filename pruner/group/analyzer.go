@@ -41,6 +41,7 @@ type rawCount struct {
 	attr  string
 	index int
 	ids   []int
+	from  int
 	of    int
 }
 
@@ -269,7 +270,11 @@ func (a *analyzer) finish() *Analysis {
 		an.Slices = append(an.Slices, Slice{s.node, s.input, s.axis, free(s.ids), s.of})
 	}
 	for _, c := range a.counts {
-		an.Counts = append(an.Counts, Count{c.node, c.input, c.attr, c.index, free(c.ids), c.of})
+		out := Count{Node: c.node, Input: c.input, Attr: c.attr, Index: c.index, Class: free(c.ids), From: c.from, Of: c.of}
+		if c.attr == "" && Weights(c.node.Input(c.input)) == nil {
+			out.Computed = a.constant(c.node.Input(c.input))
+		}
+		an.Counts = append(an.Counts, out)
 	}
 	for _, p := range a.picks {
 		an.Picks = append(an.Picks, Pick{p.node, p.input, free(p.ids), free(p.takes)})

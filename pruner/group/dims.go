@@ -7,16 +7,17 @@ import (
 	"github.com/secateur/secateur/engine/graph"
 )
 
-// origin is where one element of a list of integers comes from: a dimension of a value, times or by a constant, or a
-// number. Shape arithmetic has no channels of its own, but a number that was read from a channel axis shrinks with it, and
-// whatever else reads it must know.
+// origin is where one element of a list of numbers comes from: a dimension of a value, times or by a constant or computed
+// with in another way, or a number. Shape arithmetic has no channels of its own, but a number that was read from a channel
+// axis shrinks with it, and whatever else reads it must know.
 type origin struct {
 	v          *graph.Value // nil: a number
 	axis       int
-	times, per int // one of them is 1
+	times, per int  // one of them is 1; times is 0 for what was computed in another way
+	mixed      bool // other sizes may have gone into it, so its value at the bound shape says nothing of other shapes
 }
 
-// counts reports whether the origin is the channel axis of a value that has one.
+// countsChannels reports whether the origin is the channel axis of a value that has one.
 func (a *analyzer) countsChannels(o origin) bool {
 	c, ok := a.at[o.v]
 	return ok && c.axis == o.axis
@@ -43,15 +44,16 @@ func (a *analyzer) pinCounted(n *graph.Node) {
 	}
 }
 
-// passDims carries origins through an operator that changes no element, and pins them at any other.
-func (a *analyzer) passDims(n *graph.Node) {
-	if n.Op == "Cast" || n.Op == "Identity" {
-		if d, ok := a.dims[n.Input(0)]; ok {
-			a.dims[n.Outputs[0]] = d
-		}
-		return
+// sameDims carries a list through an operator that changes no element; false if n's first input is none.
+func (a *analyzer) sameDims(n *graph.Node) bool {
+	d, ok := a.dims[n.Input(0)]
+	switch {
+	case ok && len(a.shape(n.Outputs[0])) <= 1:
+		a.dims[n.Outputs[0]] = d
+	case ok:
+		a.pinCounted(n)
 	}
-	a.pinCounted(n)
+	return ok
 }
 
 // origins of a list: those noted, or numbers for a constant. ok is false if v is no list whose elements are understood.
@@ -59,8 +61,8 @@ func (a *analyzer) origins(v *graph.Value) (os []origin, ok bool) {
 	if d, ok := a.dims[v]; ok {
 		return d, true
 	}
-	if t := a.constant(v); isInt(t) && len(t.Shape) <= 1 {
-		return make([]origin, t.Elems()), true
+	if t := a.constant(v); t != nil && len(t.Shape) <= 1 {
+		return slices.Repeat([]origin{{mixed: Weights(v) == nil}}, t.Elems()), true
 	}
 	return nil, false
 }
@@ -73,7 +75,7 @@ func (a *analyzer) shapeNode(n *graph.Node) {
 	from, to := bound(n.Attrs.Int("start", 0), rank), bound(n.Attrs.Int("end", rank), rank)
 	var d []origin
 	for i := from; i < to; i++ {
-		d = append(d, origin{x, i, 1, 1})
+		d = append(d, origin{v: x, axis: i, times: 1, per: 1})
 	}
 	a.dims[n.Outputs[0]] = d
 }
@@ -142,6 +144,9 @@ func (a *analyzer) sliceDims(n *graph.Node) bool {
 	if !ok {
 		return false
 	}
+	for _, v := range n.Inputs[1:] {
+		a.pinDims(v, fmt.Sprintf("%v slices by its channel count", n))
+	}
 	starts, ends, _, steps, ok := a.sliceArgs(n)
 	if !ok || len(starts) != 1 || steps[0] != 1 {
 		a.pinCounted(n)
@@ -176,38 +181,63 @@ func (a *analyzer) gatherDims(n *graph.Node) bool {
 	return true
 }
 
-// scaleDims handles Mul and Div of a list by constants; false if n computes with tensors, or with numbers in another way.
-func (a *analyzer) scaleDims(n *graph.Node) bool {
-	if n.Op != "Mul" && n.Op != "Div" {
-		return false
-	}
-	list, by := n.Input(0), n.Input(1)
-	if _, ok := a.dims[list]; !ok && n.Op == "Mul" {
-		list, by = by, list
-	}
-	d, ok := a.dims[list]
-	k, isConst := a.constInts(by)
-	if !ok || !isConst || slices.ContainsFunc(a.dims[by], a.countsChannels) || len(k) != 1 && len(k) != len(d) {
-		return false
-	}
-	out := make([]origin, len(d))
-	for i, o := range d {
-		by := k[min(i, len(k)-1)]
-		switch {
-		case o.v == nil:
-		case by < 1:
-			return false
-		case n.Op == "Mul" && o.per == 1:
-			o.times *= by
-		case n.Op == "Div" && o.times == 1:
-			o.per *= by
-		default: // what was rounded is multiplied, or the other way round
+// computeDims handles arithmetic on lists of sizes, element by element; false if n reads none, or something else as well.
+func (a *analyzer) computeDims(n *graph.Node) bool {
+	y := n.Outputs[0]
+	noted := false
+	lists := make([][]origin, len(n.Inputs))
+	for i, v := range n.Inputs {
+		_, has := a.dims[v]
+		os, ok := a.origins(v)
+		if !ok || len(a.shape(y)) > 1 || len(os) != 1 && len(os) != a.shape(y).Elems() {
 			return false
 		}
-		out[i] = o
+		noted, lists[i] = noted || has, os
 	}
-	a.dims[n.Outputs[0]] = out
+	if !noted {
+		return false
+	}
+	out := make([]origin, a.shape(y).Elems())
+	for i := range out {
+		counting := -1 // the operand that counts channels
+		for k, l := range lists {
+			o := l[min(i, len(l)-1)]
+			switch same := o.v == out[i].v && o.axis == out[i].axis; {
+			case !a.countsChannels(o):
+				out[i].mixed = out[i].mixed || o.mixed || o.v != nil
+			case counting < 0:
+				o.mixed = o.mixed || out[i].mixed
+				out[i], counting = o, k
+			case same:
+				out[i].times, out[i].mixed = 0, out[i].mixed || o.mixed
+			default: // a number made of the channels of two values
+				return false
+			}
+		}
+		if counting >= 0 {
+			a.scale(n, &out[i], counting, i)
+		}
+	}
+	a.dims[y] = out
 	return true
+}
+
+// scale has o, which is operand k of n, become element i of what n computes from it.
+func (a *analyzer) scale(n *graph.Node, o *origin, k, i int) {
+	by := 0
+	if len(n.Inputs) == 2 {
+		if c, ok := a.constInts(n.Inputs[1-k]); ok {
+			by = c[min(i, len(c)-1)]
+		}
+	}
+	switch {
+	case n.Op == "Mul" && by >= 1 && o.per == 1:
+		o.times *= by
+	case n.Op == "Div" && by >= 1 && o.times == 1 && k == 0:
+		o.per *= by
+	default: // such as what was rounded multiplied, or the other way round
+		o.times = 0
+	}
 }
 
 // follows reports whether o, a number computed from the channels of a value, shrinks just as ids do: each class has so
@@ -242,7 +272,7 @@ func (a *analyzer) counted(n *graph.Node, input, i int, ids []int) {
 	}
 	switch o := os[i]; {
 	case o.v == nil && Weights(v) != nil:
-		a.counts = append(a.counts, rawCount{n, input, "", i, ids, len(ids)})
+		a.counts = append(a.counts, rawCount{n, input, "", i, ids, 0, len(ids)})
 	case o.v != nil && a.countsChannels(o) && a.follows(o, ids):
 	case o.v != nil && a.countsChannels(o) && len(a.at[o.v].ids) == len(ids) && o.times == 1 && o.per == 1:
 		// The number follows the other value's channels: both must shrink alike.
@@ -250,12 +280,5 @@ func (a *analyzer) counted(n *graph.Node, input, i int, ids []int) {
 	default:
 		a.pinIDs(ids, fmt.Sprintf("%v has its channel count from numbers computed in the graph", n))
 		a.pinDims(v, fmt.Sprintf("%v has its channel count from it", n))
-	}
-}
-
-// reshapeDims lets a scalar become a list of one, as exporters do.
-func (a *analyzer) reshapeDims(n *graph.Node) {
-	if d, ok := a.dims[n.Input(0)]; ok {
-		a.dims[n.Outputs[0]] = d
 	}
 }

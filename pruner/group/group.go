@@ -42,15 +42,19 @@ type Slice struct {
 	Of    *graph.Node // the layer whose weights these are, where they are
 }
 
-// Count says that a number counts channels: element Index of the constant input Input, or of the attribute Attr (Index
-// -1: the attribute is one integer), is to be the number of entries of Class[:Of] that stay, once any of Class goes.
+// Count says that a number counts channels: element Index of the input Input, or of the attribute Attr (Index
+// -1: the attribute is one integer), is to be the number of entries of Class[:Of] that stay, once any of Class goes. One of
+// Class[From:Of] must, if there are any.
 type Count struct {
 	Node  *graph.Node
 	Input int
 	Attr  string
 	Index int
 	Class []int
+	From  int
 	Of    int
+	// Computed is the list where the graph computes it, which a constant is to replace; nil where it is one already.
+	Computed *tensor.Tensor
 }
 
 // Pick says that the constant input Input lists channels by number, from Class: those that go leave the list, and the
@@ -60,11 +64,6 @@ type Pick struct {
 	Input int
 	Class []int // of every channel that could be listed
 	Takes []int // of those that are
-}
-
-// Start reports whether the number is where a Slice begins; it may become zero, other counts may not.
-func (c Count) Start() bool {
-	return c.Node.Op == "Slice" && (c.Attr == "starts" || c.Attr == "" && c.Input == 1)
 }
 
 // Layer is a node that yields channels.

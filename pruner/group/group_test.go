@@ -124,6 +124,29 @@ func TestReasonsAreWords(t *testing.T) {
 		{"picked", func(x *graph.Value, add adder) *graph.Value {
 			return add("Gather", graph.Attrs{graph.IntAttr("axis", 1)}, x, list("order", 5, 4, 3, 2, 1, 0))
 		}, ""},
+		{"halved, as exported", func(x *graph.Value, add adder) *graph.Value {
+			c := add("Gather", nil, add("Shape", nil, x), list("first", 1))
+			half := add("Div", nil, add("Add", nil, c, list("one", 1)), list("two", 2))
+			y := add("Slice", nil, x, list("zero", 0), half, list("along", 1))
+			z := add("Slice", nil, x, half, add("Mul", nil, half, list("twice", 2)), list("across", 1))
+			return add("Concat", graph.Attrs{graph.IntAttr("axis", 1)}, z, y)
+		}, ""},
+		{"cut by the height", func(x *graph.Value, add adder) *graph.Value {
+			h := add("Gather", nil, add("Shape", nil, x), list("height", 2))
+			y := add("Slice", nil, x, list("zero", 0), add("Add", nil, h, list("two", 2)), list("along", 1))
+			return add("Mul", nil, x, y)
+		}, "in a way that has no rule"},
+		{"cut by the height and itself", func(x *graph.Value, add adder) *graph.Value {
+			of := func(name string, i int64) *graph.Value {
+				return add("Gather", nil, add("Shape", nil, x), list(name, i))
+			}
+			by := add("Sub", nil, add("Add", nil, of("channels", 1), of("height", 2)), list("four", 4))
+			return add("Mul", nil, x, add("Slice", nil, x, list("zero", 0), by, list("along", 1)))
+		}, "in a way that has no rule"},
+		{"scaled by how many they are", func(x *graph.Value, add adder) *graph.Value {
+			c := add("Gather", nil, add("Shape", nil, x), list("first", 1))
+			return add("Div", nil, x, add("Sqrt", nil, add("Cast", graph.Attrs{graph.IntAttr("to", 1)}, c)))
+		}, "computes with its channel count"},
 		{"normalised over channels", func(x *graph.Value, add adder) *graph.Value {
 			return add("Softmax", graph.Attrs{graph.IntAttr("axis", 1)}, add("Expand", nil, x, list("same", 1, 6, 4, 4)))
 		}, "Softmax over channels"},

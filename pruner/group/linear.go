@@ -85,7 +85,7 @@ func (a *analyzer) depthwise(n *graph.Node, ids []int, m int) {
 		a.sliceStored(n, 1, 0, ids)
 	}
 	a.bias(n, follow)
-	a.counts = append(a.counts, rawCount{n, 0, "group", -1, ids, len(ids)})
+	a.counts = append(a.counts, rawCount{n, 0, "group", -1, ids, 0, len(ids)})
 	a.layers = append(a.layers, layer{node: n, ids: follow, follows: true})
 	a.set(n.Outputs[0], 1, follow)
 }
@@ -129,6 +129,7 @@ func (a *analyzer) bias(n *graph.Node, ids []int) {
 		return
 	}
 	a.pin(b, fmt.Sprintf("it is the bias of %v", n))
+	a.pinDims(b, fmt.Sprintf("%v adds its channel count", n))
 	s := a.shape(b)
 	if len(s) == 0 || s[len(s)-1] != len(ids) || len(ids) == 1 && n.Op == "Gemm" {
 		return

@@ -43,11 +43,11 @@ func (a *analyzer) concat(n *graph.Node) {
 }
 
 func (a *analyzer) split(n *graph.Node) {
+	a.pinCounted(n)
 	x := n.Input(0)
 	sizes, isConst := n.Attrs.Ints("split"), true
 	if v := n.Input(1); v != nil {
 		sizes, isConst = a.constInts(v)
-		a.pinDims(v, fmt.Sprintf("%v splits by its channel count", n))
 		isConst = isConst && Weights(v) != nil
 	}
 	c, ok := a.at[x]
@@ -75,9 +75,9 @@ func (a *analyzer) split(n *graph.Node) {
 		from += len(part)
 		switch {
 		case sizes != nil && n.Input(1) != nil:
-			a.counts = append(a.counts, rawCount{n, 1, "", i, part, len(part)})
+			a.counts = append(a.counts, rawCount{n, 1, "", i, part, 0, len(part)})
 		case sizes != nil:
-			a.counts = append(a.counts, rawCount{n, 0, "split", i, part, len(part)})
+			a.counts = append(a.counts, rawCount{n, 0, "split", i, part, 0, len(part)})
 		case i == 0:
 			first = part
 		case len(part) == len(first): // equal parts without sizes must stay equal
@@ -94,14 +94,18 @@ func (a *analyzer) sliceNode(n *graph.Node) {
 		return
 	}
 	x, y := n.Input(0), n.Outputs[0]
-	for _, v := range n.Inputs[1:] {
-		a.pinDims(v, fmt.Sprintf("%v slices by its channel count", n))
+	for i := 3; i < len(n.Inputs); i++ {
+		a.pinDims(n.Input(i), fmt.Sprintf("%v slices by its channel count", n))
 	}
 	c, ok := a.at[x]
 	if !ok {
+		a.pinCounted(n)
 		return
 	}
-	fixedSlice := func() { a.pin(x, fmt.Sprintf("%v takes channels in a way that has no rule", n)) }
+	fixedSlice := func() {
+		a.pin(x, fmt.Sprintf("%v takes channels in a way that has no rule", n))
+		a.pinCounted(n)
+	}
 	starts, ends, axes, steps, ok := a.sliceArgs(n)
 	if !ok {
 		// Unknown axes might be the channels'.
@@ -115,6 +119,7 @@ func (a *analyzer) sliceNode(n *graph.Node) {
 		}
 	}
 	if at < 0 {
+		a.pinCounted(n)
 		a.set(y, c.axis, c.ids)
 		return
 	}
@@ -127,17 +132,29 @@ func (a *analyzer) sliceNode(n *graph.Node) {
 		fixedSlice()
 		return
 	}
-	part := c.ids[from:to]
-	if n.Input(1) != nil {
-		if Weights(n.Input(1)) == nil || Weights(n.Input(2)) == nil {
-			fixedSlice()
-			return
-		}
-		a.counts = append(a.counts, rawCount{n, 1, "", at, c.ids, from}, rawCount{n, 2, "", at, c.ids, to})
-	} else {
-		a.counts = append(a.counts, rawCount{n, 0, "starts", at, c.ids, from}, rawCount{n, 0, "ends", at, c.ids, to})
+	if n.Input(1) == nil {
+		a.counts = append(a.counts, rawCount{n, 0, "starts", at, c.ids, from, from}, rawCount{n, 0, "ends", at, c.ids, from, to})
+	} else if !a.limit(n, 1, at, c.ids, from, from) || !a.limit(n, 2, at, c.ids, from, to) {
+		fixedSlice()
+		return
 	}
-	a.set(y, c.axis, part)
+	a.set(y, c.axis, c.ids[from:to])
+}
+
+// limit has element at of an input of the Slice n, which is the position of in the channels ids, go on to be it; what is
+// sliced begins at from. The number may be computed from a channel count, as torch exports chunk: once channels go, it is a constant. false if there is no
+// rule for it.
+func (a *analyzer) limit(n *graph.Node, input, at int, ids []int, from, of int) bool {
+	v := n.Input(input)
+	if Weights(v) == nil {
+		os := a.dims[v]
+		if len(os) != 1 || os[0].mixed || !a.countsChannels(os[0]) {
+			return false
+		}
+		ids = slices.Concat(ids, a.at[os[0].v].ids) // whichever of the two shrinks
+	}
+	a.counts = append(a.counts, rawCount{n, input, "", at, ids, from, of})
+	return true
 }
 
 // bound turns a start or an end of Slice into a position in [0,n].
@@ -149,10 +166,8 @@ func bound(i, n int) int {
 }
 
 func (a *analyzer) pad(n *graph.Node) {
+	a.pinCounted(n)
 	x := n.Input(0)
-	for _, v := range n.Inputs[1:] {
-		a.pinDims(v, fmt.Sprintf("%v pads by its channel count", n))
-	}
 	c, ok := a.at[x]
 	if !ok {
 		return

@@ -36,7 +36,7 @@ func (a *analyzer) groupNorm(n *graph.Node) {
 			a.slice(n, p, 0, of)
 		}
 	}
-	a.counts = append(a.counts, rawCount{n, 0, "num_groups", -1, of, groups})
+	a.counts = append(a.counts, rawCount{n, 0, "num_groups", -1, of, 0, groups})
 	a.set(n.Outputs[0], 1, c.ids)
 }
 

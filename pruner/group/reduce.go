@@ -7,6 +7,7 @@ import (
 )
 
 func (a *analyzer) softmax(n *graph.Node) {
+	a.pinCounted(n)
 	x := n.Input(0)
 	c, ok := a.at[x]
 	if !ok {
@@ -27,7 +28,7 @@ func (a *analyzer) softmax(n *graph.Node) {
 
 func (a *analyzer) reduce(n *graph.Node) {
 	x := n.Input(0)
-	a.pinDims(x, fmt.Sprintf("%v computes with its channel count", n))
+	a.pinCounted(n)
 	c, ok := a.at[x]
 	if !ok {
 		return

@@ -15,7 +15,7 @@ func (a *analyzer) reshape(n *graph.Node) {
 	c, ok := a.at[x]
 	if !ok {
 		a.pinDims(list, fmt.Sprintf("%v has its shape from its channel count", n))
-		a.reshapeDims(n)
+		a.sameDims(n)
 		return
 	}
 	if list == nil {
@@ -48,6 +48,7 @@ func (a *analyzer) reshape(n *graph.Node) {
 
 // flatten is a reshape that needs no list.
 func (a *analyzer) flatten(n *graph.Node) {
+	a.pinCounted(n)
 	c, ok := a.at[n.Input(0)]
 	if !ok {
 		return

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/secateur/secateur/engine/graph"
-	"github.com/secateur/secateur/engine/tensor"
 )
 
 // rules is what each operator does to channels. An operator that is not here pins what it reads.
@@ -48,11 +47,13 @@ var rules = map[string]func(*analyzer, *graph.Node){
 
 // pass carries the first input's channels to the first output: each channel is computed from itself alone.
 func pass(a *analyzer, n *graph.Node) {
-	a.passDims(n)
 	x := n.Input(0)
+	if (n.Op == "Cast" || n.Op == "Identity") && a.sameDims(n) || a.computeDims(n) {
+		return
+	}
+	a.pinCounted(n)
 	for i, v := range n.Inputs[1:] { // parameters such as Clip's bounds are scalars; what is computed is none of ours
 		a.pin(v, fmt.Sprintf("input %d of %v reads it", i+1, n))
-		a.pinDims(v, fmt.Sprintf("input %d of %v reads its channel count", i+1, n))
 	}
 	c, ok := a.at[x]
 	if !ok {
@@ -86,6 +87,7 @@ func (a *analyzer) uses(v *graph.Value) []*graph.Node {
 
 func (a *analyzer) dropout(n *graph.Node) {
 	// At inference Dropout is the identity; ratio and training_mode are scalars.
+	a.pinCounted(n)
 	if c, ok := a.at[n.Input(0)]; ok {
 		a.set(n.Outputs[0], c.axis, c.ids)
 		if len(n.Outputs) > 1 {
@@ -97,9 +99,9 @@ func (a *analyzer) dropout(n *graph.Node) {
 // perChannel is pass for operators with a vector of per-channel constants at each of the inputs named.
 func perChannel(params ...int) func(*analyzer, *graph.Node) {
 	return func(a *analyzer, n *graph.Node) {
+		a.pinCounted(n)
 		x := n.Input(0)
 		for _, p := range params {
-			a.pinDims(n.Input(p), fmt.Sprintf("%v reads its channel count", n))
 			a.pin(n.Input(p), fmt.Sprintf("it is a parameter of %v", n))
 		}
 		c, ok := a.at[x]
@@ -129,7 +131,7 @@ func perChannel(params ...int) func(*analyzer, *graph.Node) {
 
 // elementwise aligns shapes on the right, as ONNX broadcasts, and ties what meets.
 func elementwise(a *analyzer, n *graph.Node) {
-	if a.scaleDims(n) {
+	if a.computeDims(n) {
 		return
 	}
 	a.pinCounted(n)
@@ -197,5 +199,3 @@ func axisOf(axis, rank int) int {
 	}
 	return axis
 }
-
-func isInt(t *tensor.Tensor) bool { return t != nil && t.DType.IsInt() }

@@ -102,9 +102,7 @@ func (a *analyzer) expand(n *graph.Node) {
 // tile repeats the channels as a whole, as often as its list says, which no removal changes.
 func (a *analyzer) tile(n *graph.Node) {
 	x, y := n.Input(0), n.Outputs[0]
-	for _, v := range n.Inputs[1:] {
-		a.pinDims(v, fmt.Sprintf("%v repeats by its channel count", n))
-	}
+	a.pinCounted(n)
 	c, ok := a.at[x]
 	if !ok {
 		return
@@ -121,8 +119,7 @@ func (a *analyzer) axes(n *graph.Node) ([]int, bool) {
 
 func (a *analyzer) squeeze(n *graph.Node) {
 	x := n.Input(0)
-	if d, ok := a.dims[x]; ok {
-		a.dims[n.Outputs[0]] = d
+	if a.sameDims(n) {
 		return
 	}
 	c, ok := a.at[x]
@@ -150,8 +147,7 @@ func (a *analyzer) squeeze(n *graph.Node) {
 
 func (a *analyzer) unsqueeze(n *graph.Node) {
 	x := n.Input(0)
-	if d, ok := a.dims[x]; ok {
-		a.dims[n.Outputs[0]] = d
+	if a.sameDims(n) {
 		return
 	}
 	c, ok := a.at[x]

@@ -247,9 +247,18 @@ func ReadFile(name string) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
+	t, err := Read(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return t, nil
+}
+
+// Read reads what Table.JSON has written.
+func Read(b []byte) (*Table, error) {
 	t := &Table{}
 	if err := json.Unmarshal(b, t); err != nil {
-		return nil, fmt.Errorf("read latency table %s: %w", name, err)
+		return nil, fmt.Errorf("read latency table: %w", err)
 	}
 	return t, t.check()
 }

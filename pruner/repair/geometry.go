@@ -1,8 +1,6 @@
 package repair
 
 import (
-	"fmt"
-
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/pruner/group"
@@ -221,7 +219,7 @@ func (g geometry) write(h *graph.Graph, c *consumer, w [][]float64) error {
 			}
 		}
 	}
-	t, err := narrow(v, old.DType, old.Shape)
+	t, err := tensor.FromFloat64s(v, old.DType, old.Shape...)
 	if err != nil {
 		return err
 	}
@@ -241,7 +239,7 @@ func (g geometry) write(h *graph.Graph, c *consumer, w [][]float64) error {
 }
 
 func writeBias(h *graph.Graph, n *graph.Node, bias []float64, dt tensor.DType) error {
-	t, err := narrow(bias, dt, tensor.Shape{len(bias)})
+	t, err := tensor.FromFloat64s(bias, dt, len(bias))
 	if err != nil {
 		return err
 	}
@@ -262,7 +260,7 @@ func writeBias(h *graph.Graph, n *graph.Node, bias []float64, dt tensor.DType) e
 			for i := range mu {
 				mu[i] -= bias[i]
 			}
-			shifted, err := narrow(mu, mean.Const.DType, mean.Const.Shape)
+			shifted, err := tensor.FromFloat64s(mu, mean.Const.DType, mean.Const.Shape...)
 			if err != nil {
 				return err
 			}
@@ -274,24 +272,4 @@ func writeBias(h *graph.Graph, n *graph.Node, bias []float64, dt tensor.DType) e
 	}
 	n.Inputs[2] = rewrite.AddConst(h, n.Inputs[1].Name+"_bias", t)
 	return nil
-}
-
-// narrow rounds values to an element type of floating point.
-func narrow(v []float64, dt tensor.DType, shape tensor.Shape) (*tensor.Tensor, error) {
-	t := tensor.New(dt, shape...)
-	for i, x := range v {
-		switch dt {
-		case tensor.Float32:
-			tensor.Of[float32](t)[i] = float32(x)
-		case tensor.Float64:
-			tensor.Of[float64](t)[i] = x
-		case tensor.Float16:
-			tensor.View[uint16](t)[i] = tensor.Float32ToFloat16(float32(x))
-		case tensor.BFloat16:
-			tensor.View[uint16](t)[i] = tensor.Float32ToBFloat16(float32(x))
-		default:
-			return nil, fmt.Errorf("weights of %v", dt)
-		}
-	}
-	return t, nil
 }

@@ -68,7 +68,7 @@ func recalibrate(ctx context.Context, h *graph.Graph, n *graph.Node, in []tensor
 	}
 	for i, v := range map[int][]float64{3: sum, 4: squares} {
 		old := n.Inputs[i].Const
-		t, err := narrow(v, old.DType, old.Shape)
+		t, err := tensor.FromFloat64s(v, old.DType, old.Shape...)
 		if err != nil {
 			return err
 		}

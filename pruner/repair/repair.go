@@ -1,6 +1,6 @@
 // Package repair refits the weights that read what a cut has left, so that they make up for what is gone.
 //
-// [Ridge] goes through the consumers of the cut graph in topological order. For each it collects what the consumer now
+// [Samples.Ridge] goes through the consumers of the cut graph in topological order. For each it collects what the consumer now
 // reads, X' (im2col of the input in the cut and so far repaired graph, with a column of ones for the bias), and what it
 // yielded in the original at the same places, Z (before normalisation and activation, channels that are left only), and
 // solves for weights and bias together
@@ -33,14 +33,13 @@ type Images struct {
 
 // Options of a repair. The zero value has the defaults given.
 type Options struct {
-	Images    int     // how many images to use at most; 0: 40
-	Positions int     // places sampled in each image and layer at most; 0: 160
-	Lambda    float64 // ρ; 0: 0.01
-	Block     int     // inputs of a layer (channels times kernel, plus one) that are solved for at once; 0: 4608
-	Memory    int     // bytes for the samples of the original; fewer places are taken to keep to it; 0: 192 MB
+	Images    int // how many images to use at most; 0: 40
+	Positions int // places sampled in each image and layer at most; 0: 160
+	Block     int // inputs of a layer (channels times kernel, plus one) that are solved for at once; 0: 4608
+	Memory    int // bytes for the samples of the original; fewer places are taken to keep to it; 0: 192 MB
 	Seed      uint64
-	Pool      *kernel.Pool // nil: one core
-	Progress  func(done, total int)
+	Pool      *kernel.Pool          // nil: one core
+	Progress  func(done, total int) // of Recalibrate
 }
 
 func (o Options) withDefaults() Options {
@@ -51,9 +50,6 @@ func (o Options) withDefaults() Options {
 	}
 	set(&o.Images, 40)
 	set(&o.Positions, 160)
-	if o.Lambda <= 0 {
-		o.Lambda = 0.01
-	}
 	set(&o.Block, 4608)
 	set(&o.Memory, 192<<20)
 	if o.Pool == nil {
@@ -79,46 +75,63 @@ type consumer struct {
 	geo       geometry
 	kept      []int // of the original's output channels
 	rng       uint64
-	places    int         // sampled in each image
-	z         [][]float32 // by image: [positions][columns]
+	places    int // sampled in each image
 }
 
-// Ridge returns a copy of cut in which every consumer downstream of a removed channel is refitted on the images. orig is
-// the graph that cut was made from, in one step or several, and kept lists the channels of orig that each layer still
-// yields, by the name of its output. The same seed gives the same bytes at any number of threads.
+// Samples is what the original yields at the places where its layers are looked at. It serves any number of strengths.
+type Samples struct {
+	orig, cut *graph.Graph
+	kept      map[string][]int
+	in        []tensor.Type
+	images    Images
+	opt       Options
+	rows      int
+	bytes     int64
+	z         [][][]float32 // of each consumer, by image: [positions][columns]
+}
+
+// Sample runs the original once on each image. orig is the graph that cut was made from, in one step or several, and kept
+// lists the channels of orig that each layer still yields, by the name of its output.
 //
-// Memory: the samples of the original (Options.Memory), and for the largest layer of D inputs about 8·D² bytes, with at most
+// Memory: the samples (Options.Memory), and in Ridge for the largest layer of D inputs about 8·D² bytes, with at most
 // Options.Block for D: what is larger is solved block by block.
-func Ridge(ctx context.Context, orig, cut *graph.Graph, kept map[string][]int, in []tensor.Type, images Images, opt Options) (*graph.Graph, *Stats, error) {
+func Sample(ctx context.Context, orig, cut *graph.Graph, kept map[string][]int, in []tensor.Type, images Images, opt Options) (*Samples, error) {
 	opt = opt.withDefaults()
 	images.N = min(images.N, opt.Images)
-	h := cut.Clone()
-	stats := &Stats{Images: images.N, Solved: []string{}, Lambda: opt.Lambda}
-	cs, err := consumers(orig, h, kept, in, opt, stats)
+	s := &Samples{orig: orig, cut: cut, kept: kept, in: in, images: images, opt: opt}
+	cs, err := consumers(orig, cut.Clone(), kept, in, opt, &Stats{})
+	if err != nil {
+		return nil, fmt.Errorf("repair: %w", err)
+	}
+	if len(cs) == 0 || images.N == 0 {
+		return s, nil
+	}
+	s.rows, s.bytes = sample(cs, images.N, opt)
+	if s.z, err = sampleOriginal(ctx, orig, in, images, cs, opt); err != nil {
+		return nil, fmt.Errorf("repair: run the original: %w", err)
+	}
+	return s, nil
+}
+
+// Ridge returns a copy of the cut graph in which every consumer downstream of a removed channel is refitted on the images,
+// with lambda for ρ. The same seed gives the same bytes at any number of threads.
+func (s *Samples) Ridge(ctx context.Context, lambda float64, progress func(done, total int)) (*graph.Graph, *Stats, error) {
+	h := s.cut.Clone()
+	stats := &Stats{Images: s.images.N, Solved: []string{}, Lambda: lambda, Samples: s.rows, Bytes: s.bytes}
+	cs, err := consumers(s.orig, h, s.kept, s.in, s.opt, stats)
 	if err != nil {
 		return nil, nil, fmt.Errorf("repair: %w", err)
 	}
-	if len(cs) == 0 || images.N == 0 {
-		return h, stats, nil
-	}
-	stats.Samples, stats.Bytes = sample(cs, images.N, opt)
-	total := len(cs) + 1
-	report := func(done int) {
-		if opt.Progress != nil {
-			opt.Progress(done, total)
-		}
-	}
-	if err := sampleOriginal(ctx, orig, in, images, cs, opt); err != nil {
-		return nil, nil, fmt.Errorf("repair: run the original: %w", err)
-	}
-	report(1)
-	for i, c := range cs {
-		if err := c.solve(ctx, h, in, images, opt); err != nil {
+	for i, z := range s.z {
+		c := cs[i]
+		c.places = s.rows / s.images.N
+		if err := c.solve(ctx, h, s.in, s.images, z, lambda, s.opt); err != nil {
 			return nil, nil, fmt.Errorf("repair: node %v: %w", c.cut, err)
 		}
-		c.z = nil
 		stats.Solved = append(stats.Solved, c.cut.String())
-		report(i + 2)
+		if progress != nil {
+			progress(i+1, len(s.z))
+		}
 	}
 	return h, stats, nil
 }
@@ -211,7 +224,7 @@ func sample(cs []*consumer, images int, opt Options) (rows int, bytes int64) {
 	n := max(min(opt.Positions, opt.Memory/(4*images*max(columns, 1))), 8)
 	for _, c := range cs {
 		c.places = n
-		bytes = max(bytes, c.bytes(opt))
+		bytes = max(bytes, c.bytes(images, opt))
 	}
 	return n * images, bytes + int64(4*images*n*columns)
 }
@@ -227,8 +240,8 @@ func (c *consumer) positions(i int, seed uint64) []int {
 	return ps
 }
 
-// sampleOriginal runs the original once on each image and keeps Z of every consumer at its places.
-func sampleOriginal(ctx context.Context, orig *graph.Graph, in []tensor.Type, images Images, cs []*consumer, opt Options) error {
+// sampleOriginal runs the original once on each image and gives Z of every consumer at its places.
+func sampleOriginal(ctx context.Context, orig *graph.Graph, in []tensor.Type, images Images, cs []*consumer, opt Options) ([][][]float32, error) {
 	g := orig.Clone()
 	byName := map[string]*graph.Value{}
 	for v := range g.Values() {
@@ -238,11 +251,13 @@ func sampleOriginal(ctx context.Context, orig *graph.Graph, in []tensor.Type, im
 	for _, c := range cs {
 		g.Outputs = append(g.Outputs, byName[c.orig.Outputs[0].Name])
 	}
-	return eachImage(ctx, g, in, images, opt, func(i int, out []*tensor.Tensor) {
+	z := make([][][]float32, len(cs))
+	err := eachImage(ctx, g, in, images, opt, func(i int, out []*tensor.Tensor) {
 		for j, c := range cs {
-			c.z = append(c.z, c.geo.targets(tensor.Of[float32](out[j]), out[j].Shape[len(out[j].Shape)-1], c.positions(i, opt.Seed), c.kept))
+			z[j] = append(z[j], c.geo.targets(tensor.Of[float32](out[j]), out[j].Shape[len(out[j].Shape)-1], c.positions(i, opt.Seed), c.kept))
 		}
 	})
+	return z, err
 }
 
 // eachImage runs g on every image and calls f with what comes out, which is the session's until f returns.

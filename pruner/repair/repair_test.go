@@ -1,6 +1,7 @@
 package repair
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"math/rand/v2"
@@ -122,6 +123,42 @@ func cutChannel(t *testing.T, g *graph.Graph) (*graph.Graph, map[string][]int) {
 }
 
 // A channel that is twice another can be made up for: Ridge must find the weights, up to λ.
+// ridge samples and solves once.
+func ridge(t *testing.T, g, cut *graph.Graph, kept map[string][]int, images Images, lambda float64, opt Options) (*graph.Graph, *Stats, error) {
+	s, err := Sample(t.Context(), g, cut, kept, inType, images, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Ridge(t.Context(), lambda, nil)
+}
+
+// Samples serve one strength after the other: none leaves a trace in them.
+func TestSamplesServeAnyStrength(t *testing.T) {
+	g := redundant("Conv", true)
+	cut, kept := cutChannel(t, g)
+	for _, block := range []int{0, 15} {
+		s, err := Sample(t.Context(), g, cut, kept, inType, images(10), Options{Block: block})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, lambda := range []float64{0.1, 1e-6, 0.1} {
+			got, _, err := s.Ridge(t.Context(), lambda, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, _, err := ridge(t, g, cut, kept, images(10), lambda, Options{Block: block})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range want.Inits {
+				if !bytes.Equal(got.Inits[i].Const.Data, v.Const.Data) {
+					t.Errorf("block %d, strength %g: %q differs from that of samples of its own", block, lambda, v.Name)
+				}
+			}
+		}
+	}
+}
+
 func TestRidgeRecoversRedundantChannels(t *testing.T) {
 	for _, c := range []struct {
 		op   string
@@ -129,7 +166,7 @@ func TestRidgeRecoversRedundantChannels(t *testing.T) {
 	}{{"Conv", false}, {"Conv", true}, {"ConvTranspose", false}, {"ConvTranspose", true}} {
 		g := redundant(c.op, c.norm)
 		cut, kept := cutChannel(t, g)
-		fixed, stats, err := Ridge(context.Background(), g, cut, kept, inType, images(30), Options{Lambda: 1e-6})
+		fixed, stats, err := ridge(t, g, cut, kept, images(30), 1e-6, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,11 +193,11 @@ func TestRidgeIsDeterministic(t *testing.T) {
 	g := redundant("Conv", true)
 	cut, kept := cutChannel(t, g)
 	two := kernel.NewPool(2)
-	a, _, err := Ridge(context.Background(), g, cut, kept, inType, images(10), Options{Seed: 5})
+	a, _, err := ridge(t, g, cut, kept, images(10), 0.01, Options{Seed: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, _, err := Ridge(context.Background(), g, cut, kept, inType, images(10), Options{Seed: 5, Pool: two})
+	b, _, err := ridge(t, g, cut, kept, images(10), 0.01, Options{Seed: 5, Pool: two})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +206,7 @@ func TestRidgeIsDeterministic(t *testing.T) {
 			t.Errorf("%s differs between one thread and two", a.Inits[i].Name)
 		}
 	}
-	same, stats, err := Ridge(context.Background(), g, g, kept, inType, images(10), Options{})
+	same, stats, err := ridge(t, g, g, kept, images(10), 0.01, Options{})
 	if err != nil || len(stats.Solved) != 0 {
 		t.Fatalf("refitted %v of an uncut model (%v)", stats.Solved, err)
 	}
@@ -189,7 +226,7 @@ func TestRidgeInBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := output(t, g, x)
-	fixed, _, err := Ridge(context.Background(), g, cut, kept, inType, images(30), Options{Lambda: 1e-6, Block: 15})
+	fixed, _, err := ridge(t, g, cut, kept, images(30), 1e-6, Options{Block: 15})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +263,7 @@ func TestRidgeOfOtherLayers(t *testing.T) {
 		}
 		g.Outputs = []*graph.Value{node("Conv", "head", nil, y, 1, 4, 1, 1)}
 		cut, kept := cutChannel(t, g)
-		fixed, stats, err := Ridge(context.Background(), g, cut, kept, inType, images(30), Options{Lambda: 1e-6})
+		fixed, stats, err := ridge(t, g, cut, kept, images(30), 1e-6, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

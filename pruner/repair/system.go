@@ -3,6 +3,7 @@ package repair
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
@@ -20,10 +21,14 @@ const (
 	sweeps = 3
 )
 
-// solve refits c's weights in h. Each group is a system of its own. What is too large to be solved at once is solved by
+// solve refits c's weights in h so that it yields z. Each group is a system of its own. What is too large to be solved at once is solved by
 // blocks of columns, one behind the other, each for what the others leave (block Gauss-Seidel): every step lowers what is
-// minimised. A block takes a pass over the images, and the residual lives where the targets were.
-func (c *consumer) solve(ctx context.Context, h *graph.Graph, in []tensor.Type, images Images, opt Options) error {
+// minimised. A block takes a pass over the images, and the residual takes the place of a copy of the targets.
+func (c *consumer) solve(ctx context.Context, h *graph.Graph, in []tensor.Type, images Images, targets [][]float32, lambda float64, opt Options) error {
+	left := make([][]float32, len(targets))
+	for i, z := range targets {
+		left[i] = slices.Clone(z)
+	}
 	d, ph := c.geo.columns(), c.geo.phases()
 	cols := c.outs() * ph
 	blocks := split(d, opt.Block)
@@ -45,7 +50,7 @@ func (c *consumer) solve(ctx context.Context, h *graph.Graph, in []tensor.Type, 
 		err := eachImage(ctx, g, in, images, opt, func(i int, out []*tensor.Tensor) {
 			data := tensor.Of[float32](out[0])
 			for j, p := range c.positions(i, opt.Seed) {
-				z := c.z[i][j*cols*len(systems) : (j+1)*cols*len(systems)]
+				z := left[i][j*cols*len(systems) : (j+1)*cols*len(systems)]
 				for q, s := range systems {
 					c.geo.row(s.next(z[q*cols:(q+1)*cols]), data, q, p)
 				}
@@ -55,7 +60,7 @@ func (c *consumer) solve(ctx context.Context, h *graph.Graph, in []tensor.Type, 
 			return err
 		}
 		for _, s := range systems {
-			if err := s.solve(opt.Lambda); err != nil {
+			if err := s.solve(lambda); err != nil {
 				return err
 			}
 		}
@@ -68,11 +73,11 @@ func (c *consumer) solve(ctx context.Context, h *graph.Graph, in []tensor.Type, 
 }
 
 // bytes is what solve takes.
-func (c *consumer) bytes(opt Options) int64 {
+func (c *consumer) bytes(images int, opt Options) int64 {
 	d, m := c.geo.columns(), c.outs()*c.geo.phases()
 	b := min(d, opt.Block)
 	rows := max(chunk/c.geo.groups, c.places)
-	return int64(c.geo.groups) * int64(8*b*b+4*rows*(d+2*b+2*m)+4*min(256, b)*b+24*d*m)
+	return int64(c.geo.groups) * int64(8*b*b+4*rows*(d+2*b+2*m)+4*min(256, b)*b+24*d*m+4*images*c.places*m)
 }
 
 // split divides [0,d) into as few runs as possible of at most most, as equal as they can be.

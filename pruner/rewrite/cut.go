@@ -4,6 +4,7 @@
 package rewrite
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -84,9 +85,10 @@ type place struct {
 
 // edit is all that happens to a constant at one place, in terms that can be compared.
 type edit struct {
-	slices []axisKeep
-	counts []count
-	picks  [][]int // by channel: its number afterwards, -1 if it goes
+	computed *tensor.Tensor // what the graph computes at the place; nil where it reads a constant
+	slices   []axisKeep
+	counts   []count
+	picks    [][]int // by channel: its number afterwards, -1 if it goes
 }
 
 type axisKeep struct {
@@ -229,12 +231,13 @@ func (c *cutter) collect(a *group.Analysis) error {
 		}
 		keep, _ := c.keep(s.Class[:s.Of])
 		n := c.node[s.Node]
-		if len(keep) == 0 && !s.Start() {
+		if some, cut := c.keep(s.Class[s.From:s.Of]); cut && len(some) == 0 {
 			return fmt.Errorf("node %v would be left without channels", n)
 		}
 		switch {
 		case s.Attr == "":
 			e := c.edit(n, s.Input)
+			e.computed = s.Computed
 			e.counts = append(e.counts, count{s.Index, len(keep)})
 		case s.Index < 0:
 			n.Attrs = n.Attrs.Set(graph.IntAttr(s.Attr, len(keep)))
@@ -269,7 +272,7 @@ func (c *cutter) apply(uses map[*graph.Value][]graph.Use) error {
 		if done[v] {
 			continue
 		}
-		t := group.WeightTensor(v)
+		t := cmp.Or(e.computed, group.WeightTensor(v))
 		if t == nil {
 			return fmt.Errorf("node %v: input %q is not a constant of the file", p.node, v.Name)
 		}

@@ -22,7 +22,7 @@ func Mask(g *graph.Graph, a *group.Analysis, remove map[int]bool) (*graph.Graph,
 	before := map[*graph.Node]*graph.Node{} // a consumer of h and the Mul to put before it
 	for _, e := range a.Edges() {
 		class, axis := a.EdgeClasses(e), a.EdgeAxis(e)
-		mask, zeros := make([]float32, len(class)), false
+		mask, zeros := make([]float64, len(class)), false
 		for i, id := range class {
 			mask[i] = 1
 			if id >= 0 && remove[id] {
@@ -38,9 +38,9 @@ func Mask(g *graph.Graph, a *group.Analysis, remove map[int]bool) (*graph.Graph,
 			shape[i] = 1
 		}
 		shape[axis] = len(mask)
-		t, ok := convert(mask, shape, group.WeightType(e.Node.Input(1)))
-		if !ok {
-			return nil, fmt.Errorf("mask: node %v: weights of %v", n, group.WeightType(e.Node.Input(1)))
+		t, err := tensor.FromFloat64s(mask, group.WeightType(e.Node.Input(1)), shape...)
+		if err != nil {
+			return nil, fmt.Errorf("mask: node %v: %w", n, err)
 		}
 		x := values[e.Node.Inputs[e.Input]]
 		mul := &graph.Node{Op: "Mul", Name: fmt.Sprintf("mask_%d_%d", at[e.Node], e.Input)}
@@ -61,27 +61,4 @@ func Mask(g *graph.Graph, a *group.Analysis, remove map[int]bool) (*graph.Graph,
 		return nil, fmt.Errorf("mask: %w", err)
 	}
 	return h, nil
-}
-
-// convert makes a tensor of zeros and ones in a floating-point type.
-func convert(v []float32, shape []int, dt tensor.DType) (*tensor.Tensor, bool) {
-	t := tensor.From(v, shape...)
-	if dt == tensor.Float32 {
-		return t, true
-	}
-	if !dt.IsFloat() {
-		return nil, false
-	}
-	out := tensor.New(dt, shape...)
-	for i, x := range v {
-		switch dt {
-		case tensor.Float64:
-			tensor.Of[float64](out)[i] = float64(x)
-		case tensor.Float16:
-			tensor.View[uint16](out)[i] = tensor.Float32ToFloat16(x)
-		default:
-			tensor.View[uint16](out)[i] = tensor.Float32ToBFloat16(x)
-		}
-	}
-	return out, true
 }

@@ -1,9 +1,9 @@
-// Package train moves the weights of a graph down the gradient of a loss at its logits.
+// Package train moves the weights of a graph down the gradient of a loss at its values, its logits or others.
 //
 // [Run] is stochastic gradient descent by Adam (Kingma and Ba, ICLR 2015) with native forward and backward passes. What is
 // judged, and returned, is a running mean of the weights (Polyak and Juditsky, 1992). Weights are those of Conv,
 // ConvTranspose, Gemm, PRelu and of normalisations; running statistics stay. What the loss is, against masks or against
-// another model's logits, is the caller's, and so is what decides which epoch was best.
+// what another model computes, is the caller's, and so is what decides which epoch was best.
 package train
 
 import (
@@ -19,11 +19,11 @@ import (
 	"github.com/secateur/secateur/pruner/grad"
 )
 
-// Example is what one step of the network sees: its input, batch 1, and the loss of the logits that it gives, with the
-// gradient there.
+// Example is what one step of the network sees: its input, batch 1, and the loss of the values that it computes, with the
+// gradient at each of them, nil where it is zero.
 type Example struct {
 	Input *tensor.Tensor
-	Loss  func(logits *tensor.Tensor) (value float64, gradient *tensor.Tensor, err error)
+	Loss  func(x []*tensor.Tensor) (value float64, gradients []*tensor.Tensor, err error)
 }
 
 // Examples are drawn in an order of the seed's. At may augment: epoch counts from 0.
@@ -37,14 +37,22 @@ type Options struct {
 	Epochs   int     // 0: 10
 	Batch    int     // examples whose gradients are averaged for a step; 0: 4
 	Rate     float64 // Adam's step size at its greatest; 0: 1e-3
-	Patience int     // stop after so many epochs without a better one; 0: 3
+	Patience int     // stop after so many epochs without a better one; 0: half of Epochs, since most is gained as steps become small, at least 3
 	Seed     uint64
 	Pool     *kernel.Pool // nil: one core
 	Memory   int64        // of both passes, in bytes, beside what Adam keeps; see grad.Options
 	// Quality of a graph, larger is better: the best epoch is kept. It is asked first for the graph as it comes.
 	Quality  func(context.Context, *graph.Graph) (float64, error)
 	Progress func(done, total int) // in examples
+	// Save, if set, is given the state after each epoch, and ends the training by an error. With it as Resume the same
+	// training goes on from there and gives the same bytes. A state of another graph or other options is an error where it
+	// does not fit, and gives nonsense where it does: who keeps states keeps them apart.
+	Save   func(state []byte) error
+	Resume []byte // nil: begin
 }
+
+// stepsOf is how many steps an epoch of n examples has.
+func (o Options) stepsOf(n int) int { return (n + o.Batch - 1) / o.Batch }
 
 func (o Options) withDefaults() Options {
 	set := func(p *int, v int) {
@@ -54,7 +62,7 @@ func (o Options) withDefaults() Options {
 	}
 	set(&o.Epochs, 10)
 	set(&o.Batch, 4)
-	set(&o.Patience, 3)
+	set(&o.Patience, max(3, (o.Epochs+1)/2))
 	if o.Rate <= 0 {
 		o.Rate = 1e-3
 	}
@@ -79,24 +87,47 @@ type Stats struct {
 	Best    int     `json:"best"` // epochs after which the result was taken; 0: as it came
 }
 
-// Run trains a copy of g, whose value logits (a value of g) the examples' losses are of, and returns it as it was after
+// over reports whether training ends here: after all epochs, or too many without a better one.
+func (s *Stats) over(opt Options) bool {
+	n := len(s.Epochs)
+	return n >= opt.Epochs || n-s.Best >= opt.Patience
+}
+
+// top is the best quality so far.
+func (s *Stats) top() float64 {
+	if s.Best == 0 {
+		return s.Before
+	}
+	return s.Epochs[s.Best-1].Quality
+}
+
+// Run trains a copy of g, whose values (of g) the examples' losses are of, and returns it as it was after
 // the best epoch. The same seed gives the same bytes at any number of threads. A context that ends stops it within an
 // example.
-func Run(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *graph.Value, examples Examples, opt Options) (*graph.Graph, *Stats, error) {
+func Run(ctx context.Context, g *graph.Graph, in []tensor.Type, values []*graph.Value, examples Examples, opt Options) (*graph.Graph, *Stats, error) {
 	opt = opt.withDefaults()
-	t, err := newTrainer(g, in, logits, opt)
+	t, err := newTrainer(g, in, values, opt)
 	if err != nil {
 		return nil, nil, err
 	}
 	stats := &Stats{Weights: t.elems()}
-	if stats.Before, err = opt.Quality(ctx, g); err != nil {
+	var best [][]float32 // the weights of the best epoch; nil: as they came
+	if opt.Resume != nil {
+		stats, best, err = t.resume(opt.Resume, examples.N, opt)
+	} else {
+		stats.Before, err = opt.Quality(ctx, g)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
-	best, top := g, stats.Before
 	rng := rand.New(rand.NewPCG(opt.Seed, 0x7472)) // "tr"
+	for range stats.Epochs {
+		rng.Perm(examples.N) // was drawn before the state was saved
+	}
 	total := opt.Epochs * examples.N
-	steps := opt.Epochs * ((examples.N + opt.Batch - 1) / opt.Batch)
-	for epoch := range opt.Epochs {
+	steps := opt.Epochs * opt.stepsOf(examples.N)
+	for !stats.over(opt) {
+		epoch := len(stats.Epochs)
 		order := rng.Perm(examples.N)
 		var sum float64
 		for from := 0; from < len(order); from += opt.Batch {
@@ -112,19 +143,30 @@ func Run(ctx context.Context, g *graph.Graph, in []tensor.Type, logits *graph.Va
 				opt.Progress(epoch*examples.N+from+len(batch), total)
 			}
 		}
-		mean := t.snapshot()
-		q, err := opt.Quality(ctx, mean)
+		mean := t.means()
+		q, err := opt.Quality(ctx, t.with(mean))
 		if err != nil {
 			return nil, nil, err
 		}
+		better := q > stats.top()
 		stats.Epochs = append(stats.Epochs, Epoch{sum / float64(examples.N), q})
-		if q > top {
-			best, top, stats.Best = mean, q, epoch+1
-		} else if epoch+1-stats.Best >= opt.Patience {
-			break
+		if better {
+			best, stats.Best = mean, epoch+1
+		}
+		if opt.Save != nil {
+			b, err := t.state(stats, best, stats.over(opt))
+			if err == nil {
+				err = opt.Save(b)
+			}
+			if err != nil {
+				return nil, nil, fmt.Errorf("save the state after epoch %d: %w", epoch+1, err)
+			}
 		}
 	}
-	return best, stats, nil
+	if best == nil {
+		return g, stats, nil
+	}
+	return t.with(best), stats, nil
 }
 
 // schedule is the size of step 1 to steps: it rises over the first tenth of the steps and falls by a cosine to a twentieth.
@@ -146,7 +188,7 @@ var learnt = map[string][]int{
 type trainer struct {
 	g       *graph.Graph // weights are its own
 	in      []tensor.Type
-	logits  *graph.Value
+	values  []*graph.Value
 	options grad.Options
 	edges   map[grad.Edge]bool
 	passes  *grad.Backprop // made with the first batch
@@ -163,18 +205,17 @@ type weight struct {
 	m, v  []float64 // Adam's moments
 }
 
-func newTrainer(g *graph.Graph, in []tensor.Type, logits *graph.Value, opt Options) (*trainer, error) {
+func newTrainer(g *graph.Graph, in []tensor.Type, values []*graph.Value, opt Options) (*trainer, error) {
 	if opt.Quality == nil {
 		return nil, fmt.Errorf("train: no quality to decide by")
 	}
-	t := &trainer{g: g.Clone(), in: in, options: grad.Options{Pool: opt.Pool, Memory: opt.Memory, Once: true}, edges: map[grad.Edge]bool{}, of: map[*graph.Value]*weight{}}
-	for v := range t.g.Values() {
-		if v.Name == logits.Name {
-			t.logits = v
+	c, of := g.CloneMap()
+	t := &trainer{g: c, in: in, options: grad.Options{Pool: opt.Pool, Memory: opt.Memory, Once: true}, edges: map[grad.Edge]bool{}, of: map[*graph.Value]*weight{}}
+	for _, v := range values {
+		if of[v] == nil {
+			return nil, fmt.Errorf("train: the graph has no value %q", v.Name)
 		}
-	}
-	if t.logits == nil {
-		return nil, fmt.Errorf("train: the graph has no value %q", logits.Name)
+		t.values = append(t.values, of[v])
 	}
 	for _, n := range t.g.Nodes {
 		for _, i := range learnt[n.Op] {
@@ -207,15 +248,24 @@ func (t *trainer) elems() (n int) {
 	return n
 }
 
-// snapshot is a copy of the graph with the running means of its weights.
-func (t *trainer) snapshot() *graph.Graph {
-	c, of := t.g.CloneMap()
+// means are the running means of all weights.
+func (t *trainer) means() [][]float32 {
+	var all [][]float32
 	for _, w := range t.weights {
-		v := of[w.value]
-		v.Const = tensor.New(tensor.Float32, w.value.Const.Shape...)
+		mean := make([]float32, len(w.mean))
 		for i, x := range w.mean {
-			tensor.Of[float32](v.Const)[i] = float32(x)
+			mean[i] = float32(x)
 		}
+		all = append(all, mean)
+	}
+	return all
+}
+
+// with is a copy of the graph with these weights.
+func (t *trainer) with(weights [][]float32) *graph.Graph {
+	c, of := t.g.CloneMap()
+	for i, w := range t.weights {
+		of[w.value].Const = tensor.From(weights[i], w.value.Const.Shape...)
 	}
 	return c
 }
@@ -224,7 +274,7 @@ func (t *trainer) snapshot() *graph.Graph {
 func (t *trainer) gradients(ctx context.Context, examples Examples, epoch int, batch []int) (float64, error) {
 	var err error
 	if t.passes == nil {
-		t.passes, err = grad.NewBackprop(t.g, t.in, []*graph.Value{t.logits}, t.edges, t.options)
+		t.passes, err = grad.NewBackprop(t.g, t.in, t.values, t.edges, t.options)
 	} else {
 		err = t.passes.Renew()
 	}
@@ -247,12 +297,22 @@ func (t *trainer) gradients(ctx context.Context, examples Examples, epoch int, b
 		if err != nil {
 			return 0, err
 		}
-		value, d, err := ex.Loss(tr[t.logits])
+		x := make([]*tensor.Tensor, len(t.values))
+		for k, v := range t.values {
+			x[k] = tr[v]
+		}
+		value, ds, err := ex.Loss(x)
 		if err != nil {
 			return 0, fmt.Errorf("example %d: %w", i, err)
 		}
 		sum += value
-		err = t.passes.Backward(ctx, grad.Gradients{t.logits: d}, func(e grad.Edge, _, d *tensor.Tensor) error {
+		seeds := grad.Gradients{}
+		for k, d := range ds {
+			if d != nil {
+				seeds[t.values[k]] = d
+			}
+		}
+		err = t.passes.Backward(ctx, seeds, func(e grad.Edge, _, d *tensor.Tensor) error {
 			g := t.of[e.Value()].sum
 			for j, v := range tensor.Of[float32](d) {
 				g[j] += float64(v) / float64(len(batch))

@@ -1,10 +1,15 @@
 package train_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/secateur/secateur/engine"
@@ -66,7 +71,10 @@ func problem(t *testing.T) (g *graph.Graph, in []tensor.Type, ex train.Examples,
 		xs, ys = append(xs, x), append(ys, out[0].Clone())
 	}
 	ex = train.Examples{N: 8, At: func(_, i int) (train.Example, error) {
-		return train.Example{Input: xs[i], Loss: func(l *tensor.Tensor) (float64, *tensor.Tensor, error) { return loss.Soft(l, ys[i], loss.Sigmoid) }}, nil
+		return train.Example{Input: xs[i], Loss: func(x []*tensor.Tensor) (float64, []*tensor.Tensor, error) {
+			v, d, err := loss.Soft(x[0], ys[i], loss.Sigmoid)
+			return v, []*tensor.Tensor{d}, err
+		}}, nil
 	}}
 	quality = func(ctx context.Context, g *graph.Graph) (float64, error) { // of the four that are not trained on
 		m, err := engine.Compile(g, in, engine.Options{Threads: 1})
@@ -106,7 +114,7 @@ func TestRun(t *testing.T) {
 	var first string
 	for _, workers := range []int{1, 3} {
 		calls := 0
-		out, stats, err := train.Run(t.Context(), g, in, g.Outputs[0], ex, train.Options{
+		out, stats, err := train.Run(t.Context(), g, in, g.Outputs, ex, train.Options{
 			Epochs: 30, Rate: 0.02, Seed: 5, Pool: kernel.NewPool(workers), Quality: quality, Progress: func(int, int) { calls++ },
 		})
 		if err != nil {
@@ -132,10 +140,48 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A loss of a value inside of the graph trains what lies before it, and nothing behind.
+func TestInside(t *testing.T) {
+	g, in, _, _ := problem(t)
+	inside := g.Nodes[1].Outputs[0] // of the first convolution and its normalisation
+	ex := train.Examples{N: 4, At: func(_, i int) (train.Example, error) {
+		x := tensor.New(tensor.Float32, in[0].Shape...)
+		for k := range tensor.Of[float32](x) {
+			tensor.Of[float32](x)[k] = float32(i + k%3)
+		}
+		return train.Example{Input: x, Loss: func(x []*tensor.Tensor) (float64, []*tensor.Tensor, error) {
+			d := x[1].Clone() // half the sum of squares
+			var sum float64
+			for _, v := range tensor.Of[float32](d) {
+				sum += float64(v) * float64(v) / 2
+			}
+			return sum, []*tensor.Tensor{nil, d}, nil
+		}}, nil
+	}}
+	epochs := 0.0
+	out, stats, err := train.Run(t.Context(), g, in, []*graph.Value{g.Outputs[0], inside}, ex, train.Options{
+		Epochs: 5, Rate: 0.01, Quality: func(context.Context, *graph.Graph) (float64, error) { epochs++; return epochs, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, last := stats.Epochs[0].Loss, stats.Epochs[4].Loss; !(last < 0.9*first) {
+		t.Errorf("loss from %g to %g", first, last)
+	}
+	for i, v := range g.Inits {
+		before, after := fmt.Sprint(tensor.Of[float32](v.Const)), fmt.Sprint(tensor.Of[float32](out.Inits[i].Const))
+		reader := slices.IndexFunc(g.Nodes, func(n *graph.Node) bool { return slices.Contains(n.Inputs, v) })
+		trained := reader == 0 || reader == 1 && slices.Index(g.Nodes[1].Inputs, v) < 3
+		if (before != after) != trained {
+			t.Errorf("%s of node %d: changed %v", v.Name, reader, before != after)
+		}
+	}
+}
+
 // If no epoch is better, what came goes back, after a few tries.
 func TestNothingGained(t *testing.T) {
 	g, in, ex, _ := problem(t)
-	out, stats, err := train.Run(t.Context(), g, in, g.Outputs[0], ex, train.Options{
+	out, stats, err := train.Run(t.Context(), g, in, g.Outputs, ex, train.Options{
 		Epochs: 50, Patience: 2, Quality: func(context.Context, *graph.Graph) (float64, error) { return 1, nil },
 	})
 	if err != nil || weightsOf(out) != weightsOf(g) || stats.Best != 0 || len(stats.Epochs) != 2 {
@@ -154,8 +200,86 @@ func TestCancelled(t *testing.T) {
 		}
 		return at(epoch, i)
 	}
-	_, _, err := train.Run(ctx, g, in, g.Outputs[0], ex, train.Options{Quality: quality})
+	_, _, err := train.Run(ctx, g, in, g.Outputs, ex, train.Options{Quality: quality})
 	if !errors.Is(err, context.Canceled) || seen != 3 {
 		t.Errorf("error %v after %d examples, want it to stop at the third", err, seen)
+	}
+}
+
+// A training that is broken off within any epoch and goes on from what it saved last ends as one that was not, also where
+// its end was saved, and what it saves is the same from there on.
+func TestResume(t *testing.T) {
+	for _, patience := range []int{2, 20} {
+		g, in, ex, quality := problem(t)
+		var states [][]byte
+		opt := train.Options{Epochs: 6, Rate: 0.02, Patience: patience, Seed: 5, Quality: quality}
+		opt.Save = func(b []byte) error { states = append(states, b); return nil }
+		if patience == 2 { // ends before its epochs do
+			calls := 0
+			opt.Quality = func(ctx context.Context, g *graph.Graph) (float64, error) {
+				calls++
+				q, err := quality(ctx, g)
+				return q - float64(calls*calls), err
+			}
+		}
+		want, stats, err := train.Run(t.Context(), g, in, g.Outputs, ex, opt)
+		if err != nil || len(states) != len(stats.Epochs) {
+			t.Fatalf("%d states of %d epochs, error %v", len(states), len(stats.Epochs), err)
+		}
+		opt.Quality = quality
+		for n, state := range states {
+			if patience == 2 && n+1 < len(states) {
+				continue // the quality above is another after so many calls
+			}
+			var last []byte
+			opt.Resume, opt.Save = state, func(b []byte) error { last = b; return nil }
+			ctx, cancel := context.WithCancel(t.Context())
+			broken := ex
+			broken.At = func(epoch, i int) (train.Example, error) {
+				if epoch == n+2 {
+					cancel()
+				}
+				return ex.At(epoch, i)
+			}
+			got, again, err := train.Run(ctx, g, in, g.Outputs, broken, opt)
+			if cancel(); errors.Is(err, context.Canceled) { // once more, in the epoch after next
+				opt.Resume = last
+				got, again, err = train.Run(t.Context(), g, in, g.Outputs, ex, opt)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if weightsOf(got) != weightsOf(want) || !reflect.DeepEqual(again, stats) {
+				t.Errorf("resumed after epoch %d: %+v, in one go %+v; or other weights", n+1, again, stats)
+			}
+			if last != nil && !bytes.Equal(last, states[len(states)-1]) {
+				t.Errorf("resumed after epoch %d: another last state", n+1)
+			}
+		}
+	}
+}
+
+// Bytes that are no state of this training are an error.
+func TestResumeRefuses(t *testing.T) {
+	g, in, ex, quality := problem(t)
+	var state []byte
+	opt := train.Options{Epochs: 3, Batch: 3, Quality: quality, Save: func(b []byte) error { state = b; return errors.New("full") }}
+	if _, _, err := train.Run(t.Context(), g, in, g.Outputs, ex, opt); err == nil || !strings.Contains(err.Error(), "full") {
+		t.Errorf("a state that cannot be saved: %v", err)
+	}
+	opt.Save = nil
+	set := func(at int, v uint64) []byte {
+		b := bytes.Clone(state)
+		binary.LittleEndian.PutUint64(b[at:], v)
+		return b
+	}
+	for name, b := range map[string][]byte{
+		"empty": {}, "short": state[:len(state)-1], "long": append(bytes.Clone(state), 0), "head alone": state[:32],
+		"steps": set(0, 2), "best": set(16, 2), "epochs": set(24, 2), "many epochs": set(24, 1<<63), "no epoch": set(24, 0),
+	} {
+		opt.Resume = b
+		if _, _, err := train.Run(t.Context(), g, in, g.Outputs, ex, opt); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }
