@@ -229,7 +229,7 @@ def examine(name, library, timed):
         r["agreement"] = max(r.get("agreement", 0), row.get("max_error", 0))
         r |= {"parameters": row["parameters"], "macs": row["macs"], "size": wide, "cpu": b["cpu"], "kernels": b["kernels"], "ort": b["ort_version"], "go": b["go"]}
     if timed:
-        r |= {"ms": row["ms"], "ort_ms": row["ort_ms"]}
+        r |= {"ms": row["ms"], "ort_ms": row["ort_ms"], "load": os.getloadavg()[0]}
     return r
 
 
@@ -260,10 +260,12 @@ def page(results):
     rows = [(n, results[n]) for n in ROWS if n in results]
     some = next(r for _, r in rows if "cpu" in r)
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("torch", "torchvision", "segmentation-models-pytorch", "timm", "monai", "keras", "onnxscript", "onnx"))
+    loads = sorted(r["load"] for _, r in rows if "load" in r)
+    busy = f" The machine's load average was {loads[0]:.1f} to {loads[-1]:.1f}; beside others that work, single ratios stray far." if loads else ""
     stops = [(n, r["problem"]) for n, r in rows if "problem" in r]
     pins = [(n, r["pruned"]) for n, r in rows if r.get("pruned", "yes") != "yes"]
     out = ["# Models", "", "Written by `make zoo`, which exports these networks with random weights, runs each beside ONNX Runtime on the same input, and prunes it.",
-           "", f"{some['cpu']}, 2 threads, kernels {some['kernels']}, {some['go']}; ONNX Runtime {some['ort']}. Exported with {versions}.", "",
+           "", f"{some['cpu']}, 2 threads, kernels {some['kernels']}, {some['go']}; ONNX Runtime {some['ort']}. Exported with {versions}.{busy}", "",
            "- *agreement* is max|Δ|/max|y|, the largest over outputs and two input sizes;",
            "- *ratio* is the engine's time over ONNX Runtime's, medians of five runs in turns, at the size given: below 1 the engine is faster;",
            "- *loses 30 %*: the pruner takes 30 % of the multiply-adds, what is left computes what the network computes with the same",
@@ -312,7 +314,7 @@ def main():
         old = results.get(name, {})
         r = examine(name, library, not a.no_time)
         if a.no_time and "problem" not in r:
-            r |= {k: old[k] for k in ("ms", "ort_ms") if k in old}
+            r |= {k: old[k] for k in ("ms", "ort_ms", "load") if k in old}
         if "problem" not in r:
             r["pruned"] = old.get("pruned", "") if a.no_prune else pruned(name, library)
         results[name] = r
