@@ -202,21 +202,23 @@ func TestPruneRefuses(t *testing.T) {
 	g := small(t, "polyp-unet")
 	set := phantoms(t, 1, 4, true)
 	target := Target{"macs", 0.3}
-	for name, f := range map[string]func() error{
-		"no target": func() error { _, err := Prune(t.Context(), g, set, nil, Options{}); return err },
-		"overlap":   func() error { _, err := Prune(t.Context(), g, set, set, Options{Target: target}); return err },
-		"no images": func() error { _, err := Prune(t.Context(), g, nil, nil, Options{Target: target}); return err },
-		"bad image": func() error {
-			s, err := calib.New([]calib.Item{{Image: []byte("a")}, {Image: []byte("b")}, {Image: []byte("c")}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = Prune(t.Context(), g, s, nil, Options{Target: target})
-			return err
-		},
+	unread, err := calib.New([]calib.Item{{Image: []byte("a")}, {Image: []byte("b")}, {Image: []byte("c")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name     string
+		fit, val *calib.Set
+		opt      Options
+		says     string
+	}{
+		{"no target", set, nil, Options{}, ""},
+		{"overlap", set, set, Options{Target: target}, "give other held-out images, or none"},
+		{"no images", nil, nil, Options{Target: target}, ""},
+		{"bad image", unread, nil, Options{Target: target}, "remove or replace it"},
 	} {
-		if err := f(); err == nil {
-			t.Errorf("%s: no error", name)
+		if _, err := Prune(t.Context(), g, c.fit, c.val, c.opt); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want an error that says %q", c.name, err, c.says)
 		}
 	}
 	// The same picture in another file is not unseen.
