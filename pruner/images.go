@@ -22,6 +22,9 @@ func (r *run) take(fit, val *calib.Set) error {
 		return fmt.Errorf("pruning takes at least 2 calibration images: %w", calib.ErrEmpty)
 	}
 	r.calibration, r.fit, r.labels = fit.Hash, fit, fit.Labelled && !r.opt.Unlabelled
+	if r.opt.Finetune > 0 && !r.labels {
+		return errors.New("fine-tuning on masks: it takes masks for all calibration images, and their use; give them, or leave it out")
+	}
 	if val == nil {
 		return nil
 	}
