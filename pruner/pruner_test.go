@@ -217,6 +217,7 @@ func TestPruneRefuses(t *testing.T) {
 		{"no images", nil, nil, Options{Target: target}, ""},
 		{"training on masks that are not there", phantoms(t, 1, 4, false), nil, Options{Target: target, Finetune: 1}, "masks for all calibration images"},
 		{"training on masks that are not to be used", set, nil, Options{Target: target, Finetune: 1, Unlabelled: true}, "masks for all calibration images"},
+		{"keep of no layer", set, nil, Options{Target: target, Keep: regexp.MustCompile("^/no/such")}, "inspect --groups"},
 		{"bad image", unread, nil, Options{Target: target}, "remove or replace it"},
 	} {
 		if _, err := Prune(t.Context(), g, c.fit, c.val, c.opt); err == nil || !strings.Contains(err.Error(), c.says) {
