@@ -80,6 +80,9 @@ func (o Options) check() error {
 	if o.Target.Kind == "auto" && o.Steps > 1 {
 		return fmt.Errorf("target auto tries cuts of one step; leave out steps or give a target")
 	}
+	if o.Target.Kind == "auto" && (o.Baselines || o.Sensitivity) { // a sweep's too
+		return fmt.Errorf("baselines and sensitivity are looked at for one target; leave them out of a sweep or of target auto, or give a target")
+	}
 	return nil
 }
 

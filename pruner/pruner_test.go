@@ -218,11 +218,16 @@ func TestPruneRefuses(t *testing.T) {
 		{"training on masks that are not there", phantoms(t, 1, 4, false), nil, Options{Target: target, Finetune: 1}, "masks for all calibration images"},
 		{"training on masks that are not to be used", set, nil, Options{Target: target, Finetune: 1, Unlabelled: true}, "masks for all calibration images"},
 		{"keep of no layer", set, nil, Options{Target: target, Keep: regexp.MustCompile("^/no/such")}, "inspect --groups"},
+		{"baselines of no one target", set, nil, Options{Target: Target{Kind: "auto"}, Baselines: true}, "one target"},
+		{"sensitivity of no one target", set, nil, Options{Target: Target{Kind: "auto"}, Sensitivity: true}, "one target"},
 		{"bad image", unread, nil, Options{Target: target}, "remove or replace it"},
 	} {
 		if _, err := Prune(t.Context(), g, c.fit, c.val, c.opt); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want an error that says %q", c.name, err, c.says)
 		}
+	}
+	if _, err := Sweep(t.Context(), g, set, Range{"macs", 0.2, 0.6, 0.4}, Options{Baselines: true}); err == nil || !strings.Contains(err.Error(), "one target") {
+		t.Errorf("baselines of a sweep: %v", err)
 	}
 	// The same picture in another file is not unseen.
 	again := set.Items[1]
