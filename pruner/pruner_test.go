@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -220,6 +221,13 @@ func TestPruneRefuses(t *testing.T) {
 		{"keep of no layer", set, nil, Options{Target: target, Keep: regexp.MustCompile("^/no/such")}, "inspect --groups"},
 		{"baselines of no one target", set, nil, Options{Target: Target{Kind: "auto"}, Baselines: true}, "one target"},
 		{"sensitivity of no one target", set, nil, Options{Target: Target{Kind: "auto"}, Sensitivity: true}, "one target"},
+		{"more than a whole layer", set, nil, Options{Target: target, MaxLayer: 1.5}, "max layer 1.5"},
+		{"less than nothing of a layer", set, nil, Options{Target: target, MaxLayer: -0.1}, "max layer -0.1"},
+		{"margin", set, nil, Options{Target: target, Delta: math.NaN()}, "delta NaN"},
+		{"steps", set, nil, Options{Target: target, Steps: -1}, "steps -1"},
+		{"round", set, nil, Options{Target: target, Round: -8}, "round -8"},
+		{"fewest channels", set, nil, Options{Target: target, MinChannels: -2}, "min channels -2"},
+		{"epochs", set, nil, Options{Target: target, Finetune: -1}, "finetune -1"},
 		{"bad image", unread, nil, Options{Target: target}, "remove or replace it"},
 	} {
 		if _, err := Prune(t.Context(), g, c.fit, c.val, c.opt); err == nil || !strings.Contains(err.Error(), c.says) {
