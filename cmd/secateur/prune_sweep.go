@@ -20,6 +20,9 @@ func (c *pruneCmd) sweep(ctx context.Context) error {
 	if c.Val != "" || c.Out != "" {
 		return usage("--sweep looks at no held-out images and writes no model; leave out --val and --out")
 	}
+	if err := c.places(); err != nil {
+		return err
+	}
 	fit, _, err := c.sets()
 	if err != nil {
 		return err
@@ -36,9 +39,6 @@ func (c *pruneCmd) sweep(ctx context.Context) error {
 		return err
 	}
 	if c.Report != "" {
-		if err := os.MkdirAll(c.Report, 0o755); err != nil {
-			return err
-		}
 		for name, b := range map[string][]byte{"curve.json": curve.JSON(), "curve.html": curve.HTML(), "curve.svg": curve.SVG()} {
 			if err := replaceBytes(filepath.Join(c.Report, name), b); err != nil {
 				return err
