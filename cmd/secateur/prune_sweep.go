@@ -68,7 +68,7 @@ func printCurve(out io.Writer, c *pruner.Curve, dir string) error {
 		if i == c.Knee {
 			mark = "recommended"
 		}
-		put("%s\t%s\t%.1f\t%.4f\t%.4f to %.4f\t%s\t%.4f\t%.4f\t\n", p.Target, millions(p.MACs), p.Latency.After, p.Dice.Mean, p.Dice.Lower, p.Dice.Upper, mark, p.Cut, p.Repaired)
+		put("%s\t%s\t%.1f\t%.4f\t%s\t%s\t%.4f\t%.4f\t\n", p.Target, millions(p.MACs), p.Latency.After, p.Dice.Mean, p.Bounds(), mark, p.Cut, p.Repaired)
 	}
 	if err := w.Flush(); err != nil {
 		return err
