@@ -93,6 +93,16 @@ func TestCurveBounds(t *testing.T) {
 	}
 }
 
+// Where nothing was repaired, nothing is said of repairs.
+func TestCurveWithoutRepair(t *testing.T) {
+	for _, none := range []bool{true, false} {
+		c := &Curve{Base: [2]int64{100, 100}, Original: 0.9, Line: 0.89, NoRepair: none, Points: []CurvePoint{{MACs: 80, Latency: Latency{Before: 2, After: 1}}}}
+		if page := string(c.HTML()); none == strings.Contains(page, "repair") || none == strings.Contains(page, "agreement, cut") {
+			t.Errorf("without repair %v: %s", none, page)
+		}
+	}
+}
+
 // Auto takes the smallest of what it tried before the line was crossed, and says so in the file.
 func TestAuto(t *testing.T) {
 	g, fit, val := small(t, "polyp-unet"), phantoms(t, 400, 4, false), phantoms(t, 500, 3, false)
