@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/pruner/gate"
 	"github.com/secateur/secateur/pruner/rewrite"
 )
 
@@ -73,6 +74,32 @@ func TestSweep(t *testing.T) {
 	}
 	if p := c.Points[0]; r.Report.MACs.After != p.MACs || r.Report.Repair.After != p.Repaired {
 		t.Errorf("prune: %d MACs, repaired to %g; sweep: %d, %g", r.Report.MACs.After, r.Report.Repair.After, p.MACs, p.Repaired)
+	}
+}
+
+// Where images are too few for a verdict no bounds are drawn or told, and with as many as that they are.
+func TestCurveBounds(t *testing.T) {
+	for _, n := range []int{gate.MinImages - 1, gate.MinImages} {
+		c := &Curve{Base: [2]int64{100, 100}, Original: 0.9, Line: 0.89, Images: n, Knee: 0}
+		for _, left := range []int64{80, 60} {
+			c.Points = append(c.Points, CurvePoint{MACs: left, Latency: Latency{Before: 2, After: 1}, Dice: gate.Interval{Mean: 0.9, Lower: 0.85, Upper: 0.95, N: n, Clusters: n}})
+		}
+		for what, doc := range map[string]string{"picture": string(c.SVG()), "page": string(c.HTML()), "sentence": c.Sentence()} {
+			few, bounds := strings.Contains(doc, "too few images for bounds"), strings.Contains(doc, "0.8500 to 0.9500")
+			if few == bounds || bounds != (n >= gate.MinImages) || what != "sentence" && bounds != strings.Contains(doc, "<polygon") {
+				t.Errorf("%s of %d images: %s", what, n, doc)
+			}
+		}
+	}
+}
+
+// Where nothing was repaired, nothing is said of repairs.
+func TestCurveWithoutRepair(t *testing.T) {
+	for _, none := range []bool{true, false} {
+		c := &Curve{Base: [2]int64{100, 100}, Original: 0.9, Line: 0.89, NoRepair: none, Points: []CurvePoint{{MACs: 80, Latency: Latency{Before: 2, After: 1}}}}
+		if page := string(c.HTML()); none == strings.Contains(page, "repair") || none == strings.Contains(page, "agreement, cut") {
+			t.Errorf("without repair %v: %s", none, page)
+		}
 	}
 }
 
