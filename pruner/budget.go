@@ -174,6 +174,18 @@ type budget struct {
 // ErrUnreachable is wrapped by the error of a target that asks for more than can be removed.
 var ErrUnreachable = errors.New("cannot be reached")
 
+// ease says what lets more go.
+func ease(opt Options) string {
+	s := "Ask for less, or let more of a layer go (--max-layer)"
+	if opt.Round > 1 {
+		s += fmt.Sprintf("; widths are multiples of %d (--round)", opt.Round)
+	}
+	if opt.Keep != nil {
+		s += fmt.Sprintf("; what %v matches is kept (--keep)", opt.Keep)
+	}
+	return s
+}
+
 // choose returns the smallest set of classes whose removal reaches the target, the least important for what they save
 // first. It is a greedy walk in which savings are computed anew as the model shrinks, and a walk back that keeps
 // whatever the target does not need.
@@ -223,8 +235,8 @@ func choose(a *group.Analysis, importance map[int]float64, c *costs, b budget) (
 		taken = append(taken, u)
 	}
 	if c.of(kind) > goal {
-		return nil, fmt.Errorf("target %v %w: at most %.1f %% of the %s can be removed with at least %g %% and %d channels of each layer kept; %d of %d channel classes are pinned",
-			opt.Target, ErrUnreachable, 100*(1-float64(c.of(kind))/float64(max(from, 1))), kind, math.Round(100*(1-opt.MaxLayer)), max(opt.MinChannels, 1), len(a.Classes)-len(a.Free()), len(a.Classes))
+		return nil, fmt.Errorf("target %v %w: at most %.1f %% of the %s can be removed with at least %g %% and %d channels of each layer kept; %d of %d channel classes are pinned. %s",
+			opt.Target, ErrUnreachable, 100*(1-float64(c.of(kind))/float64(max(from, 1))), kind, math.Round(100*(1-opt.MaxLayer)), max(opt.MinChannels, 1), len(a.Classes)-len(a.Free()), len(a.Classes), ease(opt))
 	}
 	lastOfFamily := map[int]int{}
 	for i := len(taken) - 1; i >= 0; i-- {

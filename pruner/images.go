@@ -51,14 +51,16 @@ func (r *run) split() error {
 		if n < 2 {
 			return fmt.Errorf("pruning takes at least 2 different calibration images, there is %d", n)
 		}
-		parts := r.fit.SplitBy(r.cluster, 0.8, 0.2)
+		r.parts = []float64{0.8, 0.2}
+		parts := r.fit.SplitBy(r.cluster, r.parts...)
 		r.fit, r.sel = parts[0], parts[1]
 		return nil
 	}
 	if n < 3 {
 		return fmt.Errorf("pruning without held-out images takes at least 3 different calibration images, there are %d", n)
 	}
-	parts := r.fit.SplitBy(r.cluster, 0.6, 0.15, 0.25)
+	r.parts = []float64{0.6, 0.15, 0.25}
+	parts := r.fit.SplitBy(r.cluster, r.parts...)
 	if len(parts[2].Items) == 0 {
 		return fmt.Errorf("%d calibration images are of too few clusters to hold one back for the verdict: give held-out images", n)
 	}

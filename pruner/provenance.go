@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/onnx"
@@ -26,6 +27,9 @@ type provenance struct {
 	Round       int             `json:"round"`
 	Steps       int             `json:"steps"`
 	Keep        string          `json:"keep,omitempty"`
+	GroupBy     string          `json:"group_by,omitempty"`
+	Split       string          `json:"split"`                   // the parts of the calibration images: fit, select and, where no others were held out, gate
+	Table       string          `json:"latency_table,omitempty"` // SHA-256 of the table that a target of time was reached by
 	Criterion   string          `json:"criterion"`
 	Distil      int             `json:"distil"`
 	Finetune    int             `json:"finetune"`
@@ -59,11 +63,17 @@ func (r *run) finish(ctx context.Context) error {
 	p := provenance{
 		Parent: r.opt.Parent, Calibration: r.calibration, Target: r.reached(), Labels: r.labels, Seed: r.opt.Seed,
 		MaxLayer: r.opt.MaxLayer, MinChannels: r.opt.MinChannels, Round: max(r.opt.Round, 1), Steps: r.opt.Steps, Criterion: criterionText(r.opt.Criterion, r.opt.Normalise), Repair: r.repairs.Kept(),
-		Distil: r.opt.Distil, Finetune: r.opt.Finetune,
+		Distil: r.opt.Distil, Finetune: r.opt.Finetune, Split: strings.Trim(fmt.Sprint(r.parts), "[]"),
 		Parameters: [2]int64{r.base.Parameters, after.Parameters}, MACs: [2]int64{r.base.MACs, after.MACs},
 	}
 	if r.opt.Keep != nil {
 		p.Keep = r.opt.Keep.String()
+	}
+	if r.opt.GroupBy != nil {
+		p.GroupBy = r.opt.GroupBy.String()
+	}
+	if r.table != nil {
+		p.Table = sum(r.table.JSON())
 	}
 	if old := r.g.Meta[MetaKey]; json.Valid([]byte(old)) {
 		p.History = json.RawMessage(old)

@@ -222,7 +222,8 @@ type run struct {
 	fit, sel          *calib.Set // until they are split, fit is all that are not held out
 	val               *gate.Sealed
 	labels, valLabels bool
-	duplicates        int // calibration images left out because another is the same picture
+	parts             []float64 // that the calibration images were split into
+	duplicates        int       // calibration images left out because another is the same picture
 
 	spec     vision.Spec
 	classes  int // the largest index of a mask

@@ -79,13 +79,27 @@ type LatencyForecast struct {
 	CPU     string `json:"cpu"` // that the table is of
 	ISA     string `json:"isa"`
 	Threads int    `json:"threads"`
-	// Before and After are of the table, in milliseconds. Off is by what part After, brought to the speed at which the
-	// original ran just now, differs from what was measured.
+	// Asked is what the target asks of what was measured, in milliseconds. Before and After are of the table. Off is by what
+	// part After, brought to the speed at which the original ran just now, differs from what was measured.
+	Asked  float64 `json:"asked_ms"`
 	Before float64 `json:"before_ms"`
 	After  float64 `json:"after_ms"`
 	Off    float64 `json:"off"`
 	Error  float64 `json:"error"` // the table's own, over the cuts that it was made from
 	Round  int     `json:"round"`
+}
+
+// Outcome says whether what was measured is what the target asked for.
+func (l Latency) Outcome() string {
+	asked := l.Table.Asked
+	s := fmt.Sprintf("the target, %.1f ms here, is reached: %.1f ms", asked, l.After)
+	if l.After > asked {
+		s = fmt.Sprintf("the target, %.1f ms here, is missed by %.1f %%: %.1f ms. Ask for less time, or measure the table anew on a quiet machine", asked, 100*(l.After/asked-1), l.After)
+	}
+	if l.Table.Threads != l.Threads {
+		s += fmt.Sprintf(". The table is of %d threads, this is measured with %d", l.Table.Threads, l.Threads)
+	}
+	return s
 }
 
 // LayerReport is one layer's channels before and after.
@@ -178,6 +192,18 @@ type Repeat struct {
 	Probes int `json:"probes,omitempty"`
 	// ISA is the instruction set of the kernels, the one thing of the machine that bytes depend on.
 	ISA string `json:"isa"`
+	// Table is the SHA-256 of the latency table, for targets of time.
+	Table string `json:"latency_table,omitempty"`
+}
+
+// Overshoot is how many points more went than the target asked for, where it asks for a part.
+func (r *Report) Overshoot() float64 {
+	t, err := ParseTarget(r.Repeat.Target)
+	c, ok := map[string]Change{"macs": r.MACs, "params": r.Parameters, "filters": r.Filters}[t.Kind]
+	if err != nil || !ok {
+		return 0
+	}
+	return max(c.Removed()-100*t.Value, 0)
 }
 
 // JSON is the report as one document.
@@ -198,7 +224,7 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 		Repair: r.repairs, Gate: v, Pictures: r.pictures, Curve: r.curve, Baselines: r.compared, Sensitivity: r.sensitive,
 		Images: ImageCounts{len(r.fit.Items), len(r.sel.Items), len(v.Images), r.duplicates},
 		Hashes: Hashes{p.Parent, sum(r.bytes), p.Calibration, r.val.Hash()},
-		Repeat: Repeat{r.opt.Target.String(), p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, p.Keep, !r.opt.NoRepair, r.opt.Distil, r.opt.Finetune, v.GroupBy, p.Criterion, 0, isa.Best().String()},
+		Repeat: Repeat{r.opt.Target.String(), p.Labels, p.Seed, r.opt.Delta, r.opt.Agreement, p.MaxLayer, p.MinChannels, p.Round, p.Steps, p.Keep, !r.opt.NoRepair, r.opt.Distil, r.opt.Finetune, v.GroupBy, p.Criterion, 0, isa.Best().String(), p.Table},
 	}
 	if !p.Labels {
 		rep.Repeat.Probes = score.Probes
@@ -216,7 +242,10 @@ func (r *run) write(ctx context.Context, p provenance, after engine.Cost) error 
 		return err
 	}
 	if t := r.table; t != nil {
-		f := &LatencyForecast{CPU: t.CPU, ISA: t.ISA, Threads: t.Threads, Before: t.Whole, After: r.predicted, Error: t.Error, Round: t.Round}
+		f := &LatencyForecast{CPU: t.CPU, ISA: t.ISA, Threads: t.Threads, Before: newCosts(r.original, r.base, t).ns / 1e6, After: r.predicted, Error: t.Error, Round: t.Round}
+		if f.Asked = r.opt.Target.Value; r.opt.Target.Kind == "speedup" {
+			f.Asked = rep.Latency.Before / r.opt.Target.Value
+		}
 		f.Off = f.After*rep.Latency.Before/f.Before/rep.Latency.After - 1
 		rep.Latency.Table = f
 	}

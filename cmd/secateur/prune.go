@@ -305,8 +305,26 @@ func (r *pruned) print(out io.Writer, rep *pruner.Report, dir string) error {
 		return err
 	}
 	lines := []string{rep.Sentence}
+	if over := rep.Overshoot(); over > 1 {
+		lines = append(lines, fmt.Sprintf("%.1f points more went than asked for: what goes together is more than what was lacking", over))
+	}
 	if t := rep.Latency.Table; t != nil {
+		lines = append(lines, "measured: "+rep.Latency.Outcome())
 		lines = append(lines, fmt.Sprintf("latency: the table says %.1f ms of %.1f, measured %.1f of %.1f, %.1f %% apart", t.After, t.Before, rep.Latency.After, rep.Latency.Before, 100*math.Abs(t.Off)))
+	}
+	if rep.Curve != nil {
+		lines = append(lines, rep.Curve.Sentence())
+	}
+	for _, s := range rep.Repair.Steps {
+		kept := "kept"
+		if !s.Kept {
+			kept = "undone"
+		}
+		line := fmt.Sprintf("repair: %s, from %.4f to %.4f on the select images, %s", s.Method, s.Before, s.After, kept)
+		if s.Ridge != nil {
+			line += fmt.Sprintf("; at most %sB of samples and equations", millions(s.Ridge.Bytes))
+		}
+		lines = append(lines, line)
 	}
 	if n := rep.Images.Duplicates; n > 0 {
 		lines = append(lines, fmt.Sprintf("calibration images left out, because another is the same picture: %d", n))

@@ -116,8 +116,13 @@ var steps = map[string]func(*builder, *sized){
 		b.out(b.node(op, nil, x.v, b.weights(1, 0.5, x.c, 1, 1)), x.c, x.s)
 	},
 	"dense": func(b *builder, x *sized) { // squeeze-excitation by matrices
-		f := b.node("Flatten", nil, b.node("GlobalAveragePool", nil, x.v))
-		h := b.node("Gemm", graph.Attrs{graph.IntAttr("transB", 1)}, f, b.weights(0, 1, 3, x.c), b.weights(0, 1, 3))
+		p, each := b.node("GlobalAveragePool", nil, x.v), 1
+		if x.s%2 == 0 && one(b, false, true) { // every channel comes as four
+			half := graph.Attrs{graph.IntsAttr("kernel_shape", x.s/2, x.s/2), graph.IntsAttr("strides", x.s/2, x.s/2)}
+			p, each = b.node("AveragePool", half, x.v), 4
+		}
+		f := b.node("Flatten", nil, p)
+		h := b.node("Gemm", graph.Attrs{graph.IntAttr("transB", 1)}, f, b.weights(0, 1, 3, each*x.c), b.weights(0, 1, 3))
 		h = b.node("MatMul", nil, b.node("Relu", nil, h), b.weights(0, 1, 3, x.c))
 		h = b.node("Unsqueeze", nil, b.node("Sigmoid", nil, h), b.constant(i64(2, 3)))
 		b.out(b.node("Mul", nil, x.v, h), x.c, x.s)
