@@ -191,7 +191,7 @@ type Baseline struct {
 }
 
 // baselines cuts the original once by each criterion and looks at the select images. It needs the scores that the first
-// step has made.
+// step has made. A criterion that finds nothing in the model to go by is left out.
 func (r *run) baselines(ctx context.Context) error {
 	if !r.opt.Baselines || r.step > 0 {
 		return nil

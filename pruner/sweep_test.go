@@ -8,10 +8,12 @@ import (
 	"io"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/pruner/gate"
 	"github.com/secateur/secateur/pruner/rewrite"
 )
@@ -217,6 +219,38 @@ func TestKeepAndCriteria(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A model without BatchNormalization has no scales to go by: it is an error where they are asked for, and no baseline.
+func TestNoScales(t *testing.T) {
+	g, fit, val := small(t, "polyp-unet"), phantoms(t, 800, 4, false), phantoms(t, 900, 3, false)
+	before := map[*graph.Value]*graph.Value{}
+	g.Nodes = slices.DeleteFunc(g.Nodes, func(n *graph.Node) bool {
+		if n.Op != "BatchNormalization" {
+			return false
+		}
+		before[n.Outputs[0]] = n.Inputs[0]
+		return true
+	})
+	for _, n := range g.Nodes {
+		for i, v := range n.Inputs {
+			if w := before[v]; w != nil {
+				n.Inputs[i] = w
+			}
+		}
+	}
+	opt := Options{Target: Target{"macs", 0.2}, Threads: 1, NoRepair: true, Criterion: "bn-scale"}
+	if _, err := Prune(t.Context(), g, fit, val, opt); !errors.Is(err, errNoScales) {
+		t.Errorf("scored by scales: %v", err)
+	}
+	opt.Criterion, opt.Baselines = "magnitude", true
+	r, err := Prune(t.Context(), g, fit, val, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := r.Report.Baselines; len(b) != len(Criteria())-1 || slices.ContainsFunc(b, func(b Baseline) bool { return b.Criterion == "bn-scale" }) {
+		t.Errorf("baselines %+v", b)
 	}
 }
 
