@@ -96,7 +96,7 @@ func (o Options) check() error {
 		return fmt.Errorf("normalisation %q: there are %s", o.Normalise, strings.Join(Normalisations(), ", "))
 	}
 	if o.Target.Kind == "auto" && o.Steps > 1 {
-		return fmt.Errorf("target auto tries cuts of one step; leave out steps or give a target")
+		return fmt.Errorf("target auto and sweeps try cuts of one step; leave out steps, or give one target")
 	}
 	if o.Target.Kind == "auto" && (o.Baselines || o.Sensitivity) { // a sweep's too
 		return fmt.Errorf("baselines and sensitivity are looked at for one target; leave them out of a sweep or of target auto, or give a target")
