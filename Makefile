@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SOURCES := $(shell find . -name '*.go' -o -name '*.s' -o -name '*.onnx' -o -name '*.html' -o -name go.mod -o -name go.sum | grep -v '^./.cache')
 
-.PHONY: help run demo test race bench peers compare microbench fuzz lint generate check-generated check image reference crosscheck clean
+.PHONY: help run demo test race bench peers zoo compare microbench fuzz lint generate check-generated check image reference crosscheck clean
 
 help: ## list the targets
 	@grep -hE '^[a-z/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -38,6 +38,9 @@ bench: bin/secateur-ort ## the engine beside ONNX Runtime, whose library $$SECAT
 peers: bin/secateur $(VENV)-bench/ok ## the engine beside ONNX Runtime, OpenVINO, PyTorch, MNN and ncnn, from their Python wheels; writes docs/PERFORMANCE.md
 	$(VENV)-bench/bin/python scripts/bench_peers.py
 
+zoo: bin/secateur-ort $(VENV)-zoo/ok ## some fifty networks of public packages, exported, run beside ONNX Runtime, and pruned; writes docs/MODELS.md
+	$(VENV)-zoo/bin/python scripts/zoo.py
+
 compare: bin/secateur $(VENV)-tp/ok ## prune the trained models here and with Torch-Pruning; MODELS and DATA are folders; hours; writes docs/measured and docs/pruning-curve.svg
 	scripts/compare_torch_pruning.sh $(VENV)-tp/bin/python $(MODELS) $(DATA)
 
@@ -66,9 +69,9 @@ $(VENV)/ok: scripts/requirements.txt
 	$(VENV)/bin/pip install -q -r scripts/requirements.txt
 	touch $@
 
-$(VENV)-bench/ok: scripts/requirements-bench.txt
-	python3 -m venv $(VENV)-bench
-	$(VENV)-bench/bin/pip install -q -r scripts/requirements-bench.txt
+$(VENV)-%/ok: scripts/requirements-%.txt
+	python3 -m venv $(VENV)-$*
+	$(VENV)-$*/bin/pip install -q -r $<
 	touch $@
 
 $(VENV)-tp/ok: scripts/requirements-torch-pruning.txt

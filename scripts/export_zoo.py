@@ -11,206 +11,21 @@ Nothing is downloaded.
 
 import argparse
 import io
+import os
 import pathlib
 
 import numpy as np
 import onnx
+import monai.networks.nets as monai
 import segmentation_models_pytorch as smp
 import torch
-import torch.nn.functional as F
+import torchvision
 from torch import nn
 
-SIZE = 64
+from zoo_networks import CSP, FCN, RSU, Attention, ChannelsLast, ColonSegNet, ConvNeXt, GroupNorm, HRNet, Listed, NeXt, PraNet, Pyramid, ResUNetPlusPlus, Shuffle1, Shuffle2, UNet, block, keras_unet
 
-
-def block(i, o, norm=nn.BatchNorm2d, act=nn.ReLU, k=3, groups=1):
-    return nn.Sequential(nn.Conv2d(i, o, k, padding=k // 2, groups=groups, bias=False), norm(o), act())
-
-
-class UNet(nn.Module):
-    """A U-Net of three levels, each of two of what make yields."""
-
-    def __init__(self, make=block, base=8, classes=1, up="transposed", head=nn.Identity):
-        super().__init__()
-        self.enc = nn.ModuleList()
-        c = 3
-        for i in range(3):
-            self.enc.append(nn.Sequential(make(c, base << i), make(base << i, base << i)))
-            c = base << i
-        self.up, self.dec = nn.ModuleList(), nn.ModuleList()
-        for i in reversed(range(2)):
-            o = base << i
-            self.up.append({
-                "transposed": lambda: nn.ConvTranspose2d(c, o, 2, 2),
-                "shuffle": lambda: nn.Sequential(nn.Conv2d(c, 4 * o, 1), nn.PixelShuffle(2)),
-                "resize": lambda: nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(c, o, 1)),
-            }[up]())
-            self.dec.append(nn.Sequential(make(2 * o, o), make(o, o)))
-            c = o
-        self.head = nn.Sequential(nn.Conv2d(c, classes, 1), head())
-
-    def forward(self, x):
-        skips = []
-        for i, e in enumerate(self.enc):
-            x = e(F.max_pool2d(x, 2) if i else x)
-            skips.append(x)
-        skips.pop()
-        for up, dec in zip(self.up, self.dec):
-            x = dec(torch.cat([skips.pop(), up(x)], 1))
-        return self.head(x)
-
-
-class Shuffle2(nn.Module):
-    """ShuffleNetV2's unit: half of the channels go by, the other half through a branch, and both are shuffled."""
-
-    def __init__(self, c):
-        super().__init__()
-        h = c // 2
-        self.branch = nn.Sequential(block(h, h, k=1), nn.Conv2d(h, h, 3, padding=1, groups=h, bias=False), nn.BatchNorm2d(h), block(h, h, k=1))
-
-    def forward(self, x):
-        a, b = x.chunk(2, 1)
-        return shuffle(torch.cat([a, self.branch(b)], 1), 2)
-
-
-class Shuffle1(nn.Module):
-    """ShuffleNet's unit: grouped convolutions with a shuffle between, and a residual sum."""
-
-    def __init__(self, c, g=4):
-        super().__init__()
-        self.a, self.g = block(c, c, k=1, groups=g), g
-        self.b = nn.Sequential(nn.Conv2d(c, c, 3, padding=1, groups=c, bias=False), nn.BatchNorm2d(c), nn.Conv2d(c, c, 1, groups=g, bias=False), nn.BatchNorm2d(c))
-
-    def forward(self, x):
-        return F.relu(x + self.b(shuffle(self.a(x), self.g)))
-
-
-def shuffle(x, g):
-    n, c, h, w = x.shape
-    return x.view(n, g, c // g, h, w).transpose(1, 2).reshape(n, c, h, w)
-
-
-class NeXt(nn.Module):
-    """ResNeXt's unit: a grouped 3x3 between two 1x1, and a residual sum."""
-
-    def __init__(self, c, g=4):
-        super().__init__()
-        self.f = nn.Sequential(block(c, c, k=1), block(c, c, groups=g), nn.Conv2d(c, c, 1, bias=False), nn.BatchNorm2d(c))
-
-    def forward(self, x):
-        return F.relu(x + self.f(x))
-
-
-class ConvNeXt(nn.Module):
-    """ConvNeXt's unit: a depthwise 7x7, then channels last a norm and two matrices with Gelu, scaled, and a residual sum."""
-
-    def __init__(self, c):
-        super().__init__()
-        self.dw, self.norm = nn.Conv2d(c, c, 7, padding=3, groups=c), nn.LayerNorm(c)
-        self.up, self.down, self.scale = nn.Linear(c, 4 * c), nn.Linear(4 * c, c), nn.Parameter(torch.full((c,), 0.5))
-
-    def forward(self, x):
-        y = self.norm(self.dw(x).permute(0, 2, 3, 1))
-        return x + (self.scale * self.down(F.gelu(self.up(y)))).permute(0, 3, 1, 2)
-
-
-class CSP(nn.Module):
-    """A cross-stage partial unit: split, a residual branch on one part, and all parts joined."""
-
-    def __init__(self, c):
-        super().__init__()
-        self.i, self.m, self.o = block(c, c, act=nn.SiLU, k=1), block(c // 2, c // 2, act=nn.SiLU), block(c // 2 * 3, c, act=nn.SiLU, k=1)
-
-    def forward(self, x):
-        a, b = self.i(x).split([x.shape[1] // 2, x.shape[1] // 2], 1)
-        return self.o(torch.cat([a, b, b + self.m(b)], 1))
-
-
-class Attention(UNet):
-    """A U-Net whose skips pass gates, which one channel multiplies into all."""
-
-    def __init__(self, base=8):
-        super().__init__(base=base)
-        self.gates = nn.ModuleList()
-        for i in reversed(range(2)):
-            c = base << i
-            self.gates.append(nn.ModuleList([nn.Conv2d(c, c // 2, 1), nn.Conv2d(c, c // 2, 1), nn.Sequential(nn.ReLU(), nn.Conv2d(c // 2, 1, 1), nn.Sigmoid())]))
-
-    def forward(self, x):
-        skips = []
-        for i, e in enumerate(self.enc):
-            x = e(F.max_pool2d(x, 2) if i else x)
-            skips.append(x)
-        skips.pop()
-        for up, dec, (a, b, psi) in zip(self.up, self.dec, self.gates):
-            s, x = skips.pop(), up(x)
-            x = dec(torch.cat([s * psi(a(s) + b(x)), x], 1))
-        return self.head(x)
-
-
-class HRNet(nn.Module):
-    """Two resolutions beside each other that exchange what they have found, twice."""
-
-    def __init__(self, c=12):
-        super().__init__()
-        self.stem, self.low = block(3, c), nn.Sequential(nn.Conv2d(c, 2 * c, 3, 2, 1, bias=False), nn.BatchNorm2d(2 * c), nn.ReLU())
-        self.hi = nn.ModuleList(block(c, c) for _ in range(2))
-        self.lo = nn.ModuleList(block(2 * c, 2 * c) for _ in range(2))
-        self.raise_ = nn.ModuleList(nn.Sequential(nn.Conv2d(2 * c, c, 1, bias=False), nn.BatchNorm2d(c), nn.Upsample(scale_factor=2, mode="nearest")) for _ in range(2))
-        self.drop = nn.ModuleList(nn.Sequential(nn.Conv2d(c, 2 * c, 3, 2, 1, bias=False), nn.BatchNorm2d(2 * c)) for _ in range(2))
-        self.head = nn.Conv2d(3 * c, 1, 1)
-
-    def forward(self, x):
-        h = self.stem(x)
-        l = self.low(h)
-        for i in range(2):
-            a, b = self.hi[i](h), self.lo[i](l)
-            h, l = F.relu(a + self.raise_[i](b)), F.relu(b + self.drop[i](a))
-        return self.head(torch.cat([h, F.interpolate(l, size=h.shape[2:], mode="bilinear")], 1))
-
-
-class RSU(nn.Module):
-    """U²-Net's unit: a small U inside, with a residual sum around."""
-
-    def __init__(self, i, m, o):
-        super().__init__()
-        self.x, self.a, self.b, self.c = block(i, o), block(o, m), block(m, m), block(m, m)
-        self.d, self.e = block(2 * m, m), block(2 * m, o)
-
-    def forward(self, x):
-        x = self.x(x)
-        a = self.a(x)
-        b = self.b(F.max_pool2d(a, 2, ceil_mode=True))
-        d = self.d(torch.cat([self.c(b), b], 1))
-        return x + self.e(torch.cat([F.interpolate(d, size=a.shape[2:], mode="bilinear"), a], 1))
-
-
-class ChannelsLast(nn.Module):
-    """A network as converters from TensorFlow write it: images and maps have their channels last."""
-
-    def __init__(self, f):
-        super().__init__()
-        self.f = f
-
-    def forward(self, x):
-        return self.f(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-class Group(torch.autograd.Function):
-    """A group normalisation that is exported as the operator, not taken apart."""
-
-    @staticmethod
-    def forward(ctx, x, weight, bias, groups):
-        return F.group_norm(x, groups, weight, bias)
-
-    @staticmethod
-    def symbolic(g, x, weight, bias, groups):
-        return g.op("GroupNormalization", x, weight, bias, num_groups_i=groups, epsilon_f=1e-5).setType(x.type())
-
-
-class GroupNorm(nn.GroupNorm):
-    def forward(self, x):
-        return Group.apply(x, self.weight, self.bias, self.num_groups)
+SIZE, LARGER = 64, {"mobilenet-v3-pan": 128}  # its attention halves the smallest map three times
+SMALL = "tu-mobilenetv3_small_050"
 
 
 def units(unit):
@@ -218,15 +33,94 @@ def units(unit):
     return lambda i, o: nn.Sequential(block(i, o), unit(o))
 
 
-def encoder(arch, name):
-    return lambda: arch(encoder_name=name, encoder_weights=None, classes=1)
+def encoder(arch, name, **more):
+    return lambda: arch(encoder_name=name, encoder_weights=None, classes=1, **more)
+
+
+def keras():
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+    keras.utils.set_random_seed(0)
+    return keras
 
 
 def same(norm):
     return lambda i, o: block(i, o, norm=norm)
 
 
-# Name: the network, then its opset, and whether its images have their channels last.
+def export(make, opset, last, size):
+    torch.manual_seed(0)
+    net = make().eval()
+    shape = (1, size, size, 3) if last else (1, 3, size, size)
+    if opset == 18:
+        m = torch.onnx.export(net, (torch.zeros(shape),), opset_version=18, input_names=["image"], dynamo=True, verbose=False).model_proto
+    else:
+        f = io.BytesIO()
+        torch.onnx.export(net, torch.zeros(shape), f, opset_version=min(opset, 20), input_names=["image"], output_names=["logits"], dynamo=False)
+        m = onnx.load_from_string(f.getvalue())
+    m.opset_import[0].version = opset  # the exporter stops at 20; what it writes is the same in 21
+    for n in m.graph.node:
+        n.doc_string = ""
+        del n.metadata_props[:]
+    m.graph.doc_string, m.producer_name, m.producer_version = "", "", ""
+    return m
+
+
+def tensorflow(c=8):
+    """A U-Net with the units of MobileNetV2 and squeeze and excitation, as tf2onnx writes it: channels last at its edges alone, batch
+    normalisations folded, pads of one side, shapes computed by slices of shapes, and the outputs of transposed convolutions cut to size."""
+    h, r = onnx.helper, np.random.default_rng(0)
+    nodes, weights = [], []
+
+    def const(v, dtype):
+        weights.append(onnx.numpy_helper.from_array(np.asarray(v, dtype), f"const_{len(weights)}"))
+        return weights[-1].name
+
+    def put(op, *xs, **attrs):
+        nodes.append(h.make_node(op, xs, [f"model/{op}_{len(nodes)}:0"], f"model/{op}_{len(nodes)}", **attrs))
+        return nodes[-1].output[0]
+
+    def conv(x, i, o, k=1, pads=None, group=1, **attrs):
+        p = k // 2
+        return put("Conv", x, const(r.standard_normal((o, i // group, k, k)), np.float32), const(r.standard_normal(o), np.float32), pads=pads or [p] * 4, group=group, kernel_shape=[k, k], **attrs)
+
+    def relu6(x):
+        return put("Clip", x, const(0, np.float32), const(6, np.float32))
+
+    def unit(x, i, o, stride):
+        y = relu6(conv(x, i, 3 * i))
+        y = relu6(conv(y, 3 * i, 3 * i, 3, [0, 0, 1, 1] if stride == 2 else None, 3 * i, strides=[stride] * 2))
+        gate = relu6(conv(put("ReduceMean", y, axes=[2, 3], keepdims=1), 3 * i, 8))
+        y = conv(put("Mul", y, put("Sigmoid", conv(gate, 8, 3 * i))), 3 * i, o)
+        return put("Add", x, y) if i == o and stride == 1 else y
+
+    def piece(v, a, b):
+        return put("Slice", v, const([a], np.int64), const([b], np.int64), const([0], np.int64))
+
+    image = put("Transpose", "image", perm=[0, 3, 1, 2])
+    a = relu6(conv(image, 3, c, 3, [0, 0, 1, 1], strides=[2, 2]))
+    b = unit(unit(a, c, 2 * c, 2), 2 * c, 2 * c, 1)
+    x = unit(unit(b, 2 * c, 4 * c, 2), 4 * c, 4 * c, 1)
+    size = put("Concat", piece(put("Shape", x), 0, 2), piece(put("Shape", b), 2, 4), axis=0)
+    x = put("Resize", x, "", "", size, mode="linear", coordinate_transformation_mode="half_pixel", nearest_mode="floor")
+    x = relu6(conv(put("Concat", x, b, axis=1), 6 * c, 2 * c, 3))
+    w = const(r.standard_normal((2 * c, c, 3, 3)), np.float32)
+    x = put("ConvTranspose", x, w, strides=[2, 2], kernel_shape=[3, 3])
+    sides = piece(put("Shape", a), 2, 4)
+    x = put("Slice", x, const([0, 0], np.int64), sides, const([2, 3], np.int64))
+    x = put("Add", x, const(r.standard_normal((1, c, 1, 1)), np.float32))
+    x = relu6(conv(put("Concat", put("Relu", x), a, axis=1), 2 * c, c, 3))
+    x = put("Resize", x, "", const([1, 1, 2, 2], np.float32), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    put("Transpose", put("Sigmoid", conv(x, c, 1)), perm=[0, 2, 3, 1])
+    info = h.make_tensor_value_info
+    image, y = (info(v, onnx.TensorProto.FLOAT, shape) for v, shape in (("image", (1, SIZE, SIZE, 3)), (nodes[-1].output[0], (1, SIZE, SIZE, 1))))
+    m = h.make_model(h.make_graph(nodes, "tf2onnx", [image], [y], weights), opset_imports=[h.make_opsetid("", 13)], ir_version=8)
+    m.producer_name = ""
+    return m
+
+
+# Name: the network, then its opset, and whether its images have their channels last. Opset 18 stands for PyTorch's newer exporter,
+# dynamo, all else for the older one.
 NETWORKS = {
     "u-net": (lambda: UNet(), 17, False),
     "u-net-resize": (lambda: UNet(up="resize"), 13, False),
@@ -252,22 +146,23 @@ NETWORKS = {
     "efficientnet-b0-u-net": (encoder(smp.Unet, "efficientnet-b0"), 17, False),
     "mobilenet-v3-u-net": (encoder(smp.Unet, "tu-mobilenetv3_small_100"), 17, False),
     "mobilenet-v2-deeplab-v3+": (encoder(smp.DeepLabV3Plus, "mobilenet_v2"), 17, False),
+    "mobilenet-v3-manet": (encoder(smp.MAnet, SMALL, decoder_channels=(64, 32, 16, 16, 8)), 17, False),
+    "mobilenet-v3-pan": (encoder(smp.PAN, SMALL), 18, False),
+    "mobilenet-v3-pspnet": (encoder(smp.PSPNet, SMALL, psp_out_channels=64), 18, False),
+    "mobilenet-v3-upernet": (encoder(smp.UPerNet, SMALL, decoder_channels=32), 18, False),
+    "mobilenet-v3-lraspp": (lambda: Listed(torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2)), 17, False),
+    "segformer": (encoder(smp.Segformer, "mit_b0"), 18, False),
+    "keras-u-net": (lambda: keras_unet(keras(), SIZE, 8), 17, True),
+    "fcn": (lambda: FCN(), 17, False),
+    "monai-unet": (lambda: monai.UNet(spatial_dims=2, in_channels=3, out_channels=1, channels=(8, 16, 32), strides=(2, 2), num_res_units=2), 17, False),
+    "segresnet": (lambda: monai.SegResNet(spatial_dims=2, in_channels=3, out_channels=1, init_filters=8), 17, False),
+    "segresnet-18": (lambda: monai.SegResNet(spatial_dims=2, in_channels=3, out_channels=1, init_filters=8), 18, False),
+    "dynunet": (lambda: monai.DynUNet(2, 3, 1, [3, 3, 3], [1, 2, 2], [2, 2], filters=[8, 16, 32]), 18, False),
+    "pranet": (lambda: PraNet(Pyramid(), (16, 24, 32), c=8), 17, False),
+    "colonsegnet": (lambda: ColonSegNet(c=16), 17, False),
+    "tensorflow": (tensorflow, 13, True),
+    "resunet++": (lambda: ResUNetPlusPlus((8, 16, 24, 32, 40)), 18, False),
 }
-
-
-def export(make, opset, last):
-    torch.manual_seed(0)
-    net = make().eval()
-    shape = (1, SIZE, SIZE, 3) if last else (1, 3, SIZE, SIZE)
-    f = io.BytesIO()
-    torch.onnx.export(net, torch.zeros(shape), f, opset_version=min(opset, 20), input_names=["image"], output_names=["logits"], dynamo=False)
-    m = onnx.load_from_string(f.getvalue())
-    m.opset_import[0].version = opset  # the exporter stops at 20; what it writes is the same in 21
-    for n in m.graph.node:
-        n.doc_string = ""
-        del n.metadata_props[:]
-    m.graph.doc_string, m.producer_name, m.producer_version = "", "", ""
-    return m
 
 
 def strip(m):
@@ -301,7 +196,7 @@ def main():
     for name, (make, opset, last) in NETWORKS.items():
         if a.only and name not in a.only:
             continue
-        m = export(make, opset, last)
+        m = make() if make is tensorflow else export(make, opset, last, LARGER.get(name, SIZE))
         if a.full:
             a.full.mkdir(parents=True, exist_ok=True)
             onnx.save(m, a.full / f"{name}.onnx")

@@ -32,11 +32,12 @@ type timing struct {
 	Model    string  `json:"model"`
 	Input    string  `json:"input"`
 	Threads  int     `json:"threads"`
+	Params   int64   `json:"parameters"`
 	MACs     int64   `json:"macs"`
 	MS       float64 `json:"ms"`
 	OrtMS    float64 `json:"ort_ms,omitempty"`
 	Ratio    float64 `json:"ratio,omitempty"`
-	MaxError float64 `json:"max_error,omitempty"` // max|Δ|/max|y| against ONNX Runtime
+	MaxError float64 `json:"max_error,omitempty"` // max|Δ|/max|y| against ONNX Runtime, of the output where it is largest
 	// BusyMS is MS beside a busy process on every core.
 	BusyMS    float64 `json:"busy_ms,omitempty"`
 	BusyOrtMS float64 `json:"busy_ort_ms,omitempty"`
@@ -115,7 +116,7 @@ func (c *benchCmd) measure(ctx context.Context, m benched, size, threads int, li
 	if err != nil && c.Backend == "native" { // others may run what cannot be counted
 		return t, err
 	}
-	t.MACs = cost.MACs
+	t.Params, t.MACs = cost.Parameters, cost.MACs
 	opt := engine.Options{Threads: threads}
 	if c.Tune {
 		opt.Tune = engine.OpenTuner(tuningFolder())
@@ -150,7 +151,10 @@ func (c *benchCmd) measure(ctx context.Context, m benched, size, threads int, li
 	}
 	t.MS, t.ResidentKiB = ms[0], residentKiB()
 	if lib != nil {
-		t.OrtMS, t.Ratio, t.MaxError = ms[1], ms[1]/ms[0], relativeError(outs[0], outs[1])
+		t.OrtMS, t.Ratio = ms[1], ms[1]/ms[0]
+		for i := range outs[0] {
+			t.MaxError = max(t.MaxError, relativeError(outs[0][i], outs[1][i]))
+		}
 	}
 	if c.Busy {
 		stop := keepBusy()
@@ -188,12 +192,12 @@ func (c *benchCmd) runner(m benched, in tensor.Type, opt engine.Options, t *timi
 }
 
 // takeTurns runs every runner n times in alternation, after two runs to warm up, and gives the medians in milliseconds
-// and the first output of each. A pause before lets the threads of the one before go to sleep. A turn is two runs, of which
+// and the outputs of each. A pause before lets the threads of the one before go to sleep. A turn is two runs, of which
 // the second is timed: the first finds its weights in no cache and its cores asleep, which a virtual machine may take
 // milliseconds to share out again. If idle, it is that one alone, as if a frame came now and then.
-func takeTurns(ctx context.Context, runners []predict.Runner, in []*tensor.Tensor, n int, idle bool) ([]float64, []*tensor.Tensor, error) {
+func takeTurns(ctx context.Context, runners []predict.Runner, in []*tensor.Tensor, n int, idle bool) ([]float64, [][]*tensor.Tensor, error) {
 	times := make([][]float64, len(runners))
-	outs := make([]*tensor.Tensor, len(runners))
+	outs := make([][]*tensor.Tensor, len(runners))
 	for i := range n + 2 {
 		for k, r := range runners {
 			time.Sleep(pause)
@@ -209,7 +213,9 @@ func takeTurns(ctx context.Context, runners []predict.Runner, in []*tensor.Tenso
 				return nil, nil, err
 			}
 			if i == 0 {
-				outs[k] = out[0].Clone()
+				for _, y := range out {
+					outs[k] = append(outs[k], y.Clone())
+				}
 			}
 			if i >= 2 {
 				times[k] = append(times[k], float64(d)/1e6)

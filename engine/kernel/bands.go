@@ -15,6 +15,7 @@ type bands struct {
 	pTasks         int // tasks over panels
 	grid, plane    int // elements of one grid and of one channel's plane in the padded copy
 	lines          int // rows of a grid
+	apart          int // rows of taps, if each has its own copy of the rows it reads; 0: they share what lies between
 	temp           int // elements of one panel's results in the temporary, 0 where they go straight to y
 	tempRow        int
 	tempChannel    int
@@ -63,6 +64,12 @@ func (l *layer[T]) cut(b *bands, workers int) {
 	var z T
 	perRow := l.cg * l.inH * l.inW * l.width * int(unsafe.Sizeof(z)) / 4
 	rows := max(l.tuning.cache/perRow-l.maxRow/l.inH, 1)
+	if l.inH == 1 && l.outH*l.outW == 1 && !l.direct && !s.anyUp() {
+		// Taps far apart need few of the rows between them.
+		if taps := l.maxRow/s.DilH + 1; rows+l.maxRow > taps*rows {
+			b.apart, rows = taps, max(l.tuning.cache/perRow/taps, 1)
+		}
+	}
 	if tiles := 12 * l.k.lanes; pixels {
 		rows = max(rows/tiles, 1) * tiles
 	}
@@ -105,7 +112,9 @@ func (l *layer[T]) cut(b *bands, workers int) {
 
 // place lays out a worker's memory.
 func (l *layer[T]) place(b *bands) {
-	b.lines = b.rows + l.maxRow/l.inH
+	if b.lines = b.rows + l.maxRow/l.inH; b.apart > 0 {
+		b.lines = b.rows * b.apart
+	}
 	b.grid = b.lines * l.width
 	if l.inH*l.inW > 1 {
 		b.grid = (b.grid+15)/16*16 + 16 // filling a grid may spill behind it

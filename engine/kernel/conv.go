@@ -32,6 +32,7 @@ func NewDirectConv[T Float](s ConvShape, w, bias []T, c Clamp) *Conv[T] {
 
 func newConv[T Float](level isa.Level, f form, s ConvShape, w, bias []T, c Clamp) *Conv[T] {
 	cg := s.C / s.Group
+	s, w = trim(s, w)
 	if winogradFits(s) && (f == winogradF4 || f == automatic && winogradPays[T](level, s)) {
 		d := newWinograd(level, s, w, bias, c)
 		if f == winogradF4 || d.estimateError(w) <= winogradBudget {
@@ -63,6 +64,41 @@ func newConv[T Float](level isa.Level, f form, s ConvShape, w, bias []T, c Clamp
 	return &Conv[T]{l: convPhases[T](s).finish(level, bias, c, func(m, k, kh, kw int) T {
 		return w[((m*cg+k)*s.KH+kh)*s.KW+kw]
 	})}
+}
+
+// trim leaves out rows and columns of a kernel that lie in the padding wherever the kernel is, as those of wide dilations do
+// on small maps.
+func trim[T Float](s ConvShape, w []T) (ConvShape, []T) {
+	// reads gives the first and the last of k taps that read one of n pixels for one of so many outputs.
+	reads := func(k, dil, stride, pad, outs, n int) (first, last int) {
+		first, last = k, -1
+		for i := range k {
+			for o := range outs {
+				if at := o*stride + i*dil - pad; at >= 0 && at < n {
+					first, last = min(first, i), i
+					break
+				}
+			}
+		}
+		if first > last || first*dil > pad {
+			return 0, k - 1
+		}
+		return first, last
+	}
+	h0, h1 := reads(s.KH, s.DilH, s.StrideH, s.PadTop, s.OH, s.H)
+	w0, w1 := reads(s.KW, s.DilW, s.StrideW, s.PadLeft, s.OW, s.W)
+	kh, kw := h1-h0+1, w1-w0+1
+	if kh == s.KH && kw == s.KW {
+		return s, w
+	}
+	kept := make([]T, 0, s.M*s.C/s.Group*kh*kw)
+	for at := 0; at < len(w); at += s.KH * s.KW {
+		for i := h0; i <= h1; i++ {
+			kept = append(kept, w[at+i*s.KW+w0:][:kw]...)
+		}
+	}
+	s.PadTop, s.PadLeft, s.KH, s.KW = s.PadTop-h0*s.DilH, s.PadLeft-w0*s.DilW, kh, kw
+	return s, kept
 }
 
 // Form says how the convolution is computed: "direct", "winograd F4", "pointwise", "depthwise", "grouped" or, where there

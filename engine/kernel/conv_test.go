@@ -102,6 +102,9 @@ func shapes(t *rapid.T, transposed bool) ConvShape {
 		PadTop: n("PadTop", 0, 4), PadLeft: n("PadLeft", 0, 4), PadBottom: n("PadBottom", 0, 4), PadRight: n("PadRight", 0, 4),
 		Group: n("Group", 1, 4),
 	}
+	if !transposed && rapid.Bool().Draw(t, "wide") { // taps that lie apart, and some that never leave the padding
+		s.DilH, s.DilW, s.PadTop, s.PadLeft, s.PadBottom, s.PadRight = 4*s.DilH, 4*s.DilW, 4*s.PadTop, 4*s.PadLeft, 4*s.PadBottom, 4*s.PadRight
+	}
 	s.C, s.M = s.Group*n("C/Group", 1, 9), s.Group*n("M/Group", 1, 30)
 	kh, kw := (s.KH-1)*s.DilH+1, (s.KW-1)*s.DilW+1
 	if transposed {

@@ -63,34 +63,43 @@ func (r *run[T]) expand(wide, x []T, y0, y1 int) []T {
 // fill copies what outputs of rows [q0,q1) read of one input plane, whose row base x begins with: padded, and split into
 // grids.
 func (r *run[T]) fill(p *padCall[T], dst, x []T, base, q0, q1 int) {
-	s, b := &r.s, r.b
+	b := r.b
+	for i := range b.apart {
+		r.fillLines(p, dst[i*b.rows*r.width:], x, base, q0+i*r.s.DilH-r.top, q1-q0)
+	}
+	if b.apart > 0 {
+		return
+	}
 	lines := (q1-q0-1)*r.inH + r.maxRow + 1
 	// Rows rb, rb+inH, rb+2·inH.. of the padded input are rows 0, 1, 2.. of the grids of rb.
 	for rb := range min(r.inH, lines) {
-		n := (lines - rb + r.inH - 1) / r.inH
-		ih := q0*r.inH + rb - r.top // of row 0
-		k0 := 0
-		if ih < 0 {
-			k0 = min((-ih+r.inH-1)/r.inH, n)
-		}
-		k1 := k0
-		if first := ih + k0*r.inH; first < s.H {
-			k1 = min(n, k0+(s.H-first+r.inH-1)/r.inH)
-		}
-		if s.W == 0 { // padding is all there is
-			k0, k1 = n, n
-		}
-		g := dst[rb*r.inW*b.grid:]
-		for cb := range r.inW {
-			clear(g[cb*b.grid:][:k0*r.width])
-		}
-		if k1 > k0 {
-			r.fillRows(p, g[k0*r.width:], x[(ih+k0*r.inH-base)*s.W:], k1-k0)
-		}
-		// Last, since filling a row may spill behind it.
-		for cb := range r.inW {
-			clear(g[cb*b.grid:][k1*r.width : n*r.width])
-		}
+		r.fillLines(p, dst[rb*r.inW*b.grid:], x, base, q0*r.inH+rb-r.top, (lines-rb+r.inH-1)/r.inH)
+	}
+}
+
+// fillLines fills n rows of the grids that g begins with, from input rows ih, ih+inH, ih+2·inH.., which may be padding.
+func (r *run[T]) fillLines(p *padCall[T], g, x []T, base, ih, n int) {
+	s, b := &r.s, r.b
+	k0 := 0
+	if ih < 0 {
+		k0 = min((-ih+r.inH-1)/r.inH, n)
+	}
+	k1 := k0
+	if first := ih + k0*r.inH; first < s.H {
+		k1 = min(n, k0+(s.H-first+r.inH-1)/r.inH)
+	}
+	if s.W == 0 { // padding is all there is
+		k0, k1 = n, n
+	}
+	for cb := range r.inW {
+		clear(g[cb*b.grid:][:k0*r.width])
+	}
+	if k1 > k0 {
+		r.fillRows(p, g[k0*r.width:], x[(ih+k0*r.inH-base)*s.W:], k1-k0)
+	}
+	// Last, since filling a row may spill behind it.
+	for cb := range r.inW {
+		clear(g[cb*b.grid:][k1*r.width : n*r.width])
 	}
 }
 

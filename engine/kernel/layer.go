@@ -213,7 +213,11 @@ func (p *phase[T]) offsets(l *layer[T], b *bands, x [][]T) []int64 {
 			at = int64(uintptr(unsafe.Pointer(&x[source][0])) - uintptr(unsafe.Pointer(&x[0][0])))
 		}
 		for _, t := range p.taps {
-			o := (c-first)*b.plane + (t.row%l.inH*l.inW+t.col%l.inW)*b.grid + t.row/l.inH*l.width + t.col/l.inW
+			line := t.row / l.inH
+			if b.apart > 0 {
+				line = t.row / l.s.DilH * b.rows
+			}
+			o := (c-first)*b.plane + (t.row%l.inH*l.inW+t.col%l.inW)*b.grid + line*l.width + t.col/l.inW
 			off = append(off, at+int64(o)*size)
 		}
 	}

@@ -13831,6 +13831,1050 @@ DATA tanhAVX2_beaaaa99<>+24(SB)/4, $0xbeaaaa99
 DATA tanhAVX2_beaaaa99<>+28(SB)/4, $0xbeaaaa99
 GLOBL tanhAVX2_beaaaa99<>(SB), RODATA|NOPTR, $32
 
+// func erfAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·erfAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y0
+
+whole:
+	CMPQ         BX, $0x00000008
+	JLT          rest
+	VMOVUPS      (CX), Y0
+	VANDPS       erfAVX2_stored_7fffffff<>+0(SB), Y0, Y2
+	VMOVUPS      erfAVX2_stored_40866666<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y3
+	VMOVUPS      erfAVX2_stored_b77af639<>+0(SB), Y4
+	VFMADD213PS  erfAVX2_stored_39b64eb2<>+0(SB), Y3, Y4
+	VFMADD213PS  erfAVX2_stored_bb701eac<>+0(SB), Y3, Y4
+	VFMADD213PS  erfAVX2_stored_3cc0c650<>+0(SB), Y3, Y4
+	VFMADD213PS  erfAVX2_stored_bdd7e0d2<>+0(SB), Y3, Y4
+	VFMADD213PS  erfAVX2_stored_3eba30a3<>+0(SB), Y3, Y4
+	VFMADD213PS  erfAVX2_stored_bf905ce0<>+0(SB), Y3, Y4
+	VFMADD213PS  erfAVX2_stored_b96181c7<>+0(SB), Y3, Y4
+	VMOVUPS      erfAVX2_stored_41200000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y3
+	VFNMADD231PS Y3, Y3, Y4
+	VMULPS       erfAVX2_3fb8aa3b<>+0(SB), Y4, Y3
+	VADDPS       erfAVX2_4b400000<>+0(SB), Y3, Y3
+	VSUBPS       erfAVX2_4b400000<>+0(SB), Y3, Y5
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS erfAVX2_3f318000<>+0(SB), Y5, Y6
+	VFNMADD231PS erfAVX2_b95e8083<>+0(SB), Y5, Y6
+	VMOVUPS      erfAVX2_39506967<>+0(SB), Y5
+	VFMADD213PS  erfAVX2_3ab743ce<>+0(SB), Y6, Y5
+	VFMADD213PS  erfAVX2_3c088908<>+0(SB), Y6, Y5
+	VFMADD213PS  erfAVX2_3d2aa9c1<>+0(SB), Y6, Y5
+	VFMADD213PS  erfAVX2_3e2aaaaa<>+0(SB), Y6, Y5
+	VFMADD213PS  erfAVX2_3f000000<>+0(SB), Y6, Y5
+	VMULPS       Y6, Y5, Y5
+	VFMADD213PS  Y6, Y6, Y5
+	VADDPS       erfAVX2_3f800000<>+0(SB), Y5, Y5
+	VPSUBD       erfAVX2_4b400000<>+0(SB), Y3, Y3
+	VPSRAD       $0x01, Y3, Y6
+	VPSUBD       Y6, Y3, Y3
+	VPADDD       erfAVX2_0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y6, Y5, Y5
+	VPADDD       erfAVX2_0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y5, Y5
+	VXORPS       X1, X1, X1
+	VCMPPS       $0x11, erfAVX2_c2aeac4f<>+0(SB), Y4, Y3
+	VBLENDVPS    Y3, Y1, Y5, Y5
+	VMOVUPS      erfAVX2_7f800000<>+0(SB), Y3
+	VCMPPS       $0x1e, erfAVX2_42b17217<>+0(SB), Y4, Y4
+	VBLENDVPS    Y4, Y3, Y5, Y5
+	VMULPS       Y0, Y0, Y3
+	VMOVUPS      erfAVX2_stored_ba19b25c<>+0(SB), Y4
+	VFMADD213PS  erfAVX2_stored_3ba2cd0b<>+0(SB), Y3, Y4
+	VFMADD213PS  erfAVX2_stored_bcdb22b1<>+0(SB), Y3, Y4
+	VFMADD213PS  erfAVX2_stored_3de70ae0<>+0(SB), Y3, Y4
+	VFMADD213PS  erfAVX2_stored_bec09365<>+0(SB), Y3, Y4
+	VFMADD213PS  erfAVX2_stored_3e0375d3<>+0(SB), Y3, Y4
+	VFMADD213PS  Y0, Y0, Y4
+	VMOVUPS      erfAVX2_stored_3f800000<>+0(SB), Y3
+	VSUBPS       Y5, Y3, Y3
+	VANDPS       erfAVX2_stored_80000000<>+0(SB), Y0, Y0
+	VORPS        Y0, Y3, Y3
+	VCMPPS       $0x11, erfAVX2_stored_3f733333<>+0(SB), Y2, Y0
+	VBLENDVPS    Y0, Y4, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000020, DX
+	ADDQ         $0x00000020, AX
+	SUBQ         $0x00000008, BX
+	JMP          whole
+
+rest:
+	TESTQ        BX, BX
+	JZ           done
+	MOVQ         $0x00000008, DX
+	SUBQ         BX, DX
+	LEAQ         laneMasks<>+0(SB), BX
+	VMOVUPS      (BX)(DX*4), Y2
+	VMASKMOVPS   (CX), Y2, Y0
+	VANDPS       erfAVX2_stored_7fffffff<>+0(SB), Y0, Y3
+	VMOVUPS      erfAVX2_stored_40866666<>+0(SB), Y4
+	VMINPS       Y3, Y4, Y4
+	VMOVUPS      erfAVX2_stored_b77af639<>+0(SB), Y5
+	VFMADD213PS  erfAVX2_stored_39b64eb2<>+0(SB), Y4, Y5
+	VFMADD213PS  erfAVX2_stored_bb701eac<>+0(SB), Y4, Y5
+	VFMADD213PS  erfAVX2_stored_3cc0c650<>+0(SB), Y4, Y5
+	VFMADD213PS  erfAVX2_stored_bdd7e0d2<>+0(SB), Y4, Y5
+	VFMADD213PS  erfAVX2_stored_3eba30a3<>+0(SB), Y4, Y5
+	VFMADD213PS  erfAVX2_stored_bf905ce0<>+0(SB), Y4, Y5
+	VFMADD213PS  erfAVX2_stored_b96181c7<>+0(SB), Y4, Y5
+	VMOVUPS      erfAVX2_stored_41200000<>+0(SB), Y4
+	VMINPS       Y3, Y4, Y4
+	VFNMADD231PS Y4, Y4, Y5
+	VMULPS       erfAVX2_3fb8aa3b<>+0(SB), Y5, Y4
+	VADDPS       erfAVX2_4b400000<>+0(SB), Y4, Y4
+	VSUBPS       erfAVX2_4b400000<>+0(SB), Y4, Y6
+	VMOVAPS      Y5, Y7
+	VFNMADD231PS erfAVX2_3f318000<>+0(SB), Y6, Y7
+	VFNMADD231PS erfAVX2_b95e8083<>+0(SB), Y6, Y7
+	VMOVUPS      erfAVX2_39506967<>+0(SB), Y6
+	VFMADD213PS  erfAVX2_3ab743ce<>+0(SB), Y7, Y6
+	VFMADD213PS  erfAVX2_3c088908<>+0(SB), Y7, Y6
+	VFMADD213PS  erfAVX2_3d2aa9c1<>+0(SB), Y7, Y6
+	VFMADD213PS  erfAVX2_3e2aaaaa<>+0(SB), Y7, Y6
+	VFMADD213PS  erfAVX2_3f000000<>+0(SB), Y7, Y6
+	VMULPS       Y7, Y6, Y6
+	VFMADD213PS  Y7, Y7, Y6
+	VADDPS       erfAVX2_3f800000<>+0(SB), Y6, Y6
+	VPSUBD       erfAVX2_4b400000<>+0(SB), Y4, Y4
+	VPSRAD       $0x01, Y4, Y7
+	VPSUBD       Y7, Y4, Y4
+	VPADDD       erfAVX2_0000007f<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y6, Y6
+	VPADDD       erfAVX2_0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y4, Y6, Y6
+	VXORPS       X1, X1, X1
+	VCMPPS       $0x11, erfAVX2_c2aeac4f<>+0(SB), Y5, Y4
+	VBLENDVPS    Y4, Y1, Y6, Y6
+	VMOVUPS      erfAVX2_7f800000<>+0(SB), Y1
+	VCMPPS       $0x1e, erfAVX2_42b17217<>+0(SB), Y5, Y4
+	VBLENDVPS    Y4, Y1, Y6, Y6
+	VMULPS       Y0, Y0, Y1
+	VMOVUPS      erfAVX2_stored_ba19b25c<>+0(SB), Y4
+	VFMADD213PS  erfAVX2_stored_3ba2cd0b<>+0(SB), Y1, Y4
+	VFMADD213PS  erfAVX2_stored_bcdb22b1<>+0(SB), Y1, Y4
+	VFMADD213PS  erfAVX2_stored_3de70ae0<>+0(SB), Y1, Y4
+	VFMADD213PS  erfAVX2_stored_bec09365<>+0(SB), Y1, Y4
+	VFMADD213PS  erfAVX2_stored_3e0375d3<>+0(SB), Y1, Y4
+	VFMADD213PS  Y0, Y0, Y4
+	VMOVUPS      erfAVX2_stored_3f800000<>+0(SB), Y1
+	VSUBPS       Y6, Y1, Y1
+	VANDPS       erfAVX2_stored_80000000<>+0(SB), Y0, Y0
+	VORPS        Y0, Y1, Y1
+	VCMPPS       $0x11, erfAVX2_stored_3f733333<>+0(SB), Y3, Y0
+	VBLENDVPS    Y0, Y4, Y1, Y1
+	VMASKMOVPS   Y1, Y2, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA erfAVX2_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA erfAVX2_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA erfAVX2_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA erfAVX2_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA erfAVX2_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA erfAVX2_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA erfAVX2_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA erfAVX2_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL erfAVX2_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_4b400000<>+0(SB)/4, $0x4b400000
+DATA erfAVX2_4b400000<>+4(SB)/4, $0x4b400000
+DATA erfAVX2_4b400000<>+8(SB)/4, $0x4b400000
+DATA erfAVX2_4b400000<>+12(SB)/4, $0x4b400000
+DATA erfAVX2_4b400000<>+16(SB)/4, $0x4b400000
+DATA erfAVX2_4b400000<>+20(SB)/4, $0x4b400000
+DATA erfAVX2_4b400000<>+24(SB)/4, $0x4b400000
+DATA erfAVX2_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL erfAVX2_4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_3f318000<>+0(SB)/4, $0x3f318000
+DATA erfAVX2_3f318000<>+4(SB)/4, $0x3f318000
+DATA erfAVX2_3f318000<>+8(SB)/4, $0x3f318000
+DATA erfAVX2_3f318000<>+12(SB)/4, $0x3f318000
+DATA erfAVX2_3f318000<>+16(SB)/4, $0x3f318000
+DATA erfAVX2_3f318000<>+20(SB)/4, $0x3f318000
+DATA erfAVX2_3f318000<>+24(SB)/4, $0x3f318000
+DATA erfAVX2_3f318000<>+28(SB)/4, $0x3f318000
+GLOBL erfAVX2_3f318000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_b95e8083<>+0(SB)/4, $0xb95e8083
+DATA erfAVX2_b95e8083<>+4(SB)/4, $0xb95e8083
+DATA erfAVX2_b95e8083<>+8(SB)/4, $0xb95e8083
+DATA erfAVX2_b95e8083<>+12(SB)/4, $0xb95e8083
+DATA erfAVX2_b95e8083<>+16(SB)/4, $0xb95e8083
+DATA erfAVX2_b95e8083<>+20(SB)/4, $0xb95e8083
+DATA erfAVX2_b95e8083<>+24(SB)/4, $0xb95e8083
+DATA erfAVX2_b95e8083<>+28(SB)/4, $0xb95e8083
+GLOBL erfAVX2_b95e8083<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_39506967<>+0(SB)/4, $0x39506967
+DATA erfAVX2_39506967<>+4(SB)/4, $0x39506967
+DATA erfAVX2_39506967<>+8(SB)/4, $0x39506967
+DATA erfAVX2_39506967<>+12(SB)/4, $0x39506967
+DATA erfAVX2_39506967<>+16(SB)/4, $0x39506967
+DATA erfAVX2_39506967<>+20(SB)/4, $0x39506967
+DATA erfAVX2_39506967<>+24(SB)/4, $0x39506967
+DATA erfAVX2_39506967<>+28(SB)/4, $0x39506967
+GLOBL erfAVX2_39506967<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_3ab743ce<>+0(SB)/4, $0x3ab743ce
+DATA erfAVX2_3ab743ce<>+4(SB)/4, $0x3ab743ce
+DATA erfAVX2_3ab743ce<>+8(SB)/4, $0x3ab743ce
+DATA erfAVX2_3ab743ce<>+12(SB)/4, $0x3ab743ce
+DATA erfAVX2_3ab743ce<>+16(SB)/4, $0x3ab743ce
+DATA erfAVX2_3ab743ce<>+20(SB)/4, $0x3ab743ce
+DATA erfAVX2_3ab743ce<>+24(SB)/4, $0x3ab743ce
+DATA erfAVX2_3ab743ce<>+28(SB)/4, $0x3ab743ce
+GLOBL erfAVX2_3ab743ce<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_3c088908<>+0(SB)/4, $0x3c088908
+DATA erfAVX2_3c088908<>+4(SB)/4, $0x3c088908
+DATA erfAVX2_3c088908<>+8(SB)/4, $0x3c088908
+DATA erfAVX2_3c088908<>+12(SB)/4, $0x3c088908
+DATA erfAVX2_3c088908<>+16(SB)/4, $0x3c088908
+DATA erfAVX2_3c088908<>+20(SB)/4, $0x3c088908
+DATA erfAVX2_3c088908<>+24(SB)/4, $0x3c088908
+DATA erfAVX2_3c088908<>+28(SB)/4, $0x3c088908
+GLOBL erfAVX2_3c088908<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
+DATA erfAVX2_3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
+DATA erfAVX2_3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
+DATA erfAVX2_3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
+DATA erfAVX2_3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
+DATA erfAVX2_3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
+DATA erfAVX2_3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
+DATA erfAVX2_3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
+GLOBL erfAVX2_3d2aa9c1<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
+DATA erfAVX2_3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
+DATA erfAVX2_3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
+DATA erfAVX2_3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
+DATA erfAVX2_3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
+DATA erfAVX2_3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
+DATA erfAVX2_3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
+DATA erfAVX2_3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
+GLOBL erfAVX2_3e2aaaaa<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_3f000000<>+0(SB)/4, $0x3f000000
+DATA erfAVX2_3f000000<>+4(SB)/4, $0x3f000000
+DATA erfAVX2_3f000000<>+8(SB)/4, $0x3f000000
+DATA erfAVX2_3f000000<>+12(SB)/4, $0x3f000000
+DATA erfAVX2_3f000000<>+16(SB)/4, $0x3f000000
+DATA erfAVX2_3f000000<>+20(SB)/4, $0x3f000000
+DATA erfAVX2_3f000000<>+24(SB)/4, $0x3f000000
+DATA erfAVX2_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL erfAVX2_3f000000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_3f800000<>+0(SB)/4, $0x3f800000
+DATA erfAVX2_3f800000<>+4(SB)/4, $0x3f800000
+DATA erfAVX2_3f800000<>+8(SB)/4, $0x3f800000
+DATA erfAVX2_3f800000<>+12(SB)/4, $0x3f800000
+DATA erfAVX2_3f800000<>+16(SB)/4, $0x3f800000
+DATA erfAVX2_3f800000<>+20(SB)/4, $0x3f800000
+DATA erfAVX2_3f800000<>+24(SB)/4, $0x3f800000
+DATA erfAVX2_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL erfAVX2_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_c2aeac4f<>+0(SB)/4, $0xc2aeac4f
+DATA erfAVX2_c2aeac4f<>+4(SB)/4, $0xc2aeac4f
+DATA erfAVX2_c2aeac4f<>+8(SB)/4, $0xc2aeac4f
+DATA erfAVX2_c2aeac4f<>+12(SB)/4, $0xc2aeac4f
+DATA erfAVX2_c2aeac4f<>+16(SB)/4, $0xc2aeac4f
+DATA erfAVX2_c2aeac4f<>+20(SB)/4, $0xc2aeac4f
+DATA erfAVX2_c2aeac4f<>+24(SB)/4, $0xc2aeac4f
+DATA erfAVX2_c2aeac4f<>+28(SB)/4, $0xc2aeac4f
+GLOBL erfAVX2_c2aeac4f<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_42b17217<>+0(SB)/4, $0x42b17217
+DATA erfAVX2_42b17217<>+4(SB)/4, $0x42b17217
+DATA erfAVX2_42b17217<>+8(SB)/4, $0x42b17217
+DATA erfAVX2_42b17217<>+12(SB)/4, $0x42b17217
+DATA erfAVX2_42b17217<>+16(SB)/4, $0x42b17217
+DATA erfAVX2_42b17217<>+20(SB)/4, $0x42b17217
+DATA erfAVX2_42b17217<>+24(SB)/4, $0x42b17217
+DATA erfAVX2_42b17217<>+28(SB)/4, $0x42b17217
+GLOBL erfAVX2_42b17217<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_0000007f<>+0(SB)/4, $0x0000007f
+DATA erfAVX2_0000007f<>+4(SB)/4, $0x0000007f
+DATA erfAVX2_0000007f<>+8(SB)/4, $0x0000007f
+DATA erfAVX2_0000007f<>+12(SB)/4, $0x0000007f
+DATA erfAVX2_0000007f<>+16(SB)/4, $0x0000007f
+DATA erfAVX2_0000007f<>+20(SB)/4, $0x0000007f
+DATA erfAVX2_0000007f<>+24(SB)/4, $0x0000007f
+DATA erfAVX2_0000007f<>+28(SB)/4, $0x0000007f
+GLOBL erfAVX2_0000007f<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_7f800000<>+0(SB)/4, $0x7f800000
+DATA erfAVX2_7f800000<>+4(SB)/4, $0x7f800000
+DATA erfAVX2_7f800000<>+8(SB)/4, $0x7f800000
+DATA erfAVX2_7f800000<>+12(SB)/4, $0x7f800000
+DATA erfAVX2_7f800000<>+16(SB)/4, $0x7f800000
+DATA erfAVX2_7f800000<>+20(SB)/4, $0x7f800000
+DATA erfAVX2_7f800000<>+24(SB)/4, $0x7f800000
+DATA erfAVX2_7f800000<>+28(SB)/4, $0x7f800000
+GLOBL erfAVX2_7f800000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_7fffffff<>+0(SB)/4, $0x7fffffff
+DATA erfAVX2_stored_7fffffff<>+4(SB)/4, $0x7fffffff
+DATA erfAVX2_stored_7fffffff<>+8(SB)/4, $0x7fffffff
+DATA erfAVX2_stored_7fffffff<>+12(SB)/4, $0x7fffffff
+DATA erfAVX2_stored_7fffffff<>+16(SB)/4, $0x7fffffff
+DATA erfAVX2_stored_7fffffff<>+20(SB)/4, $0x7fffffff
+DATA erfAVX2_stored_7fffffff<>+24(SB)/4, $0x7fffffff
+DATA erfAVX2_stored_7fffffff<>+28(SB)/4, $0x7fffffff
+GLOBL erfAVX2_stored_7fffffff<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_40866666<>+0(SB)/4, $0x40866666
+DATA erfAVX2_stored_40866666<>+4(SB)/4, $0x40866666
+DATA erfAVX2_stored_40866666<>+8(SB)/4, $0x40866666
+DATA erfAVX2_stored_40866666<>+12(SB)/4, $0x40866666
+DATA erfAVX2_stored_40866666<>+16(SB)/4, $0x40866666
+DATA erfAVX2_stored_40866666<>+20(SB)/4, $0x40866666
+DATA erfAVX2_stored_40866666<>+24(SB)/4, $0x40866666
+DATA erfAVX2_stored_40866666<>+28(SB)/4, $0x40866666
+GLOBL erfAVX2_stored_40866666<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_b77af639<>+0(SB)/4, $0xb77af639
+DATA erfAVX2_stored_b77af639<>+4(SB)/4, $0xb77af639
+DATA erfAVX2_stored_b77af639<>+8(SB)/4, $0xb77af639
+DATA erfAVX2_stored_b77af639<>+12(SB)/4, $0xb77af639
+DATA erfAVX2_stored_b77af639<>+16(SB)/4, $0xb77af639
+DATA erfAVX2_stored_b77af639<>+20(SB)/4, $0xb77af639
+DATA erfAVX2_stored_b77af639<>+24(SB)/4, $0xb77af639
+DATA erfAVX2_stored_b77af639<>+28(SB)/4, $0xb77af639
+GLOBL erfAVX2_stored_b77af639<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_39b64eb2<>+0(SB)/4, $0x39b64eb2
+DATA erfAVX2_stored_39b64eb2<>+4(SB)/4, $0x39b64eb2
+DATA erfAVX2_stored_39b64eb2<>+8(SB)/4, $0x39b64eb2
+DATA erfAVX2_stored_39b64eb2<>+12(SB)/4, $0x39b64eb2
+DATA erfAVX2_stored_39b64eb2<>+16(SB)/4, $0x39b64eb2
+DATA erfAVX2_stored_39b64eb2<>+20(SB)/4, $0x39b64eb2
+DATA erfAVX2_stored_39b64eb2<>+24(SB)/4, $0x39b64eb2
+DATA erfAVX2_stored_39b64eb2<>+28(SB)/4, $0x39b64eb2
+GLOBL erfAVX2_stored_39b64eb2<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_bb701eac<>+0(SB)/4, $0xbb701eac
+DATA erfAVX2_stored_bb701eac<>+4(SB)/4, $0xbb701eac
+DATA erfAVX2_stored_bb701eac<>+8(SB)/4, $0xbb701eac
+DATA erfAVX2_stored_bb701eac<>+12(SB)/4, $0xbb701eac
+DATA erfAVX2_stored_bb701eac<>+16(SB)/4, $0xbb701eac
+DATA erfAVX2_stored_bb701eac<>+20(SB)/4, $0xbb701eac
+DATA erfAVX2_stored_bb701eac<>+24(SB)/4, $0xbb701eac
+DATA erfAVX2_stored_bb701eac<>+28(SB)/4, $0xbb701eac
+GLOBL erfAVX2_stored_bb701eac<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_3cc0c650<>+0(SB)/4, $0x3cc0c650
+DATA erfAVX2_stored_3cc0c650<>+4(SB)/4, $0x3cc0c650
+DATA erfAVX2_stored_3cc0c650<>+8(SB)/4, $0x3cc0c650
+DATA erfAVX2_stored_3cc0c650<>+12(SB)/4, $0x3cc0c650
+DATA erfAVX2_stored_3cc0c650<>+16(SB)/4, $0x3cc0c650
+DATA erfAVX2_stored_3cc0c650<>+20(SB)/4, $0x3cc0c650
+DATA erfAVX2_stored_3cc0c650<>+24(SB)/4, $0x3cc0c650
+DATA erfAVX2_stored_3cc0c650<>+28(SB)/4, $0x3cc0c650
+GLOBL erfAVX2_stored_3cc0c650<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_bdd7e0d2<>+0(SB)/4, $0xbdd7e0d2
+DATA erfAVX2_stored_bdd7e0d2<>+4(SB)/4, $0xbdd7e0d2
+DATA erfAVX2_stored_bdd7e0d2<>+8(SB)/4, $0xbdd7e0d2
+DATA erfAVX2_stored_bdd7e0d2<>+12(SB)/4, $0xbdd7e0d2
+DATA erfAVX2_stored_bdd7e0d2<>+16(SB)/4, $0xbdd7e0d2
+DATA erfAVX2_stored_bdd7e0d2<>+20(SB)/4, $0xbdd7e0d2
+DATA erfAVX2_stored_bdd7e0d2<>+24(SB)/4, $0xbdd7e0d2
+DATA erfAVX2_stored_bdd7e0d2<>+28(SB)/4, $0xbdd7e0d2
+GLOBL erfAVX2_stored_bdd7e0d2<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_3eba30a3<>+0(SB)/4, $0x3eba30a3
+DATA erfAVX2_stored_3eba30a3<>+4(SB)/4, $0x3eba30a3
+DATA erfAVX2_stored_3eba30a3<>+8(SB)/4, $0x3eba30a3
+DATA erfAVX2_stored_3eba30a3<>+12(SB)/4, $0x3eba30a3
+DATA erfAVX2_stored_3eba30a3<>+16(SB)/4, $0x3eba30a3
+DATA erfAVX2_stored_3eba30a3<>+20(SB)/4, $0x3eba30a3
+DATA erfAVX2_stored_3eba30a3<>+24(SB)/4, $0x3eba30a3
+DATA erfAVX2_stored_3eba30a3<>+28(SB)/4, $0x3eba30a3
+GLOBL erfAVX2_stored_3eba30a3<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_bf905ce0<>+0(SB)/4, $0xbf905ce0
+DATA erfAVX2_stored_bf905ce0<>+4(SB)/4, $0xbf905ce0
+DATA erfAVX2_stored_bf905ce0<>+8(SB)/4, $0xbf905ce0
+DATA erfAVX2_stored_bf905ce0<>+12(SB)/4, $0xbf905ce0
+DATA erfAVX2_stored_bf905ce0<>+16(SB)/4, $0xbf905ce0
+DATA erfAVX2_stored_bf905ce0<>+20(SB)/4, $0xbf905ce0
+DATA erfAVX2_stored_bf905ce0<>+24(SB)/4, $0xbf905ce0
+DATA erfAVX2_stored_bf905ce0<>+28(SB)/4, $0xbf905ce0
+GLOBL erfAVX2_stored_bf905ce0<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_b96181c7<>+0(SB)/4, $0xb96181c7
+DATA erfAVX2_stored_b96181c7<>+4(SB)/4, $0xb96181c7
+DATA erfAVX2_stored_b96181c7<>+8(SB)/4, $0xb96181c7
+DATA erfAVX2_stored_b96181c7<>+12(SB)/4, $0xb96181c7
+DATA erfAVX2_stored_b96181c7<>+16(SB)/4, $0xb96181c7
+DATA erfAVX2_stored_b96181c7<>+20(SB)/4, $0xb96181c7
+DATA erfAVX2_stored_b96181c7<>+24(SB)/4, $0xb96181c7
+DATA erfAVX2_stored_b96181c7<>+28(SB)/4, $0xb96181c7
+GLOBL erfAVX2_stored_b96181c7<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_41200000<>+0(SB)/4, $0x41200000
+DATA erfAVX2_stored_41200000<>+4(SB)/4, $0x41200000
+DATA erfAVX2_stored_41200000<>+8(SB)/4, $0x41200000
+DATA erfAVX2_stored_41200000<>+12(SB)/4, $0x41200000
+DATA erfAVX2_stored_41200000<>+16(SB)/4, $0x41200000
+DATA erfAVX2_stored_41200000<>+20(SB)/4, $0x41200000
+DATA erfAVX2_stored_41200000<>+24(SB)/4, $0x41200000
+DATA erfAVX2_stored_41200000<>+28(SB)/4, $0x41200000
+GLOBL erfAVX2_stored_41200000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_ba19b25c<>+0(SB)/4, $0xba19b25c
+DATA erfAVX2_stored_ba19b25c<>+4(SB)/4, $0xba19b25c
+DATA erfAVX2_stored_ba19b25c<>+8(SB)/4, $0xba19b25c
+DATA erfAVX2_stored_ba19b25c<>+12(SB)/4, $0xba19b25c
+DATA erfAVX2_stored_ba19b25c<>+16(SB)/4, $0xba19b25c
+DATA erfAVX2_stored_ba19b25c<>+20(SB)/4, $0xba19b25c
+DATA erfAVX2_stored_ba19b25c<>+24(SB)/4, $0xba19b25c
+DATA erfAVX2_stored_ba19b25c<>+28(SB)/4, $0xba19b25c
+GLOBL erfAVX2_stored_ba19b25c<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_3ba2cd0b<>+0(SB)/4, $0x3ba2cd0b
+DATA erfAVX2_stored_3ba2cd0b<>+4(SB)/4, $0x3ba2cd0b
+DATA erfAVX2_stored_3ba2cd0b<>+8(SB)/4, $0x3ba2cd0b
+DATA erfAVX2_stored_3ba2cd0b<>+12(SB)/4, $0x3ba2cd0b
+DATA erfAVX2_stored_3ba2cd0b<>+16(SB)/4, $0x3ba2cd0b
+DATA erfAVX2_stored_3ba2cd0b<>+20(SB)/4, $0x3ba2cd0b
+DATA erfAVX2_stored_3ba2cd0b<>+24(SB)/4, $0x3ba2cd0b
+DATA erfAVX2_stored_3ba2cd0b<>+28(SB)/4, $0x3ba2cd0b
+GLOBL erfAVX2_stored_3ba2cd0b<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_bcdb22b1<>+0(SB)/4, $0xbcdb22b1
+DATA erfAVX2_stored_bcdb22b1<>+4(SB)/4, $0xbcdb22b1
+DATA erfAVX2_stored_bcdb22b1<>+8(SB)/4, $0xbcdb22b1
+DATA erfAVX2_stored_bcdb22b1<>+12(SB)/4, $0xbcdb22b1
+DATA erfAVX2_stored_bcdb22b1<>+16(SB)/4, $0xbcdb22b1
+DATA erfAVX2_stored_bcdb22b1<>+20(SB)/4, $0xbcdb22b1
+DATA erfAVX2_stored_bcdb22b1<>+24(SB)/4, $0xbcdb22b1
+DATA erfAVX2_stored_bcdb22b1<>+28(SB)/4, $0xbcdb22b1
+GLOBL erfAVX2_stored_bcdb22b1<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_3de70ae0<>+0(SB)/4, $0x3de70ae0
+DATA erfAVX2_stored_3de70ae0<>+4(SB)/4, $0x3de70ae0
+DATA erfAVX2_stored_3de70ae0<>+8(SB)/4, $0x3de70ae0
+DATA erfAVX2_stored_3de70ae0<>+12(SB)/4, $0x3de70ae0
+DATA erfAVX2_stored_3de70ae0<>+16(SB)/4, $0x3de70ae0
+DATA erfAVX2_stored_3de70ae0<>+20(SB)/4, $0x3de70ae0
+DATA erfAVX2_stored_3de70ae0<>+24(SB)/4, $0x3de70ae0
+DATA erfAVX2_stored_3de70ae0<>+28(SB)/4, $0x3de70ae0
+GLOBL erfAVX2_stored_3de70ae0<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_bec09365<>+0(SB)/4, $0xbec09365
+DATA erfAVX2_stored_bec09365<>+4(SB)/4, $0xbec09365
+DATA erfAVX2_stored_bec09365<>+8(SB)/4, $0xbec09365
+DATA erfAVX2_stored_bec09365<>+12(SB)/4, $0xbec09365
+DATA erfAVX2_stored_bec09365<>+16(SB)/4, $0xbec09365
+DATA erfAVX2_stored_bec09365<>+20(SB)/4, $0xbec09365
+DATA erfAVX2_stored_bec09365<>+24(SB)/4, $0xbec09365
+DATA erfAVX2_stored_bec09365<>+28(SB)/4, $0xbec09365
+GLOBL erfAVX2_stored_bec09365<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_3e0375d3<>+0(SB)/4, $0x3e0375d3
+DATA erfAVX2_stored_3e0375d3<>+4(SB)/4, $0x3e0375d3
+DATA erfAVX2_stored_3e0375d3<>+8(SB)/4, $0x3e0375d3
+DATA erfAVX2_stored_3e0375d3<>+12(SB)/4, $0x3e0375d3
+DATA erfAVX2_stored_3e0375d3<>+16(SB)/4, $0x3e0375d3
+DATA erfAVX2_stored_3e0375d3<>+20(SB)/4, $0x3e0375d3
+DATA erfAVX2_stored_3e0375d3<>+24(SB)/4, $0x3e0375d3
+DATA erfAVX2_stored_3e0375d3<>+28(SB)/4, $0x3e0375d3
+GLOBL erfAVX2_stored_3e0375d3<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_3f800000<>+0(SB)/4, $0x3f800000
+DATA erfAVX2_stored_3f800000<>+4(SB)/4, $0x3f800000
+DATA erfAVX2_stored_3f800000<>+8(SB)/4, $0x3f800000
+DATA erfAVX2_stored_3f800000<>+12(SB)/4, $0x3f800000
+DATA erfAVX2_stored_3f800000<>+16(SB)/4, $0x3f800000
+DATA erfAVX2_stored_3f800000<>+20(SB)/4, $0x3f800000
+DATA erfAVX2_stored_3f800000<>+24(SB)/4, $0x3f800000
+DATA erfAVX2_stored_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL erfAVX2_stored_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_80000000<>+0(SB)/4, $0x80000000
+DATA erfAVX2_stored_80000000<>+4(SB)/4, $0x80000000
+DATA erfAVX2_stored_80000000<>+8(SB)/4, $0x80000000
+DATA erfAVX2_stored_80000000<>+12(SB)/4, $0x80000000
+DATA erfAVX2_stored_80000000<>+16(SB)/4, $0x80000000
+DATA erfAVX2_stored_80000000<>+20(SB)/4, $0x80000000
+DATA erfAVX2_stored_80000000<>+24(SB)/4, $0x80000000
+DATA erfAVX2_stored_80000000<>+28(SB)/4, $0x80000000
+GLOBL erfAVX2_stored_80000000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX2_stored_3f733333<>+0(SB)/4, $0x3f733333
+DATA erfAVX2_stored_3f733333<>+4(SB)/4, $0x3f733333
+DATA erfAVX2_stored_3f733333<>+8(SB)/4, $0x3f733333
+DATA erfAVX2_stored_3f733333<>+12(SB)/4, $0x3f733333
+DATA erfAVX2_stored_3f733333<>+16(SB)/4, $0x3f733333
+DATA erfAVX2_stored_3f733333<>+20(SB)/4, $0x3f733333
+DATA erfAVX2_stored_3f733333<>+24(SB)/4, $0x3f733333
+DATA erfAVX2_stored_3f733333<>+28(SB)/4, $0x3f733333
+GLOBL erfAVX2_stored_3f733333<>(SB), RODATA|NOPTR, $32
+
+// func geluAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·geluAVX2(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Y0
+	VBROADCASTSS X1, Y0
+
+whole:
+	CMPQ         BX, $0x00000008
+	JLT          rest
+	VMOVUPS      (CX), Y0
+	VMULPS       geluAVX2_stored_3f3504f3<>+0(SB), Y0, Y2
+	VANDPS       geluAVX2_stored_7fffffff<>+0(SB), Y2, Y3
+	VMOVUPS      geluAVX2_stored_40866666<>+0(SB), Y4
+	VMINPS       Y3, Y4, Y4
+	VMOVUPS      geluAVX2_stored_b77af639<>+0(SB), Y5
+	VFMADD213PS  geluAVX2_stored_39b64eb2<>+0(SB), Y4, Y5
+	VFMADD213PS  geluAVX2_stored_bb701eac<>+0(SB), Y4, Y5
+	VFMADD213PS  geluAVX2_stored_3cc0c650<>+0(SB), Y4, Y5
+	VFMADD213PS  geluAVX2_stored_bdd7e0d2<>+0(SB), Y4, Y5
+	VFMADD213PS  geluAVX2_stored_3eba30a3<>+0(SB), Y4, Y5
+	VFMADD213PS  geluAVX2_stored_bf905ce0<>+0(SB), Y4, Y5
+	VFMADD213PS  geluAVX2_stored_b96181c7<>+0(SB), Y4, Y5
+	VMOVUPS      geluAVX2_stored_41200000<>+0(SB), Y4
+	VMINPS       Y3, Y4, Y4
+	VFNMADD231PS Y4, Y4, Y5
+	VMULPS       geluAVX2_3fb8aa3b<>+0(SB), Y5, Y4
+	VADDPS       geluAVX2_4b400000<>+0(SB), Y4, Y4
+	VSUBPS       geluAVX2_4b400000<>+0(SB), Y4, Y6
+	VMOVAPS      Y5, Y7
+	VFNMADD231PS geluAVX2_3f318000<>+0(SB), Y6, Y7
+	VFNMADD231PS geluAVX2_b95e8083<>+0(SB), Y6, Y7
+	VMOVUPS      geluAVX2_39506967<>+0(SB), Y6
+	VFMADD213PS  geluAVX2_3ab743ce<>+0(SB), Y7, Y6
+	VFMADD213PS  geluAVX2_3c088908<>+0(SB), Y7, Y6
+	VFMADD213PS  geluAVX2_3d2aa9c1<>+0(SB), Y7, Y6
+	VFMADD213PS  geluAVX2_3e2aaaaa<>+0(SB), Y7, Y6
+	VFMADD213PS  geluAVX2_3f000000<>+0(SB), Y7, Y6
+	VMULPS       Y7, Y6, Y6
+	VFMADD213PS  Y7, Y7, Y6
+	VADDPS       geluAVX2_3f800000<>+0(SB), Y6, Y6
+	VPSUBD       geluAVX2_4b400000<>+0(SB), Y4, Y4
+	VPSRAD       $0x01, Y4, Y7
+	VPSUBD       Y7, Y4, Y4
+	VPADDD       geluAVX2_0000007f<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y6, Y6
+	VPADDD       geluAVX2_0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y4, Y6, Y6
+	VXORPS       X1, X1, X1
+	VCMPPS       $0x11, geluAVX2_c2aeac4f<>+0(SB), Y5, Y4
+	VBLENDVPS    Y4, Y1, Y6, Y6
+	VMOVUPS      geluAVX2_7f800000<>+0(SB), Y4
+	VCMPPS       $0x1e, geluAVX2_42b17217<>+0(SB), Y5, Y5
+	VBLENDVPS    Y5, Y4, Y6, Y6
+	VMULPS       Y2, Y2, Y4
+	VMOVUPS      geluAVX2_stored_ba19b25c<>+0(SB), Y5
+	VFMADD213PS  geluAVX2_stored_3ba2cd0b<>+0(SB), Y4, Y5
+	VFMADD213PS  geluAVX2_stored_bcdb22b1<>+0(SB), Y4, Y5
+	VFMADD213PS  geluAVX2_stored_3de70ae0<>+0(SB), Y4, Y5
+	VFMADD213PS  geluAVX2_stored_bec09365<>+0(SB), Y4, Y5
+	VFMADD213PS  geluAVX2_stored_3e0375d3<>+0(SB), Y4, Y5
+	VFMADD213PS  Y2, Y2, Y5
+	VMOVUPS      geluAVX2_stored_40000000<>+0(SB), Y4
+	VSUBPS       Y6, Y4, Y4
+	VCMPPS       $0x11, geluAVX2_stored_00000000<>+0(SB), Y2, Y2
+	VBLENDVPS    Y2, Y6, Y4, Y4
+	VADDPS       geluAVX2_stored_3f800000<>+0(SB), Y5, Y5
+	VCMPPS       $0x11, geluAVX2_stored_3f733333<>+0(SB), Y3, Y2
+	VBLENDVPS    Y2, Y5, Y4, Y4
+	VMULPS       geluAVX2_stored_3f000000<>+0(SB), Y0, Y0
+	VMULPS       Y4, Y0, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000020, DX
+	ADDQ         $0x00000020, AX
+	SUBQ         $0x00000008, BX
+	JMP          whole
+
+rest:
+	TESTQ        BX, BX
+	JZ           done
+	MOVQ         $0x00000008, DX
+	SUBQ         BX, DX
+	LEAQ         laneMasks<>+0(SB), BX
+	VMOVUPS      (BX)(DX*4), Y2
+	VMASKMOVPS   (CX), Y2, Y0
+	VMULPS       geluAVX2_stored_3f3504f3<>+0(SB), Y0, Y3
+	VANDPS       geluAVX2_stored_7fffffff<>+0(SB), Y3, Y4
+	VMOVUPS      geluAVX2_stored_40866666<>+0(SB), Y5
+	VMINPS       Y4, Y5, Y5
+	VMOVUPS      geluAVX2_stored_b77af639<>+0(SB), Y6
+	VFMADD213PS  geluAVX2_stored_39b64eb2<>+0(SB), Y5, Y6
+	VFMADD213PS  geluAVX2_stored_bb701eac<>+0(SB), Y5, Y6
+	VFMADD213PS  geluAVX2_stored_3cc0c650<>+0(SB), Y5, Y6
+	VFMADD213PS  geluAVX2_stored_bdd7e0d2<>+0(SB), Y5, Y6
+	VFMADD213PS  geluAVX2_stored_3eba30a3<>+0(SB), Y5, Y6
+	VFMADD213PS  geluAVX2_stored_bf905ce0<>+0(SB), Y5, Y6
+	VFMADD213PS  geluAVX2_stored_b96181c7<>+0(SB), Y5, Y6
+	VMOVUPS      geluAVX2_stored_41200000<>+0(SB), Y5
+	VMINPS       Y4, Y5, Y5
+	VFNMADD231PS Y5, Y5, Y6
+	VMULPS       geluAVX2_3fb8aa3b<>+0(SB), Y6, Y5
+	VADDPS       geluAVX2_4b400000<>+0(SB), Y5, Y5
+	VSUBPS       geluAVX2_4b400000<>+0(SB), Y5, Y7
+	VMOVAPS      Y6, Y8
+	VFNMADD231PS geluAVX2_3f318000<>+0(SB), Y7, Y8
+	VFNMADD231PS geluAVX2_b95e8083<>+0(SB), Y7, Y8
+	VMOVUPS      geluAVX2_39506967<>+0(SB), Y7
+	VFMADD213PS  geluAVX2_3ab743ce<>+0(SB), Y8, Y7
+	VFMADD213PS  geluAVX2_3c088908<>+0(SB), Y8, Y7
+	VFMADD213PS  geluAVX2_3d2aa9c1<>+0(SB), Y8, Y7
+	VFMADD213PS  geluAVX2_3e2aaaaa<>+0(SB), Y8, Y7
+	VFMADD213PS  geluAVX2_3f000000<>+0(SB), Y8, Y7
+	VMULPS       Y8, Y7, Y7
+	VFMADD213PS  Y8, Y8, Y7
+	VADDPS       geluAVX2_3f800000<>+0(SB), Y7, Y7
+	VPSUBD       geluAVX2_4b400000<>+0(SB), Y5, Y5
+	VPSRAD       $0x01, Y5, Y8
+	VPSUBD       Y8, Y5, Y5
+	VPADDD       geluAVX2_0000007f<>+0(SB), Y8, Y8
+	VPSLLD       $0x17, Y8, Y8
+	VMULPS       Y8, Y7, Y7
+	VPADDD       geluAVX2_0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VMULPS       Y5, Y7, Y7
+	VXORPS       X1, X1, X1
+	VCMPPS       $0x11, geluAVX2_c2aeac4f<>+0(SB), Y6, Y5
+	VBLENDVPS    Y5, Y1, Y7, Y7
+	VMOVUPS      geluAVX2_7f800000<>+0(SB), Y1
+	VCMPPS       $0x1e, geluAVX2_42b17217<>+0(SB), Y6, Y5
+	VBLENDVPS    Y5, Y1, Y7, Y7
+	VMULPS       Y3, Y3, Y1
+	VMOVUPS      geluAVX2_stored_ba19b25c<>+0(SB), Y5
+	VFMADD213PS  geluAVX2_stored_3ba2cd0b<>+0(SB), Y1, Y5
+	VFMADD213PS  geluAVX2_stored_bcdb22b1<>+0(SB), Y1, Y5
+	VFMADD213PS  geluAVX2_stored_3de70ae0<>+0(SB), Y1, Y5
+	VFMADD213PS  geluAVX2_stored_bec09365<>+0(SB), Y1, Y5
+	VFMADD213PS  geluAVX2_stored_3e0375d3<>+0(SB), Y1, Y5
+	VFMADD213PS  Y3, Y3, Y5
+	VMOVUPS      geluAVX2_stored_40000000<>+0(SB), Y1
+	VSUBPS       Y7, Y1, Y1
+	VCMPPS       $0x11, geluAVX2_stored_00000000<>+0(SB), Y3, Y3
+	VBLENDVPS    Y3, Y7, Y1, Y1
+	VADDPS       geluAVX2_stored_3f800000<>+0(SB), Y5, Y5
+	VCMPPS       $0x11, geluAVX2_stored_3f733333<>+0(SB), Y4, Y3
+	VBLENDVPS    Y3, Y5, Y1, Y1
+	VMULPS       geluAVX2_stored_3f000000<>+0(SB), Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	VMASKMOVPS   Y0, Y2, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA geluAVX2_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA geluAVX2_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA geluAVX2_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA geluAVX2_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA geluAVX2_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA geluAVX2_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA geluAVX2_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA geluAVX2_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL geluAVX2_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_4b400000<>+0(SB)/4, $0x4b400000
+DATA geluAVX2_4b400000<>+4(SB)/4, $0x4b400000
+DATA geluAVX2_4b400000<>+8(SB)/4, $0x4b400000
+DATA geluAVX2_4b400000<>+12(SB)/4, $0x4b400000
+DATA geluAVX2_4b400000<>+16(SB)/4, $0x4b400000
+DATA geluAVX2_4b400000<>+20(SB)/4, $0x4b400000
+DATA geluAVX2_4b400000<>+24(SB)/4, $0x4b400000
+DATA geluAVX2_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL geluAVX2_4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_3f318000<>+0(SB)/4, $0x3f318000
+DATA geluAVX2_3f318000<>+4(SB)/4, $0x3f318000
+DATA geluAVX2_3f318000<>+8(SB)/4, $0x3f318000
+DATA geluAVX2_3f318000<>+12(SB)/4, $0x3f318000
+DATA geluAVX2_3f318000<>+16(SB)/4, $0x3f318000
+DATA geluAVX2_3f318000<>+20(SB)/4, $0x3f318000
+DATA geluAVX2_3f318000<>+24(SB)/4, $0x3f318000
+DATA geluAVX2_3f318000<>+28(SB)/4, $0x3f318000
+GLOBL geluAVX2_3f318000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_b95e8083<>+0(SB)/4, $0xb95e8083
+DATA geluAVX2_b95e8083<>+4(SB)/4, $0xb95e8083
+DATA geluAVX2_b95e8083<>+8(SB)/4, $0xb95e8083
+DATA geluAVX2_b95e8083<>+12(SB)/4, $0xb95e8083
+DATA geluAVX2_b95e8083<>+16(SB)/4, $0xb95e8083
+DATA geluAVX2_b95e8083<>+20(SB)/4, $0xb95e8083
+DATA geluAVX2_b95e8083<>+24(SB)/4, $0xb95e8083
+DATA geluAVX2_b95e8083<>+28(SB)/4, $0xb95e8083
+GLOBL geluAVX2_b95e8083<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_39506967<>+0(SB)/4, $0x39506967
+DATA geluAVX2_39506967<>+4(SB)/4, $0x39506967
+DATA geluAVX2_39506967<>+8(SB)/4, $0x39506967
+DATA geluAVX2_39506967<>+12(SB)/4, $0x39506967
+DATA geluAVX2_39506967<>+16(SB)/4, $0x39506967
+DATA geluAVX2_39506967<>+20(SB)/4, $0x39506967
+DATA geluAVX2_39506967<>+24(SB)/4, $0x39506967
+DATA geluAVX2_39506967<>+28(SB)/4, $0x39506967
+GLOBL geluAVX2_39506967<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_3ab743ce<>+0(SB)/4, $0x3ab743ce
+DATA geluAVX2_3ab743ce<>+4(SB)/4, $0x3ab743ce
+DATA geluAVX2_3ab743ce<>+8(SB)/4, $0x3ab743ce
+DATA geluAVX2_3ab743ce<>+12(SB)/4, $0x3ab743ce
+DATA geluAVX2_3ab743ce<>+16(SB)/4, $0x3ab743ce
+DATA geluAVX2_3ab743ce<>+20(SB)/4, $0x3ab743ce
+DATA geluAVX2_3ab743ce<>+24(SB)/4, $0x3ab743ce
+DATA geluAVX2_3ab743ce<>+28(SB)/4, $0x3ab743ce
+GLOBL geluAVX2_3ab743ce<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_3c088908<>+0(SB)/4, $0x3c088908
+DATA geluAVX2_3c088908<>+4(SB)/4, $0x3c088908
+DATA geluAVX2_3c088908<>+8(SB)/4, $0x3c088908
+DATA geluAVX2_3c088908<>+12(SB)/4, $0x3c088908
+DATA geluAVX2_3c088908<>+16(SB)/4, $0x3c088908
+DATA geluAVX2_3c088908<>+20(SB)/4, $0x3c088908
+DATA geluAVX2_3c088908<>+24(SB)/4, $0x3c088908
+DATA geluAVX2_3c088908<>+28(SB)/4, $0x3c088908
+GLOBL geluAVX2_3c088908<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
+DATA geluAVX2_3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
+DATA geluAVX2_3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
+DATA geluAVX2_3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
+DATA geluAVX2_3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
+DATA geluAVX2_3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
+DATA geluAVX2_3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
+DATA geluAVX2_3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
+GLOBL geluAVX2_3d2aa9c1<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
+DATA geluAVX2_3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
+DATA geluAVX2_3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
+DATA geluAVX2_3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
+DATA geluAVX2_3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
+DATA geluAVX2_3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
+DATA geluAVX2_3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
+DATA geluAVX2_3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
+GLOBL geluAVX2_3e2aaaaa<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_3f000000<>+0(SB)/4, $0x3f000000
+DATA geluAVX2_3f000000<>+4(SB)/4, $0x3f000000
+DATA geluAVX2_3f000000<>+8(SB)/4, $0x3f000000
+DATA geluAVX2_3f000000<>+12(SB)/4, $0x3f000000
+DATA geluAVX2_3f000000<>+16(SB)/4, $0x3f000000
+DATA geluAVX2_3f000000<>+20(SB)/4, $0x3f000000
+DATA geluAVX2_3f000000<>+24(SB)/4, $0x3f000000
+DATA geluAVX2_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL geluAVX2_3f000000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_3f800000<>+0(SB)/4, $0x3f800000
+DATA geluAVX2_3f800000<>+4(SB)/4, $0x3f800000
+DATA geluAVX2_3f800000<>+8(SB)/4, $0x3f800000
+DATA geluAVX2_3f800000<>+12(SB)/4, $0x3f800000
+DATA geluAVX2_3f800000<>+16(SB)/4, $0x3f800000
+DATA geluAVX2_3f800000<>+20(SB)/4, $0x3f800000
+DATA geluAVX2_3f800000<>+24(SB)/4, $0x3f800000
+DATA geluAVX2_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL geluAVX2_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_c2aeac4f<>+0(SB)/4, $0xc2aeac4f
+DATA geluAVX2_c2aeac4f<>+4(SB)/4, $0xc2aeac4f
+DATA geluAVX2_c2aeac4f<>+8(SB)/4, $0xc2aeac4f
+DATA geluAVX2_c2aeac4f<>+12(SB)/4, $0xc2aeac4f
+DATA geluAVX2_c2aeac4f<>+16(SB)/4, $0xc2aeac4f
+DATA geluAVX2_c2aeac4f<>+20(SB)/4, $0xc2aeac4f
+DATA geluAVX2_c2aeac4f<>+24(SB)/4, $0xc2aeac4f
+DATA geluAVX2_c2aeac4f<>+28(SB)/4, $0xc2aeac4f
+GLOBL geluAVX2_c2aeac4f<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_42b17217<>+0(SB)/4, $0x42b17217
+DATA geluAVX2_42b17217<>+4(SB)/4, $0x42b17217
+DATA geluAVX2_42b17217<>+8(SB)/4, $0x42b17217
+DATA geluAVX2_42b17217<>+12(SB)/4, $0x42b17217
+DATA geluAVX2_42b17217<>+16(SB)/4, $0x42b17217
+DATA geluAVX2_42b17217<>+20(SB)/4, $0x42b17217
+DATA geluAVX2_42b17217<>+24(SB)/4, $0x42b17217
+DATA geluAVX2_42b17217<>+28(SB)/4, $0x42b17217
+GLOBL geluAVX2_42b17217<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_0000007f<>+0(SB)/4, $0x0000007f
+DATA geluAVX2_0000007f<>+4(SB)/4, $0x0000007f
+DATA geluAVX2_0000007f<>+8(SB)/4, $0x0000007f
+DATA geluAVX2_0000007f<>+12(SB)/4, $0x0000007f
+DATA geluAVX2_0000007f<>+16(SB)/4, $0x0000007f
+DATA geluAVX2_0000007f<>+20(SB)/4, $0x0000007f
+DATA geluAVX2_0000007f<>+24(SB)/4, $0x0000007f
+DATA geluAVX2_0000007f<>+28(SB)/4, $0x0000007f
+GLOBL geluAVX2_0000007f<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_7f800000<>+0(SB)/4, $0x7f800000
+DATA geluAVX2_7f800000<>+4(SB)/4, $0x7f800000
+DATA geluAVX2_7f800000<>+8(SB)/4, $0x7f800000
+DATA geluAVX2_7f800000<>+12(SB)/4, $0x7f800000
+DATA geluAVX2_7f800000<>+16(SB)/4, $0x7f800000
+DATA geluAVX2_7f800000<>+20(SB)/4, $0x7f800000
+DATA geluAVX2_7f800000<>+24(SB)/4, $0x7f800000
+DATA geluAVX2_7f800000<>+28(SB)/4, $0x7f800000
+GLOBL geluAVX2_7f800000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_3f3504f3<>+0(SB)/4, $0x3f3504f3
+DATA geluAVX2_stored_3f3504f3<>+4(SB)/4, $0x3f3504f3
+DATA geluAVX2_stored_3f3504f3<>+8(SB)/4, $0x3f3504f3
+DATA geluAVX2_stored_3f3504f3<>+12(SB)/4, $0x3f3504f3
+DATA geluAVX2_stored_3f3504f3<>+16(SB)/4, $0x3f3504f3
+DATA geluAVX2_stored_3f3504f3<>+20(SB)/4, $0x3f3504f3
+DATA geluAVX2_stored_3f3504f3<>+24(SB)/4, $0x3f3504f3
+DATA geluAVX2_stored_3f3504f3<>+28(SB)/4, $0x3f3504f3
+GLOBL geluAVX2_stored_3f3504f3<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_7fffffff<>+0(SB)/4, $0x7fffffff
+DATA geluAVX2_stored_7fffffff<>+4(SB)/4, $0x7fffffff
+DATA geluAVX2_stored_7fffffff<>+8(SB)/4, $0x7fffffff
+DATA geluAVX2_stored_7fffffff<>+12(SB)/4, $0x7fffffff
+DATA geluAVX2_stored_7fffffff<>+16(SB)/4, $0x7fffffff
+DATA geluAVX2_stored_7fffffff<>+20(SB)/4, $0x7fffffff
+DATA geluAVX2_stored_7fffffff<>+24(SB)/4, $0x7fffffff
+DATA geluAVX2_stored_7fffffff<>+28(SB)/4, $0x7fffffff
+GLOBL geluAVX2_stored_7fffffff<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_40866666<>+0(SB)/4, $0x40866666
+DATA geluAVX2_stored_40866666<>+4(SB)/4, $0x40866666
+DATA geluAVX2_stored_40866666<>+8(SB)/4, $0x40866666
+DATA geluAVX2_stored_40866666<>+12(SB)/4, $0x40866666
+DATA geluAVX2_stored_40866666<>+16(SB)/4, $0x40866666
+DATA geluAVX2_stored_40866666<>+20(SB)/4, $0x40866666
+DATA geluAVX2_stored_40866666<>+24(SB)/4, $0x40866666
+DATA geluAVX2_stored_40866666<>+28(SB)/4, $0x40866666
+GLOBL geluAVX2_stored_40866666<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_b77af639<>+0(SB)/4, $0xb77af639
+DATA geluAVX2_stored_b77af639<>+4(SB)/4, $0xb77af639
+DATA geluAVX2_stored_b77af639<>+8(SB)/4, $0xb77af639
+DATA geluAVX2_stored_b77af639<>+12(SB)/4, $0xb77af639
+DATA geluAVX2_stored_b77af639<>+16(SB)/4, $0xb77af639
+DATA geluAVX2_stored_b77af639<>+20(SB)/4, $0xb77af639
+DATA geluAVX2_stored_b77af639<>+24(SB)/4, $0xb77af639
+DATA geluAVX2_stored_b77af639<>+28(SB)/4, $0xb77af639
+GLOBL geluAVX2_stored_b77af639<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_39b64eb2<>+0(SB)/4, $0x39b64eb2
+DATA geluAVX2_stored_39b64eb2<>+4(SB)/4, $0x39b64eb2
+DATA geluAVX2_stored_39b64eb2<>+8(SB)/4, $0x39b64eb2
+DATA geluAVX2_stored_39b64eb2<>+12(SB)/4, $0x39b64eb2
+DATA geluAVX2_stored_39b64eb2<>+16(SB)/4, $0x39b64eb2
+DATA geluAVX2_stored_39b64eb2<>+20(SB)/4, $0x39b64eb2
+DATA geluAVX2_stored_39b64eb2<>+24(SB)/4, $0x39b64eb2
+DATA geluAVX2_stored_39b64eb2<>+28(SB)/4, $0x39b64eb2
+GLOBL geluAVX2_stored_39b64eb2<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_bb701eac<>+0(SB)/4, $0xbb701eac
+DATA geluAVX2_stored_bb701eac<>+4(SB)/4, $0xbb701eac
+DATA geluAVX2_stored_bb701eac<>+8(SB)/4, $0xbb701eac
+DATA geluAVX2_stored_bb701eac<>+12(SB)/4, $0xbb701eac
+DATA geluAVX2_stored_bb701eac<>+16(SB)/4, $0xbb701eac
+DATA geluAVX2_stored_bb701eac<>+20(SB)/4, $0xbb701eac
+DATA geluAVX2_stored_bb701eac<>+24(SB)/4, $0xbb701eac
+DATA geluAVX2_stored_bb701eac<>+28(SB)/4, $0xbb701eac
+GLOBL geluAVX2_stored_bb701eac<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_3cc0c650<>+0(SB)/4, $0x3cc0c650
+DATA geluAVX2_stored_3cc0c650<>+4(SB)/4, $0x3cc0c650
+DATA geluAVX2_stored_3cc0c650<>+8(SB)/4, $0x3cc0c650
+DATA geluAVX2_stored_3cc0c650<>+12(SB)/4, $0x3cc0c650
+DATA geluAVX2_stored_3cc0c650<>+16(SB)/4, $0x3cc0c650
+DATA geluAVX2_stored_3cc0c650<>+20(SB)/4, $0x3cc0c650
+DATA geluAVX2_stored_3cc0c650<>+24(SB)/4, $0x3cc0c650
+DATA geluAVX2_stored_3cc0c650<>+28(SB)/4, $0x3cc0c650
+GLOBL geluAVX2_stored_3cc0c650<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_bdd7e0d2<>+0(SB)/4, $0xbdd7e0d2
+DATA geluAVX2_stored_bdd7e0d2<>+4(SB)/4, $0xbdd7e0d2
+DATA geluAVX2_stored_bdd7e0d2<>+8(SB)/4, $0xbdd7e0d2
+DATA geluAVX2_stored_bdd7e0d2<>+12(SB)/4, $0xbdd7e0d2
+DATA geluAVX2_stored_bdd7e0d2<>+16(SB)/4, $0xbdd7e0d2
+DATA geluAVX2_stored_bdd7e0d2<>+20(SB)/4, $0xbdd7e0d2
+DATA geluAVX2_stored_bdd7e0d2<>+24(SB)/4, $0xbdd7e0d2
+DATA geluAVX2_stored_bdd7e0d2<>+28(SB)/4, $0xbdd7e0d2
+GLOBL geluAVX2_stored_bdd7e0d2<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_3eba30a3<>+0(SB)/4, $0x3eba30a3
+DATA geluAVX2_stored_3eba30a3<>+4(SB)/4, $0x3eba30a3
+DATA geluAVX2_stored_3eba30a3<>+8(SB)/4, $0x3eba30a3
+DATA geluAVX2_stored_3eba30a3<>+12(SB)/4, $0x3eba30a3
+DATA geluAVX2_stored_3eba30a3<>+16(SB)/4, $0x3eba30a3
+DATA geluAVX2_stored_3eba30a3<>+20(SB)/4, $0x3eba30a3
+DATA geluAVX2_stored_3eba30a3<>+24(SB)/4, $0x3eba30a3
+DATA geluAVX2_stored_3eba30a3<>+28(SB)/4, $0x3eba30a3
+GLOBL geluAVX2_stored_3eba30a3<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_bf905ce0<>+0(SB)/4, $0xbf905ce0
+DATA geluAVX2_stored_bf905ce0<>+4(SB)/4, $0xbf905ce0
+DATA geluAVX2_stored_bf905ce0<>+8(SB)/4, $0xbf905ce0
+DATA geluAVX2_stored_bf905ce0<>+12(SB)/4, $0xbf905ce0
+DATA geluAVX2_stored_bf905ce0<>+16(SB)/4, $0xbf905ce0
+DATA geluAVX2_stored_bf905ce0<>+20(SB)/4, $0xbf905ce0
+DATA geluAVX2_stored_bf905ce0<>+24(SB)/4, $0xbf905ce0
+DATA geluAVX2_stored_bf905ce0<>+28(SB)/4, $0xbf905ce0
+GLOBL geluAVX2_stored_bf905ce0<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_b96181c7<>+0(SB)/4, $0xb96181c7
+DATA geluAVX2_stored_b96181c7<>+4(SB)/4, $0xb96181c7
+DATA geluAVX2_stored_b96181c7<>+8(SB)/4, $0xb96181c7
+DATA geluAVX2_stored_b96181c7<>+12(SB)/4, $0xb96181c7
+DATA geluAVX2_stored_b96181c7<>+16(SB)/4, $0xb96181c7
+DATA geluAVX2_stored_b96181c7<>+20(SB)/4, $0xb96181c7
+DATA geluAVX2_stored_b96181c7<>+24(SB)/4, $0xb96181c7
+DATA geluAVX2_stored_b96181c7<>+28(SB)/4, $0xb96181c7
+GLOBL geluAVX2_stored_b96181c7<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_41200000<>+0(SB)/4, $0x41200000
+DATA geluAVX2_stored_41200000<>+4(SB)/4, $0x41200000
+DATA geluAVX2_stored_41200000<>+8(SB)/4, $0x41200000
+DATA geluAVX2_stored_41200000<>+12(SB)/4, $0x41200000
+DATA geluAVX2_stored_41200000<>+16(SB)/4, $0x41200000
+DATA geluAVX2_stored_41200000<>+20(SB)/4, $0x41200000
+DATA geluAVX2_stored_41200000<>+24(SB)/4, $0x41200000
+DATA geluAVX2_stored_41200000<>+28(SB)/4, $0x41200000
+GLOBL geluAVX2_stored_41200000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_ba19b25c<>+0(SB)/4, $0xba19b25c
+DATA geluAVX2_stored_ba19b25c<>+4(SB)/4, $0xba19b25c
+DATA geluAVX2_stored_ba19b25c<>+8(SB)/4, $0xba19b25c
+DATA geluAVX2_stored_ba19b25c<>+12(SB)/4, $0xba19b25c
+DATA geluAVX2_stored_ba19b25c<>+16(SB)/4, $0xba19b25c
+DATA geluAVX2_stored_ba19b25c<>+20(SB)/4, $0xba19b25c
+DATA geluAVX2_stored_ba19b25c<>+24(SB)/4, $0xba19b25c
+DATA geluAVX2_stored_ba19b25c<>+28(SB)/4, $0xba19b25c
+GLOBL geluAVX2_stored_ba19b25c<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_3ba2cd0b<>+0(SB)/4, $0x3ba2cd0b
+DATA geluAVX2_stored_3ba2cd0b<>+4(SB)/4, $0x3ba2cd0b
+DATA geluAVX2_stored_3ba2cd0b<>+8(SB)/4, $0x3ba2cd0b
+DATA geluAVX2_stored_3ba2cd0b<>+12(SB)/4, $0x3ba2cd0b
+DATA geluAVX2_stored_3ba2cd0b<>+16(SB)/4, $0x3ba2cd0b
+DATA geluAVX2_stored_3ba2cd0b<>+20(SB)/4, $0x3ba2cd0b
+DATA geluAVX2_stored_3ba2cd0b<>+24(SB)/4, $0x3ba2cd0b
+DATA geluAVX2_stored_3ba2cd0b<>+28(SB)/4, $0x3ba2cd0b
+GLOBL geluAVX2_stored_3ba2cd0b<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_bcdb22b1<>+0(SB)/4, $0xbcdb22b1
+DATA geluAVX2_stored_bcdb22b1<>+4(SB)/4, $0xbcdb22b1
+DATA geluAVX2_stored_bcdb22b1<>+8(SB)/4, $0xbcdb22b1
+DATA geluAVX2_stored_bcdb22b1<>+12(SB)/4, $0xbcdb22b1
+DATA geluAVX2_stored_bcdb22b1<>+16(SB)/4, $0xbcdb22b1
+DATA geluAVX2_stored_bcdb22b1<>+20(SB)/4, $0xbcdb22b1
+DATA geluAVX2_stored_bcdb22b1<>+24(SB)/4, $0xbcdb22b1
+DATA geluAVX2_stored_bcdb22b1<>+28(SB)/4, $0xbcdb22b1
+GLOBL geluAVX2_stored_bcdb22b1<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_3de70ae0<>+0(SB)/4, $0x3de70ae0
+DATA geluAVX2_stored_3de70ae0<>+4(SB)/4, $0x3de70ae0
+DATA geluAVX2_stored_3de70ae0<>+8(SB)/4, $0x3de70ae0
+DATA geluAVX2_stored_3de70ae0<>+12(SB)/4, $0x3de70ae0
+DATA geluAVX2_stored_3de70ae0<>+16(SB)/4, $0x3de70ae0
+DATA geluAVX2_stored_3de70ae0<>+20(SB)/4, $0x3de70ae0
+DATA geluAVX2_stored_3de70ae0<>+24(SB)/4, $0x3de70ae0
+DATA geluAVX2_stored_3de70ae0<>+28(SB)/4, $0x3de70ae0
+GLOBL geluAVX2_stored_3de70ae0<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_bec09365<>+0(SB)/4, $0xbec09365
+DATA geluAVX2_stored_bec09365<>+4(SB)/4, $0xbec09365
+DATA geluAVX2_stored_bec09365<>+8(SB)/4, $0xbec09365
+DATA geluAVX2_stored_bec09365<>+12(SB)/4, $0xbec09365
+DATA geluAVX2_stored_bec09365<>+16(SB)/4, $0xbec09365
+DATA geluAVX2_stored_bec09365<>+20(SB)/4, $0xbec09365
+DATA geluAVX2_stored_bec09365<>+24(SB)/4, $0xbec09365
+DATA geluAVX2_stored_bec09365<>+28(SB)/4, $0xbec09365
+GLOBL geluAVX2_stored_bec09365<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_3e0375d3<>+0(SB)/4, $0x3e0375d3
+DATA geluAVX2_stored_3e0375d3<>+4(SB)/4, $0x3e0375d3
+DATA geluAVX2_stored_3e0375d3<>+8(SB)/4, $0x3e0375d3
+DATA geluAVX2_stored_3e0375d3<>+12(SB)/4, $0x3e0375d3
+DATA geluAVX2_stored_3e0375d3<>+16(SB)/4, $0x3e0375d3
+DATA geluAVX2_stored_3e0375d3<>+20(SB)/4, $0x3e0375d3
+DATA geluAVX2_stored_3e0375d3<>+24(SB)/4, $0x3e0375d3
+DATA geluAVX2_stored_3e0375d3<>+28(SB)/4, $0x3e0375d3
+GLOBL geluAVX2_stored_3e0375d3<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_40000000<>+0(SB)/4, $0x40000000
+DATA geluAVX2_stored_40000000<>+4(SB)/4, $0x40000000
+DATA geluAVX2_stored_40000000<>+8(SB)/4, $0x40000000
+DATA geluAVX2_stored_40000000<>+12(SB)/4, $0x40000000
+DATA geluAVX2_stored_40000000<>+16(SB)/4, $0x40000000
+DATA geluAVX2_stored_40000000<>+20(SB)/4, $0x40000000
+DATA geluAVX2_stored_40000000<>+24(SB)/4, $0x40000000
+DATA geluAVX2_stored_40000000<>+28(SB)/4, $0x40000000
+GLOBL geluAVX2_stored_40000000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_00000000<>+0(SB)/4, $0x00000000
+DATA geluAVX2_stored_00000000<>+4(SB)/4, $0x00000000
+DATA geluAVX2_stored_00000000<>+8(SB)/4, $0x00000000
+DATA geluAVX2_stored_00000000<>+12(SB)/4, $0x00000000
+DATA geluAVX2_stored_00000000<>+16(SB)/4, $0x00000000
+DATA geluAVX2_stored_00000000<>+20(SB)/4, $0x00000000
+DATA geluAVX2_stored_00000000<>+24(SB)/4, $0x00000000
+DATA geluAVX2_stored_00000000<>+28(SB)/4, $0x00000000
+GLOBL geluAVX2_stored_00000000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_3f800000<>+0(SB)/4, $0x3f800000
+DATA geluAVX2_stored_3f800000<>+4(SB)/4, $0x3f800000
+DATA geluAVX2_stored_3f800000<>+8(SB)/4, $0x3f800000
+DATA geluAVX2_stored_3f800000<>+12(SB)/4, $0x3f800000
+DATA geluAVX2_stored_3f800000<>+16(SB)/4, $0x3f800000
+DATA geluAVX2_stored_3f800000<>+20(SB)/4, $0x3f800000
+DATA geluAVX2_stored_3f800000<>+24(SB)/4, $0x3f800000
+DATA geluAVX2_stored_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL geluAVX2_stored_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_3f733333<>+0(SB)/4, $0x3f733333
+DATA geluAVX2_stored_3f733333<>+4(SB)/4, $0x3f733333
+DATA geluAVX2_stored_3f733333<>+8(SB)/4, $0x3f733333
+DATA geluAVX2_stored_3f733333<>+12(SB)/4, $0x3f733333
+DATA geluAVX2_stored_3f733333<>+16(SB)/4, $0x3f733333
+DATA geluAVX2_stored_3f733333<>+20(SB)/4, $0x3f733333
+DATA geluAVX2_stored_3f733333<>+24(SB)/4, $0x3f733333
+DATA geluAVX2_stored_3f733333<>+28(SB)/4, $0x3f733333
+GLOBL geluAVX2_stored_3f733333<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX2_stored_3f000000<>+0(SB)/4, $0x3f000000
+DATA geluAVX2_stored_3f000000<>+4(SB)/4, $0x3f000000
+DATA geluAVX2_stored_3f000000<>+8(SB)/4, $0x3f000000
+DATA geluAVX2_stored_3f000000<>+12(SB)/4, $0x3f000000
+DATA geluAVX2_stored_3f000000<>+16(SB)/4, $0x3f000000
+DATA geluAVX2_stored_3f000000<>+20(SB)/4, $0x3f000000
+DATA geluAVX2_stored_3f000000<>+24(SB)/4, $0x3f000000
+DATA geluAVX2_stored_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL geluAVX2_stored_3f000000<>(SB), RODATA|NOPTR, $32
+
 // func siluAVX2(y *float32, a *float32, b *float32, n int64, s float32, t float32)
 // Requires: AVX, AVX2, FMA3, SSE
 TEXT ·siluAVX2(SB), NOSPLIT, $0-40
@@ -53038,6 +54082,1422 @@ DATA tanhAVX512_beaaaa99<>+20(SB)/4, $0xbeaaaa99
 DATA tanhAVX512_beaaaa99<>+24(SB)/4, $0xbeaaaa99
 DATA tanhAVX512_beaaaa99<>+28(SB)/4, $0xbeaaaa99
 GLOBL tanhAVX512_beaaaa99<>(SB), RODATA|NOPTR, $32
+
+// func erfAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, SSE
+TEXT ·erfAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z0
+	VBROADCASTSS erfAVX512_3fb8aa3b<>+0(SB), Z0
+	VBROADCASTSS erfAVX512_4b400000<>+0(SB), Z2
+	VBROADCASTSS erfAVX512_3f318000<>+0(SB), Z3
+	VBROADCASTSS erfAVX512_b95e8083<>+0(SB), Z4
+	VBROADCASTSS erfAVX512_39506967<>+0(SB), Z5
+	VBROADCASTSS erfAVX512_3ab743ce<>+0(SB), Z6
+	VBROADCASTSS erfAVX512_3c088908<>+0(SB), Z7
+	VBROADCASTSS erfAVX512_3d2aa9c1<>+0(SB), Z8
+	VBROADCASTSS erfAVX512_3e2aaaaa<>+0(SB), Z9
+	VBROADCASTSS erfAVX512_3f000000<>+0(SB), Z10
+	VBROADCASTSS erfAVX512_3f800000<>+0(SB), Z11
+	VBROADCASTSS erfAVX512_c2aeac4f<>+0(SB), Z12
+	VBROADCASTSS erfAVX512_42b17217<>+0(SB), Z13
+	VBROADCASTSS erfAVX512_0000007f<>+0(SB), Z14
+	VBROADCASTSS erfAVX512_7f800000<>+0(SB), Z15
+
+whole:
+	CMPQ         BX, $0x00000010
+	JLT          rest
+	VMOVUPS      (CX), Z16
+	VANDPS       erfAVX512_stored_7fffffff<>+0(SB), Z16, Z17
+	VMOVUPS      erfAVX512_stored_40866666<>+0(SB), Z18
+	VMINPS       Z17, Z18, Z18
+	VMOVUPS      erfAVX512_stored_b77af639<>+0(SB), Z19
+	VFMADD213PS  erfAVX512_stored_39b64eb2<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_bb701eac<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_3cc0c650<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_bdd7e0d2<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_3eba30a3<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_bf905ce0<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_b96181c7<>+0(SB), Z18, Z19
+	VMOVUPS      erfAVX512_stored_41200000<>+0(SB), Z18
+	VMINPS       Z17, Z18, Z18
+	VFNMADD231PS Z18, Z18, Z19
+	VMULPS       Z0, Z19, Z18
+	VADDPS       Z2, Z18, Z18
+	VSUBPS       Z2, Z18, Z20
+	VMOVAPS      Z19, Z21
+	VFNMADD231PS Z3, Z20, Z21
+	VFNMADD231PS Z4, Z20, Z21
+	VMOVUPS      Z5, Z20
+	VFMADD213PS  Z6, Z21, Z20
+	VFMADD213PS  Z7, Z21, Z20
+	VFMADD213PS  Z8, Z21, Z20
+	VFMADD213PS  Z9, Z21, Z20
+	VFMADD213PS  Z10, Z21, Z20
+	VMULPS       Z21, Z20, Z20
+	VFMADD213PS  Z21, Z21, Z20
+	VADDPS       Z11, Z20, Z20
+	VPSUBD       Z2, Z18, Z18
+	VPSRAD       $0x01, Z18, Z21
+	VPSUBD       Z21, Z18, Z18
+	VPADDD       Z14, Z21, Z21
+	VPSLLD       $0x17, Z21, Z21
+	VMULPS       Z21, Z20, Z20
+	VPADDD       Z14, Z18, Z18
+	VPSLLD       $0x17, Z18, Z18
+	VMULPS       Z18, Z20, Z20
+	VXORPS       X1, X1, X1
+	VCMPPS       $0x11, Z12, Z19, K1
+	VMOVAPS      Z1, K1, Z20
+	VMOVUPS      Z15, Z18
+	VCMPPS       $0x1e, Z13, Z19, K1
+	VMOVAPS      Z18, K1, Z20
+	VMULPS       Z16, Z16, Z18
+	VMOVUPS      erfAVX512_stored_ba19b25c<>+0(SB), Z19
+	VFMADD213PS  erfAVX512_stored_3ba2cd0b<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_bcdb22b1<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_3de70ae0<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_bec09365<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_3e0375d3<>+0(SB), Z18, Z19
+	VFMADD213PS  Z16, Z16, Z19
+	VMOVUPS      erfAVX512_stored_3f800000<>+0(SB), Z18
+	VSUBPS       Z20, Z18, Z18
+	VANDPS       erfAVX512_stored_80000000<>+0(SB), Z16, Z16
+	VORPS        Z16, Z18, Z18
+	VCMPPS       $0x11, erfAVX512_stored_3f733333<>+0(SB), Z17, K1
+	VMOVAPS      Z19, K1, Z18
+	VMOVUPS      Z18, (AX)
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000010, BX
+	JMP          whole
+
+rest:
+	TESTQ        BX, BX
+	JZ           done
+	MOVL         $0x0000ffff, DX
+	BZHIL        BX, DX, DX
+	KMOVW        DX, K1
+	VMOVUPS.Z    (CX), K1, Z16
+	VANDPS       erfAVX512_stored_7fffffff<>+0(SB), Z16, Z17
+	VMOVUPS      erfAVX512_stored_40866666<>+0(SB), Z18
+	VMINPS       Z17, Z18, Z18
+	VMOVUPS      erfAVX512_stored_b77af639<>+0(SB), Z19
+	VFMADD213PS  erfAVX512_stored_39b64eb2<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_bb701eac<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_3cc0c650<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_bdd7e0d2<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_3eba30a3<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_bf905ce0<>+0(SB), Z18, Z19
+	VFMADD213PS  erfAVX512_stored_b96181c7<>+0(SB), Z18, Z19
+	VMOVUPS      erfAVX512_stored_41200000<>+0(SB), Z18
+	VMINPS       Z17, Z18, Z18
+	VFNMADD231PS Z18, Z18, Z19
+	VMULPS       Z0, Z19, Z0
+	VADDPS       Z2, Z0, Z0
+	VSUBPS       Z2, Z0, Z18
+	VMOVAPS      Z19, Z20
+	VFNMADD231PS Z3, Z18, Z20
+	VFNMADD231PS Z4, Z18, Z20
+	VMOVUPS      Z5, Z3
+	VFMADD213PS  Z6, Z20, Z3
+	VFMADD213PS  Z7, Z20, Z3
+	VFMADD213PS  Z8, Z20, Z3
+	VFMADD213PS  Z9, Z20, Z3
+	VFMADD213PS  Z10, Z20, Z3
+	VMULPS       Z20, Z3, Z3
+	VFMADD213PS  Z20, Z20, Z3
+	VADDPS       Z11, Z3, Z3
+	VPSUBD       Z2, Z0, Z0
+	VPSRAD       $0x01, Z0, Z2
+	VPSUBD       Z2, Z0, Z0
+	VPADDD       Z14, Z2, Z2
+	VPSLLD       $0x17, Z2, Z2
+	VMULPS       Z2, Z3, Z3
+	VPADDD       Z14, Z0, Z0
+	VPSLLD       $0x17, Z0, Z0
+	VMULPS       Z0, Z3, Z3
+	VXORPS       X1, X1, X1
+	VCMPPS       $0x11, Z12, Z19, K2
+	VMOVAPS      Z1, K2, Z3
+	VMOVUPS      Z15, Z0
+	VCMPPS       $0x1e, Z13, Z19, K2
+	VMOVAPS      Z0, K2, Z3
+	VMULPS       Z16, Z16, Z0
+	VMOVUPS      erfAVX512_stored_ba19b25c<>+0(SB), Z1
+	VFMADD213PS  erfAVX512_stored_3ba2cd0b<>+0(SB), Z0, Z1
+	VFMADD213PS  erfAVX512_stored_bcdb22b1<>+0(SB), Z0, Z1
+	VFMADD213PS  erfAVX512_stored_3de70ae0<>+0(SB), Z0, Z1
+	VFMADD213PS  erfAVX512_stored_bec09365<>+0(SB), Z0, Z1
+	VFMADD213PS  erfAVX512_stored_3e0375d3<>+0(SB), Z0, Z1
+	VFMADD213PS  Z16, Z16, Z1
+	VMOVUPS      erfAVX512_stored_3f800000<>+0(SB), Z0
+	VSUBPS       Z3, Z0, Z0
+	VANDPS       erfAVX512_stored_80000000<>+0(SB), Z16, Z2
+	VORPS        Z2, Z0, Z0
+	VCMPPS       $0x11, erfAVX512_stored_3f733333<>+0(SB), Z17, K2
+	VMOVAPS      Z1, K2, Z0
+	VMOVUPS      Z0, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA erfAVX512_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA erfAVX512_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA erfAVX512_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA erfAVX512_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA erfAVX512_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA erfAVX512_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA erfAVX512_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA erfAVX512_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL erfAVX512_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_4b400000<>+0(SB)/4, $0x4b400000
+DATA erfAVX512_4b400000<>+4(SB)/4, $0x4b400000
+DATA erfAVX512_4b400000<>+8(SB)/4, $0x4b400000
+DATA erfAVX512_4b400000<>+12(SB)/4, $0x4b400000
+DATA erfAVX512_4b400000<>+16(SB)/4, $0x4b400000
+DATA erfAVX512_4b400000<>+20(SB)/4, $0x4b400000
+DATA erfAVX512_4b400000<>+24(SB)/4, $0x4b400000
+DATA erfAVX512_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL erfAVX512_4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_3f318000<>+0(SB)/4, $0x3f318000
+DATA erfAVX512_3f318000<>+4(SB)/4, $0x3f318000
+DATA erfAVX512_3f318000<>+8(SB)/4, $0x3f318000
+DATA erfAVX512_3f318000<>+12(SB)/4, $0x3f318000
+DATA erfAVX512_3f318000<>+16(SB)/4, $0x3f318000
+DATA erfAVX512_3f318000<>+20(SB)/4, $0x3f318000
+DATA erfAVX512_3f318000<>+24(SB)/4, $0x3f318000
+DATA erfAVX512_3f318000<>+28(SB)/4, $0x3f318000
+GLOBL erfAVX512_3f318000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_b95e8083<>+0(SB)/4, $0xb95e8083
+DATA erfAVX512_b95e8083<>+4(SB)/4, $0xb95e8083
+DATA erfAVX512_b95e8083<>+8(SB)/4, $0xb95e8083
+DATA erfAVX512_b95e8083<>+12(SB)/4, $0xb95e8083
+DATA erfAVX512_b95e8083<>+16(SB)/4, $0xb95e8083
+DATA erfAVX512_b95e8083<>+20(SB)/4, $0xb95e8083
+DATA erfAVX512_b95e8083<>+24(SB)/4, $0xb95e8083
+DATA erfAVX512_b95e8083<>+28(SB)/4, $0xb95e8083
+GLOBL erfAVX512_b95e8083<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_39506967<>+0(SB)/4, $0x39506967
+DATA erfAVX512_39506967<>+4(SB)/4, $0x39506967
+DATA erfAVX512_39506967<>+8(SB)/4, $0x39506967
+DATA erfAVX512_39506967<>+12(SB)/4, $0x39506967
+DATA erfAVX512_39506967<>+16(SB)/4, $0x39506967
+DATA erfAVX512_39506967<>+20(SB)/4, $0x39506967
+DATA erfAVX512_39506967<>+24(SB)/4, $0x39506967
+DATA erfAVX512_39506967<>+28(SB)/4, $0x39506967
+GLOBL erfAVX512_39506967<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_3ab743ce<>+0(SB)/4, $0x3ab743ce
+DATA erfAVX512_3ab743ce<>+4(SB)/4, $0x3ab743ce
+DATA erfAVX512_3ab743ce<>+8(SB)/4, $0x3ab743ce
+DATA erfAVX512_3ab743ce<>+12(SB)/4, $0x3ab743ce
+DATA erfAVX512_3ab743ce<>+16(SB)/4, $0x3ab743ce
+DATA erfAVX512_3ab743ce<>+20(SB)/4, $0x3ab743ce
+DATA erfAVX512_3ab743ce<>+24(SB)/4, $0x3ab743ce
+DATA erfAVX512_3ab743ce<>+28(SB)/4, $0x3ab743ce
+GLOBL erfAVX512_3ab743ce<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_3c088908<>+0(SB)/4, $0x3c088908
+DATA erfAVX512_3c088908<>+4(SB)/4, $0x3c088908
+DATA erfAVX512_3c088908<>+8(SB)/4, $0x3c088908
+DATA erfAVX512_3c088908<>+12(SB)/4, $0x3c088908
+DATA erfAVX512_3c088908<>+16(SB)/4, $0x3c088908
+DATA erfAVX512_3c088908<>+20(SB)/4, $0x3c088908
+DATA erfAVX512_3c088908<>+24(SB)/4, $0x3c088908
+DATA erfAVX512_3c088908<>+28(SB)/4, $0x3c088908
+GLOBL erfAVX512_3c088908<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
+DATA erfAVX512_3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
+DATA erfAVX512_3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
+DATA erfAVX512_3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
+DATA erfAVX512_3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
+DATA erfAVX512_3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
+DATA erfAVX512_3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
+DATA erfAVX512_3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
+GLOBL erfAVX512_3d2aa9c1<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
+DATA erfAVX512_3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
+DATA erfAVX512_3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
+DATA erfAVX512_3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
+DATA erfAVX512_3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
+DATA erfAVX512_3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
+DATA erfAVX512_3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
+DATA erfAVX512_3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
+GLOBL erfAVX512_3e2aaaaa<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_3f000000<>+0(SB)/4, $0x3f000000
+DATA erfAVX512_3f000000<>+4(SB)/4, $0x3f000000
+DATA erfAVX512_3f000000<>+8(SB)/4, $0x3f000000
+DATA erfAVX512_3f000000<>+12(SB)/4, $0x3f000000
+DATA erfAVX512_3f000000<>+16(SB)/4, $0x3f000000
+DATA erfAVX512_3f000000<>+20(SB)/4, $0x3f000000
+DATA erfAVX512_3f000000<>+24(SB)/4, $0x3f000000
+DATA erfAVX512_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL erfAVX512_3f000000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_3f800000<>+0(SB)/4, $0x3f800000
+DATA erfAVX512_3f800000<>+4(SB)/4, $0x3f800000
+DATA erfAVX512_3f800000<>+8(SB)/4, $0x3f800000
+DATA erfAVX512_3f800000<>+12(SB)/4, $0x3f800000
+DATA erfAVX512_3f800000<>+16(SB)/4, $0x3f800000
+DATA erfAVX512_3f800000<>+20(SB)/4, $0x3f800000
+DATA erfAVX512_3f800000<>+24(SB)/4, $0x3f800000
+DATA erfAVX512_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL erfAVX512_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_c2aeac4f<>+0(SB)/4, $0xc2aeac4f
+DATA erfAVX512_c2aeac4f<>+4(SB)/4, $0xc2aeac4f
+DATA erfAVX512_c2aeac4f<>+8(SB)/4, $0xc2aeac4f
+DATA erfAVX512_c2aeac4f<>+12(SB)/4, $0xc2aeac4f
+DATA erfAVX512_c2aeac4f<>+16(SB)/4, $0xc2aeac4f
+DATA erfAVX512_c2aeac4f<>+20(SB)/4, $0xc2aeac4f
+DATA erfAVX512_c2aeac4f<>+24(SB)/4, $0xc2aeac4f
+DATA erfAVX512_c2aeac4f<>+28(SB)/4, $0xc2aeac4f
+GLOBL erfAVX512_c2aeac4f<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_42b17217<>+0(SB)/4, $0x42b17217
+DATA erfAVX512_42b17217<>+4(SB)/4, $0x42b17217
+DATA erfAVX512_42b17217<>+8(SB)/4, $0x42b17217
+DATA erfAVX512_42b17217<>+12(SB)/4, $0x42b17217
+DATA erfAVX512_42b17217<>+16(SB)/4, $0x42b17217
+DATA erfAVX512_42b17217<>+20(SB)/4, $0x42b17217
+DATA erfAVX512_42b17217<>+24(SB)/4, $0x42b17217
+DATA erfAVX512_42b17217<>+28(SB)/4, $0x42b17217
+GLOBL erfAVX512_42b17217<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_0000007f<>+0(SB)/4, $0x0000007f
+DATA erfAVX512_0000007f<>+4(SB)/4, $0x0000007f
+DATA erfAVX512_0000007f<>+8(SB)/4, $0x0000007f
+DATA erfAVX512_0000007f<>+12(SB)/4, $0x0000007f
+DATA erfAVX512_0000007f<>+16(SB)/4, $0x0000007f
+DATA erfAVX512_0000007f<>+20(SB)/4, $0x0000007f
+DATA erfAVX512_0000007f<>+24(SB)/4, $0x0000007f
+DATA erfAVX512_0000007f<>+28(SB)/4, $0x0000007f
+GLOBL erfAVX512_0000007f<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_7f800000<>+0(SB)/4, $0x7f800000
+DATA erfAVX512_7f800000<>+4(SB)/4, $0x7f800000
+DATA erfAVX512_7f800000<>+8(SB)/4, $0x7f800000
+DATA erfAVX512_7f800000<>+12(SB)/4, $0x7f800000
+DATA erfAVX512_7f800000<>+16(SB)/4, $0x7f800000
+DATA erfAVX512_7f800000<>+20(SB)/4, $0x7f800000
+DATA erfAVX512_7f800000<>+24(SB)/4, $0x7f800000
+DATA erfAVX512_7f800000<>+28(SB)/4, $0x7f800000
+GLOBL erfAVX512_7f800000<>(SB), RODATA|NOPTR, $32
+
+DATA erfAVX512_stored_7fffffff<>+0(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+4(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+8(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+12(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+16(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+20(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+24(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+28(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+32(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+36(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+40(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+44(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+48(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+52(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+56(SB)/4, $0x7fffffff
+DATA erfAVX512_stored_7fffffff<>+60(SB)/4, $0x7fffffff
+GLOBL erfAVX512_stored_7fffffff<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_40866666<>+0(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+4(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+8(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+12(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+16(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+20(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+24(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+28(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+32(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+36(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+40(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+44(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+48(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+52(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+56(SB)/4, $0x40866666
+DATA erfAVX512_stored_40866666<>+60(SB)/4, $0x40866666
+GLOBL erfAVX512_stored_40866666<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_b77af639<>+0(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+4(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+8(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+12(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+16(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+20(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+24(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+28(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+32(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+36(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+40(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+44(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+48(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+52(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+56(SB)/4, $0xb77af639
+DATA erfAVX512_stored_b77af639<>+60(SB)/4, $0xb77af639
+GLOBL erfAVX512_stored_b77af639<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_39b64eb2<>+0(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+4(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+8(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+12(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+16(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+20(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+24(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+28(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+32(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+36(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+40(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+44(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+48(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+52(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+56(SB)/4, $0x39b64eb2
+DATA erfAVX512_stored_39b64eb2<>+60(SB)/4, $0x39b64eb2
+GLOBL erfAVX512_stored_39b64eb2<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_bb701eac<>+0(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+4(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+8(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+12(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+16(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+20(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+24(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+28(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+32(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+36(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+40(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+44(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+48(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+52(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+56(SB)/4, $0xbb701eac
+DATA erfAVX512_stored_bb701eac<>+60(SB)/4, $0xbb701eac
+GLOBL erfAVX512_stored_bb701eac<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_3cc0c650<>+0(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+4(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+8(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+12(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+16(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+20(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+24(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+28(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+32(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+36(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+40(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+44(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+48(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+52(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+56(SB)/4, $0x3cc0c650
+DATA erfAVX512_stored_3cc0c650<>+60(SB)/4, $0x3cc0c650
+GLOBL erfAVX512_stored_3cc0c650<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_bdd7e0d2<>+0(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+4(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+8(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+12(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+16(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+20(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+24(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+28(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+32(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+36(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+40(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+44(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+48(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+52(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+56(SB)/4, $0xbdd7e0d2
+DATA erfAVX512_stored_bdd7e0d2<>+60(SB)/4, $0xbdd7e0d2
+GLOBL erfAVX512_stored_bdd7e0d2<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_3eba30a3<>+0(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+4(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+8(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+12(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+16(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+20(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+24(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+28(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+32(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+36(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+40(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+44(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+48(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+52(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+56(SB)/4, $0x3eba30a3
+DATA erfAVX512_stored_3eba30a3<>+60(SB)/4, $0x3eba30a3
+GLOBL erfAVX512_stored_3eba30a3<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_bf905ce0<>+0(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+4(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+8(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+12(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+16(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+20(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+24(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+28(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+32(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+36(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+40(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+44(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+48(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+52(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+56(SB)/4, $0xbf905ce0
+DATA erfAVX512_stored_bf905ce0<>+60(SB)/4, $0xbf905ce0
+GLOBL erfAVX512_stored_bf905ce0<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_b96181c7<>+0(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+4(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+8(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+12(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+16(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+20(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+24(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+28(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+32(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+36(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+40(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+44(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+48(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+52(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+56(SB)/4, $0xb96181c7
+DATA erfAVX512_stored_b96181c7<>+60(SB)/4, $0xb96181c7
+GLOBL erfAVX512_stored_b96181c7<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_41200000<>+0(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+4(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+8(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+12(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+16(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+20(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+24(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+28(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+32(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+36(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+40(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+44(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+48(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+52(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+56(SB)/4, $0x41200000
+DATA erfAVX512_stored_41200000<>+60(SB)/4, $0x41200000
+GLOBL erfAVX512_stored_41200000<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_ba19b25c<>+0(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+4(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+8(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+12(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+16(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+20(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+24(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+28(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+32(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+36(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+40(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+44(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+48(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+52(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+56(SB)/4, $0xba19b25c
+DATA erfAVX512_stored_ba19b25c<>+60(SB)/4, $0xba19b25c
+GLOBL erfAVX512_stored_ba19b25c<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_3ba2cd0b<>+0(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+4(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+8(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+12(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+16(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+20(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+24(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+28(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+32(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+36(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+40(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+44(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+48(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+52(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+56(SB)/4, $0x3ba2cd0b
+DATA erfAVX512_stored_3ba2cd0b<>+60(SB)/4, $0x3ba2cd0b
+GLOBL erfAVX512_stored_3ba2cd0b<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_bcdb22b1<>+0(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+4(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+8(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+12(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+16(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+20(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+24(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+28(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+32(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+36(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+40(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+44(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+48(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+52(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+56(SB)/4, $0xbcdb22b1
+DATA erfAVX512_stored_bcdb22b1<>+60(SB)/4, $0xbcdb22b1
+GLOBL erfAVX512_stored_bcdb22b1<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_3de70ae0<>+0(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+4(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+8(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+12(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+16(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+20(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+24(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+28(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+32(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+36(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+40(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+44(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+48(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+52(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+56(SB)/4, $0x3de70ae0
+DATA erfAVX512_stored_3de70ae0<>+60(SB)/4, $0x3de70ae0
+GLOBL erfAVX512_stored_3de70ae0<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_bec09365<>+0(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+4(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+8(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+12(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+16(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+20(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+24(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+28(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+32(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+36(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+40(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+44(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+48(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+52(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+56(SB)/4, $0xbec09365
+DATA erfAVX512_stored_bec09365<>+60(SB)/4, $0xbec09365
+GLOBL erfAVX512_stored_bec09365<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_3e0375d3<>+0(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+4(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+8(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+12(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+16(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+20(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+24(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+28(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+32(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+36(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+40(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+44(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+48(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+52(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+56(SB)/4, $0x3e0375d3
+DATA erfAVX512_stored_3e0375d3<>+60(SB)/4, $0x3e0375d3
+GLOBL erfAVX512_stored_3e0375d3<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_3f800000<>+0(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+4(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+8(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+12(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+16(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+20(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+24(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+28(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+32(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+36(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+40(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+44(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+48(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+52(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+56(SB)/4, $0x3f800000
+DATA erfAVX512_stored_3f800000<>+60(SB)/4, $0x3f800000
+GLOBL erfAVX512_stored_3f800000<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_80000000<>+0(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+4(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+8(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+12(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+16(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+20(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+24(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+28(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+32(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+36(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+40(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+44(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+48(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+52(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+56(SB)/4, $0x80000000
+DATA erfAVX512_stored_80000000<>+60(SB)/4, $0x80000000
+GLOBL erfAVX512_stored_80000000<>(SB), RODATA|NOPTR, $64
+
+DATA erfAVX512_stored_3f733333<>+0(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+4(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+8(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+12(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+16(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+20(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+24(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+28(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+32(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+36(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+40(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+44(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+48(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+52(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+56(SB)/4, $0x3f733333
+DATA erfAVX512_stored_3f733333<>+60(SB)/4, $0x3f733333
+GLOBL erfAVX512_stored_3f733333<>(SB), RODATA|NOPTR, $64
+
+// func geluAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, SSE
+TEXT ·geluAVX512(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        s+32(FP), X0
+	MOVSS        t+36(FP), X1
+	VBROADCASTSS X0, Z0
+	VBROADCASTSS X1, Z0
+	VBROADCASTSS geluAVX512_3fb8aa3b<>+0(SB), Z0
+	VBROADCASTSS geluAVX512_4b400000<>+0(SB), Z2
+	VBROADCASTSS geluAVX512_3f318000<>+0(SB), Z3
+	VBROADCASTSS geluAVX512_b95e8083<>+0(SB), Z4
+	VBROADCASTSS geluAVX512_39506967<>+0(SB), Z5
+	VBROADCASTSS geluAVX512_3ab743ce<>+0(SB), Z6
+	VBROADCASTSS geluAVX512_3c088908<>+0(SB), Z7
+	VBROADCASTSS geluAVX512_3d2aa9c1<>+0(SB), Z8
+	VBROADCASTSS geluAVX512_3e2aaaaa<>+0(SB), Z9
+	VBROADCASTSS geluAVX512_3f000000<>+0(SB), Z10
+	VBROADCASTSS geluAVX512_3f800000<>+0(SB), Z11
+	VBROADCASTSS geluAVX512_c2aeac4f<>+0(SB), Z12
+	VBROADCASTSS geluAVX512_42b17217<>+0(SB), Z13
+	VBROADCASTSS geluAVX512_0000007f<>+0(SB), Z14
+	VBROADCASTSS geluAVX512_7f800000<>+0(SB), Z15
+
+whole:
+	CMPQ         BX, $0x00000010
+	JLT          rest
+	VMOVUPS      (CX), Z16
+	VMULPS       geluAVX512_stored_3f3504f3<>+0(SB), Z16, Z17
+	VANDPS       geluAVX512_stored_7fffffff<>+0(SB), Z17, Z18
+	VMOVUPS      geluAVX512_stored_40866666<>+0(SB), Z19
+	VMINPS       Z18, Z19, Z19
+	VMOVUPS      geluAVX512_stored_b77af639<>+0(SB), Z20
+	VFMADD213PS  geluAVX512_stored_39b64eb2<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_bb701eac<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_3cc0c650<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_bdd7e0d2<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_3eba30a3<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_bf905ce0<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_b96181c7<>+0(SB), Z19, Z20
+	VMOVUPS      geluAVX512_stored_41200000<>+0(SB), Z19
+	VMINPS       Z18, Z19, Z19
+	VFNMADD231PS Z19, Z19, Z20
+	VMULPS       Z0, Z20, Z19
+	VADDPS       Z2, Z19, Z19
+	VSUBPS       Z2, Z19, Z21
+	VMOVAPS      Z20, Z22
+	VFNMADD231PS Z3, Z21, Z22
+	VFNMADD231PS Z4, Z21, Z22
+	VMOVUPS      Z5, Z21
+	VFMADD213PS  Z6, Z22, Z21
+	VFMADD213PS  Z7, Z22, Z21
+	VFMADD213PS  Z8, Z22, Z21
+	VFMADD213PS  Z9, Z22, Z21
+	VFMADD213PS  Z10, Z22, Z21
+	VMULPS       Z22, Z21, Z21
+	VFMADD213PS  Z22, Z22, Z21
+	VADDPS       Z11, Z21, Z21
+	VPSUBD       Z2, Z19, Z19
+	VPSRAD       $0x01, Z19, Z22
+	VPSUBD       Z22, Z19, Z19
+	VPADDD       Z14, Z22, Z22
+	VPSLLD       $0x17, Z22, Z22
+	VMULPS       Z22, Z21, Z21
+	VPADDD       Z14, Z19, Z19
+	VPSLLD       $0x17, Z19, Z19
+	VMULPS       Z19, Z21, Z21
+	VXORPS       X1, X1, X1
+	VCMPPS       $0x11, Z12, Z20, K1
+	VMOVAPS      Z1, K1, Z21
+	VMOVUPS      Z15, Z19
+	VCMPPS       $0x1e, Z13, Z20, K1
+	VMOVAPS      Z19, K1, Z21
+	VMULPS       Z17, Z17, Z19
+	VMOVUPS      geluAVX512_stored_ba19b25c<>+0(SB), Z20
+	VFMADD213PS  geluAVX512_stored_3ba2cd0b<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_bcdb22b1<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_3de70ae0<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_bec09365<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_3e0375d3<>+0(SB), Z19, Z20
+	VFMADD213PS  Z17, Z17, Z20
+	VMOVUPS      geluAVX512_stored_40000000<>+0(SB), Z19
+	VSUBPS       Z21, Z19, Z19
+	VCMPPS       $0x11, geluAVX512_stored_00000000<>+0(SB), Z17, K1
+	VMOVAPS      Z21, K1, Z19
+	VADDPS       geluAVX512_stored_3f800000<>+0(SB), Z20, Z20
+	VCMPPS       $0x11, geluAVX512_stored_3f733333<>+0(SB), Z18, K1
+	VMOVAPS      Z20, K1, Z19
+	VMULPS       geluAVX512_stored_3f000000<>+0(SB), Z16, Z16
+	VMULPS       Z19, Z16, Z16
+	VMOVUPS      Z16, (AX)
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x00000010, BX
+	JMP          whole
+
+rest:
+	TESTQ        BX, BX
+	JZ           done
+	MOVL         $0x0000ffff, DX
+	BZHIL        BX, DX, DX
+	KMOVW        DX, K1
+	VMOVUPS.Z    (CX), K1, Z16
+	VMULPS       geluAVX512_stored_3f3504f3<>+0(SB), Z16, Z17
+	VANDPS       geluAVX512_stored_7fffffff<>+0(SB), Z17, Z18
+	VMOVUPS      geluAVX512_stored_40866666<>+0(SB), Z19
+	VMINPS       Z18, Z19, Z19
+	VMOVUPS      geluAVX512_stored_b77af639<>+0(SB), Z20
+	VFMADD213PS  geluAVX512_stored_39b64eb2<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_bb701eac<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_3cc0c650<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_bdd7e0d2<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_3eba30a3<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_bf905ce0<>+0(SB), Z19, Z20
+	VFMADD213PS  geluAVX512_stored_b96181c7<>+0(SB), Z19, Z20
+	VMOVUPS      geluAVX512_stored_41200000<>+0(SB), Z19
+	VMINPS       Z18, Z19, Z19
+	VFNMADD231PS Z19, Z19, Z20
+	VMULPS       Z0, Z20, Z0
+	VADDPS       Z2, Z0, Z0
+	VSUBPS       Z2, Z0, Z19
+	VMOVAPS      Z20, Z21
+	VFNMADD231PS Z3, Z19, Z21
+	VFNMADD231PS Z4, Z19, Z21
+	VMOVUPS      Z5, Z3
+	VFMADD213PS  Z6, Z21, Z3
+	VFMADD213PS  Z7, Z21, Z3
+	VFMADD213PS  Z8, Z21, Z3
+	VFMADD213PS  Z9, Z21, Z3
+	VFMADD213PS  Z10, Z21, Z3
+	VMULPS       Z21, Z3, Z3
+	VFMADD213PS  Z21, Z21, Z3
+	VADDPS       Z11, Z3, Z3
+	VPSUBD       Z2, Z0, Z0
+	VPSRAD       $0x01, Z0, Z2
+	VPSUBD       Z2, Z0, Z0
+	VPADDD       Z14, Z2, Z2
+	VPSLLD       $0x17, Z2, Z2
+	VMULPS       Z2, Z3, Z3
+	VPADDD       Z14, Z0, Z0
+	VPSLLD       $0x17, Z0, Z0
+	VMULPS       Z0, Z3, Z3
+	VXORPS       X1, X1, X1
+	VCMPPS       $0x11, Z12, Z20, K2
+	VMOVAPS      Z1, K2, Z3
+	VMOVUPS      Z15, Z0
+	VCMPPS       $0x1e, Z13, Z20, K2
+	VMOVAPS      Z0, K2, Z3
+	VMULPS       Z17, Z17, Z0
+	VMOVUPS      geluAVX512_stored_ba19b25c<>+0(SB), Z1
+	VFMADD213PS  geluAVX512_stored_3ba2cd0b<>+0(SB), Z0, Z1
+	VFMADD213PS  geluAVX512_stored_bcdb22b1<>+0(SB), Z0, Z1
+	VFMADD213PS  geluAVX512_stored_3de70ae0<>+0(SB), Z0, Z1
+	VFMADD213PS  geluAVX512_stored_bec09365<>+0(SB), Z0, Z1
+	VFMADD213PS  geluAVX512_stored_3e0375d3<>+0(SB), Z0, Z1
+	VFMADD213PS  Z17, Z17, Z1
+	VMOVUPS      geluAVX512_stored_40000000<>+0(SB), Z0
+	VSUBPS       Z3, Z0, Z0
+	VCMPPS       $0x11, geluAVX512_stored_00000000<>+0(SB), Z17, K2
+	VMOVAPS      Z3, K2, Z0
+	VADDPS       geluAVX512_stored_3f800000<>+0(SB), Z1, Z1
+	VCMPPS       $0x11, geluAVX512_stored_3f733333<>+0(SB), Z18, K2
+	VMOVAPS      Z1, K2, Z0
+	VMULPS       geluAVX512_stored_3f000000<>+0(SB), Z16, Z16
+	VMULPS       Z0, Z16, Z16
+	VMOVUPS      Z16, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA geluAVX512_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA geluAVX512_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA geluAVX512_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA geluAVX512_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA geluAVX512_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA geluAVX512_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA geluAVX512_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA geluAVX512_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL geluAVX512_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_4b400000<>+0(SB)/4, $0x4b400000
+DATA geluAVX512_4b400000<>+4(SB)/4, $0x4b400000
+DATA geluAVX512_4b400000<>+8(SB)/4, $0x4b400000
+DATA geluAVX512_4b400000<>+12(SB)/4, $0x4b400000
+DATA geluAVX512_4b400000<>+16(SB)/4, $0x4b400000
+DATA geluAVX512_4b400000<>+20(SB)/4, $0x4b400000
+DATA geluAVX512_4b400000<>+24(SB)/4, $0x4b400000
+DATA geluAVX512_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL geluAVX512_4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_3f318000<>+0(SB)/4, $0x3f318000
+DATA geluAVX512_3f318000<>+4(SB)/4, $0x3f318000
+DATA geluAVX512_3f318000<>+8(SB)/4, $0x3f318000
+DATA geluAVX512_3f318000<>+12(SB)/4, $0x3f318000
+DATA geluAVX512_3f318000<>+16(SB)/4, $0x3f318000
+DATA geluAVX512_3f318000<>+20(SB)/4, $0x3f318000
+DATA geluAVX512_3f318000<>+24(SB)/4, $0x3f318000
+DATA geluAVX512_3f318000<>+28(SB)/4, $0x3f318000
+GLOBL geluAVX512_3f318000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_b95e8083<>+0(SB)/4, $0xb95e8083
+DATA geluAVX512_b95e8083<>+4(SB)/4, $0xb95e8083
+DATA geluAVX512_b95e8083<>+8(SB)/4, $0xb95e8083
+DATA geluAVX512_b95e8083<>+12(SB)/4, $0xb95e8083
+DATA geluAVX512_b95e8083<>+16(SB)/4, $0xb95e8083
+DATA geluAVX512_b95e8083<>+20(SB)/4, $0xb95e8083
+DATA geluAVX512_b95e8083<>+24(SB)/4, $0xb95e8083
+DATA geluAVX512_b95e8083<>+28(SB)/4, $0xb95e8083
+GLOBL geluAVX512_b95e8083<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_39506967<>+0(SB)/4, $0x39506967
+DATA geluAVX512_39506967<>+4(SB)/4, $0x39506967
+DATA geluAVX512_39506967<>+8(SB)/4, $0x39506967
+DATA geluAVX512_39506967<>+12(SB)/4, $0x39506967
+DATA geluAVX512_39506967<>+16(SB)/4, $0x39506967
+DATA geluAVX512_39506967<>+20(SB)/4, $0x39506967
+DATA geluAVX512_39506967<>+24(SB)/4, $0x39506967
+DATA geluAVX512_39506967<>+28(SB)/4, $0x39506967
+GLOBL geluAVX512_39506967<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_3ab743ce<>+0(SB)/4, $0x3ab743ce
+DATA geluAVX512_3ab743ce<>+4(SB)/4, $0x3ab743ce
+DATA geluAVX512_3ab743ce<>+8(SB)/4, $0x3ab743ce
+DATA geluAVX512_3ab743ce<>+12(SB)/4, $0x3ab743ce
+DATA geluAVX512_3ab743ce<>+16(SB)/4, $0x3ab743ce
+DATA geluAVX512_3ab743ce<>+20(SB)/4, $0x3ab743ce
+DATA geluAVX512_3ab743ce<>+24(SB)/4, $0x3ab743ce
+DATA geluAVX512_3ab743ce<>+28(SB)/4, $0x3ab743ce
+GLOBL geluAVX512_3ab743ce<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_3c088908<>+0(SB)/4, $0x3c088908
+DATA geluAVX512_3c088908<>+4(SB)/4, $0x3c088908
+DATA geluAVX512_3c088908<>+8(SB)/4, $0x3c088908
+DATA geluAVX512_3c088908<>+12(SB)/4, $0x3c088908
+DATA geluAVX512_3c088908<>+16(SB)/4, $0x3c088908
+DATA geluAVX512_3c088908<>+20(SB)/4, $0x3c088908
+DATA geluAVX512_3c088908<>+24(SB)/4, $0x3c088908
+DATA geluAVX512_3c088908<>+28(SB)/4, $0x3c088908
+GLOBL geluAVX512_3c088908<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
+DATA geluAVX512_3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
+DATA geluAVX512_3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
+DATA geluAVX512_3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
+DATA geluAVX512_3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
+DATA geluAVX512_3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
+DATA geluAVX512_3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
+DATA geluAVX512_3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
+GLOBL geluAVX512_3d2aa9c1<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
+DATA geluAVX512_3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
+DATA geluAVX512_3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
+DATA geluAVX512_3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
+DATA geluAVX512_3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
+DATA geluAVX512_3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
+DATA geluAVX512_3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
+DATA geluAVX512_3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
+GLOBL geluAVX512_3e2aaaaa<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_3f000000<>+0(SB)/4, $0x3f000000
+DATA geluAVX512_3f000000<>+4(SB)/4, $0x3f000000
+DATA geluAVX512_3f000000<>+8(SB)/4, $0x3f000000
+DATA geluAVX512_3f000000<>+12(SB)/4, $0x3f000000
+DATA geluAVX512_3f000000<>+16(SB)/4, $0x3f000000
+DATA geluAVX512_3f000000<>+20(SB)/4, $0x3f000000
+DATA geluAVX512_3f000000<>+24(SB)/4, $0x3f000000
+DATA geluAVX512_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL geluAVX512_3f000000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_3f800000<>+0(SB)/4, $0x3f800000
+DATA geluAVX512_3f800000<>+4(SB)/4, $0x3f800000
+DATA geluAVX512_3f800000<>+8(SB)/4, $0x3f800000
+DATA geluAVX512_3f800000<>+12(SB)/4, $0x3f800000
+DATA geluAVX512_3f800000<>+16(SB)/4, $0x3f800000
+DATA geluAVX512_3f800000<>+20(SB)/4, $0x3f800000
+DATA geluAVX512_3f800000<>+24(SB)/4, $0x3f800000
+DATA geluAVX512_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL geluAVX512_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_c2aeac4f<>+0(SB)/4, $0xc2aeac4f
+DATA geluAVX512_c2aeac4f<>+4(SB)/4, $0xc2aeac4f
+DATA geluAVX512_c2aeac4f<>+8(SB)/4, $0xc2aeac4f
+DATA geluAVX512_c2aeac4f<>+12(SB)/4, $0xc2aeac4f
+DATA geluAVX512_c2aeac4f<>+16(SB)/4, $0xc2aeac4f
+DATA geluAVX512_c2aeac4f<>+20(SB)/4, $0xc2aeac4f
+DATA geluAVX512_c2aeac4f<>+24(SB)/4, $0xc2aeac4f
+DATA geluAVX512_c2aeac4f<>+28(SB)/4, $0xc2aeac4f
+GLOBL geluAVX512_c2aeac4f<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_42b17217<>+0(SB)/4, $0x42b17217
+DATA geluAVX512_42b17217<>+4(SB)/4, $0x42b17217
+DATA geluAVX512_42b17217<>+8(SB)/4, $0x42b17217
+DATA geluAVX512_42b17217<>+12(SB)/4, $0x42b17217
+DATA geluAVX512_42b17217<>+16(SB)/4, $0x42b17217
+DATA geluAVX512_42b17217<>+20(SB)/4, $0x42b17217
+DATA geluAVX512_42b17217<>+24(SB)/4, $0x42b17217
+DATA geluAVX512_42b17217<>+28(SB)/4, $0x42b17217
+GLOBL geluAVX512_42b17217<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_0000007f<>+0(SB)/4, $0x0000007f
+DATA geluAVX512_0000007f<>+4(SB)/4, $0x0000007f
+DATA geluAVX512_0000007f<>+8(SB)/4, $0x0000007f
+DATA geluAVX512_0000007f<>+12(SB)/4, $0x0000007f
+DATA geluAVX512_0000007f<>+16(SB)/4, $0x0000007f
+DATA geluAVX512_0000007f<>+20(SB)/4, $0x0000007f
+DATA geluAVX512_0000007f<>+24(SB)/4, $0x0000007f
+DATA geluAVX512_0000007f<>+28(SB)/4, $0x0000007f
+GLOBL geluAVX512_0000007f<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_7f800000<>+0(SB)/4, $0x7f800000
+DATA geluAVX512_7f800000<>+4(SB)/4, $0x7f800000
+DATA geluAVX512_7f800000<>+8(SB)/4, $0x7f800000
+DATA geluAVX512_7f800000<>+12(SB)/4, $0x7f800000
+DATA geluAVX512_7f800000<>+16(SB)/4, $0x7f800000
+DATA geluAVX512_7f800000<>+20(SB)/4, $0x7f800000
+DATA geluAVX512_7f800000<>+24(SB)/4, $0x7f800000
+DATA geluAVX512_7f800000<>+28(SB)/4, $0x7f800000
+GLOBL geluAVX512_7f800000<>(SB), RODATA|NOPTR, $32
+
+DATA geluAVX512_stored_3f3504f3<>+0(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+4(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+8(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+12(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+16(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+20(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+24(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+28(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+32(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+36(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+40(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+44(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+48(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+52(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+56(SB)/4, $0x3f3504f3
+DATA geluAVX512_stored_3f3504f3<>+60(SB)/4, $0x3f3504f3
+GLOBL geluAVX512_stored_3f3504f3<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_7fffffff<>+0(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+4(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+8(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+12(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+16(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+20(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+24(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+28(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+32(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+36(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+40(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+44(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+48(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+52(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+56(SB)/4, $0x7fffffff
+DATA geluAVX512_stored_7fffffff<>+60(SB)/4, $0x7fffffff
+GLOBL geluAVX512_stored_7fffffff<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_40866666<>+0(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+4(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+8(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+12(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+16(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+20(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+24(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+28(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+32(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+36(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+40(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+44(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+48(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+52(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+56(SB)/4, $0x40866666
+DATA geluAVX512_stored_40866666<>+60(SB)/4, $0x40866666
+GLOBL geluAVX512_stored_40866666<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_b77af639<>+0(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+4(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+8(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+12(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+16(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+20(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+24(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+28(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+32(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+36(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+40(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+44(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+48(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+52(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+56(SB)/4, $0xb77af639
+DATA geluAVX512_stored_b77af639<>+60(SB)/4, $0xb77af639
+GLOBL geluAVX512_stored_b77af639<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_39b64eb2<>+0(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+4(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+8(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+12(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+16(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+20(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+24(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+28(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+32(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+36(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+40(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+44(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+48(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+52(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+56(SB)/4, $0x39b64eb2
+DATA geluAVX512_stored_39b64eb2<>+60(SB)/4, $0x39b64eb2
+GLOBL geluAVX512_stored_39b64eb2<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_bb701eac<>+0(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+4(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+8(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+12(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+16(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+20(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+24(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+28(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+32(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+36(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+40(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+44(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+48(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+52(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+56(SB)/4, $0xbb701eac
+DATA geluAVX512_stored_bb701eac<>+60(SB)/4, $0xbb701eac
+GLOBL geluAVX512_stored_bb701eac<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_3cc0c650<>+0(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+4(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+8(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+12(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+16(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+20(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+24(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+28(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+32(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+36(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+40(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+44(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+48(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+52(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+56(SB)/4, $0x3cc0c650
+DATA geluAVX512_stored_3cc0c650<>+60(SB)/4, $0x3cc0c650
+GLOBL geluAVX512_stored_3cc0c650<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_bdd7e0d2<>+0(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+4(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+8(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+12(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+16(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+20(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+24(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+28(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+32(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+36(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+40(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+44(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+48(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+52(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+56(SB)/4, $0xbdd7e0d2
+DATA geluAVX512_stored_bdd7e0d2<>+60(SB)/4, $0xbdd7e0d2
+GLOBL geluAVX512_stored_bdd7e0d2<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_3eba30a3<>+0(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+4(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+8(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+12(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+16(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+20(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+24(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+28(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+32(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+36(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+40(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+44(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+48(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+52(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+56(SB)/4, $0x3eba30a3
+DATA geluAVX512_stored_3eba30a3<>+60(SB)/4, $0x3eba30a3
+GLOBL geluAVX512_stored_3eba30a3<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_bf905ce0<>+0(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+4(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+8(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+12(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+16(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+20(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+24(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+28(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+32(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+36(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+40(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+44(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+48(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+52(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+56(SB)/4, $0xbf905ce0
+DATA geluAVX512_stored_bf905ce0<>+60(SB)/4, $0xbf905ce0
+GLOBL geluAVX512_stored_bf905ce0<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_b96181c7<>+0(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+4(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+8(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+12(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+16(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+20(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+24(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+28(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+32(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+36(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+40(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+44(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+48(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+52(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+56(SB)/4, $0xb96181c7
+DATA geluAVX512_stored_b96181c7<>+60(SB)/4, $0xb96181c7
+GLOBL geluAVX512_stored_b96181c7<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_41200000<>+0(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+4(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+8(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+12(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+16(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+20(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+24(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+28(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+32(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+36(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+40(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+44(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+48(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+52(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+56(SB)/4, $0x41200000
+DATA geluAVX512_stored_41200000<>+60(SB)/4, $0x41200000
+GLOBL geluAVX512_stored_41200000<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_ba19b25c<>+0(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+4(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+8(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+12(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+16(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+20(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+24(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+28(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+32(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+36(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+40(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+44(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+48(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+52(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+56(SB)/4, $0xba19b25c
+DATA geluAVX512_stored_ba19b25c<>+60(SB)/4, $0xba19b25c
+GLOBL geluAVX512_stored_ba19b25c<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_3ba2cd0b<>+0(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+4(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+8(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+12(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+16(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+20(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+24(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+28(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+32(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+36(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+40(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+44(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+48(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+52(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+56(SB)/4, $0x3ba2cd0b
+DATA geluAVX512_stored_3ba2cd0b<>+60(SB)/4, $0x3ba2cd0b
+GLOBL geluAVX512_stored_3ba2cd0b<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_bcdb22b1<>+0(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+4(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+8(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+12(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+16(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+20(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+24(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+28(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+32(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+36(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+40(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+44(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+48(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+52(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+56(SB)/4, $0xbcdb22b1
+DATA geluAVX512_stored_bcdb22b1<>+60(SB)/4, $0xbcdb22b1
+GLOBL geluAVX512_stored_bcdb22b1<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_3de70ae0<>+0(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+4(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+8(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+12(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+16(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+20(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+24(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+28(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+32(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+36(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+40(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+44(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+48(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+52(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+56(SB)/4, $0x3de70ae0
+DATA geluAVX512_stored_3de70ae0<>+60(SB)/4, $0x3de70ae0
+GLOBL geluAVX512_stored_3de70ae0<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_bec09365<>+0(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+4(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+8(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+12(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+16(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+20(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+24(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+28(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+32(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+36(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+40(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+44(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+48(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+52(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+56(SB)/4, $0xbec09365
+DATA geluAVX512_stored_bec09365<>+60(SB)/4, $0xbec09365
+GLOBL geluAVX512_stored_bec09365<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_3e0375d3<>+0(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+4(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+8(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+12(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+16(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+20(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+24(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+28(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+32(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+36(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+40(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+44(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+48(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+52(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+56(SB)/4, $0x3e0375d3
+DATA geluAVX512_stored_3e0375d3<>+60(SB)/4, $0x3e0375d3
+GLOBL geluAVX512_stored_3e0375d3<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_40000000<>+0(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+4(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+8(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+12(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+16(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+20(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+24(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+28(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+32(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+36(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+40(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+44(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+48(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+52(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+56(SB)/4, $0x40000000
+DATA geluAVX512_stored_40000000<>+60(SB)/4, $0x40000000
+GLOBL geluAVX512_stored_40000000<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_00000000<>+0(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+4(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+8(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+12(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+16(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+20(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+24(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+28(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+32(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+36(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+40(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+44(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+48(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+52(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+56(SB)/4, $0x00000000
+DATA geluAVX512_stored_00000000<>+60(SB)/4, $0x00000000
+GLOBL geluAVX512_stored_00000000<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_3f800000<>+0(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+4(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+8(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+12(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+16(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+20(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+24(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+28(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+32(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+36(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+40(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+44(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+48(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+52(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+56(SB)/4, $0x3f800000
+DATA geluAVX512_stored_3f800000<>+60(SB)/4, $0x3f800000
+GLOBL geluAVX512_stored_3f800000<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_3f733333<>+0(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+4(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+8(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+12(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+16(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+20(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+24(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+28(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+32(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+36(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+40(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+44(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+48(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+52(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+56(SB)/4, $0x3f733333
+DATA geluAVX512_stored_3f733333<>+60(SB)/4, $0x3f733333
+GLOBL geluAVX512_stored_3f733333<>(SB), RODATA|NOPTR, $64
+
+DATA geluAVX512_stored_3f000000<>+0(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+4(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+8(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+12(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+16(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+20(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+24(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+28(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+32(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+36(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+40(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+44(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+48(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+52(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+56(SB)/4, $0x3f000000
+DATA geluAVX512_stored_3f000000<>+60(SB)/4, $0x3f000000
+GLOBL geluAVX512_stored_3f000000<>(SB), RODATA|NOPTR, $64
 
 // func siluAVX512(y *float32, a *float32, b *float32, n int64, s float32, t float32)
 // Requires: AVX, AVX512F, BMI2, SSE

@@ -1374,6 +1374,8 @@ var vectorsAVX2 = &vectors{
 	exp:       expAVX2,
 	sigmoid:   sigmoidAVX2,
 	tanh:      tanhAVX2,
+	erf:       erfAVX2,
+	gelu:      geluAVX2,
 	silu:      siluAVX2,
 	dot:       dotAVX2,
 }
@@ -1433,6 +1435,12 @@ func sigmoidAVX2(y, a, b *float32, n int64, s, t float32)
 func tanhAVX2(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
+func erfAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func geluAVX2(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
 func siluAVX2(y, a, b *float32, n int64, s, t float32)
 
 var vectorsAVX512 = &vectors{
@@ -1453,6 +1461,8 @@ var vectorsAVX512 = &vectors{
 	exp:       expAVX512,
 	sigmoid:   sigmoidAVX512,
 	tanh:      tanhAVX512,
+	erf:       erfAVX512,
+	gelu:      geluAVX512,
 	silu:      siluAVX512,
 	dot:       dotAVX512,
 }
@@ -1510,6 +1520,12 @@ func sigmoidAVX512(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
 func tanhAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func erfAVX512(y, a, b *float32, n int64, s, t float32)
+
+//go:noescape
+func geluAVX512(y, a, b *float32, n int64, s, t float32)
 
 //go:noescape
 func siluAVX512(y, a, b *float32, n int64, s, t float32)

@@ -24,6 +24,8 @@ type vectors struct {
 	exp                  vectorFunc // e^(a-s), good to 2 ulp; 0 below the normal numbers
 	sigmoid, silu        vectorFunc // 1/(1+e⁻ᵃ), good to 4 ulp; a/(1+e⁻ᵃ)
 	tanh                 vectorFunc // tanh a, good to 2 ulp
+	erf                  vectorFunc // erf a, good to 3 ulp
+	gelu                 vectorFunc // a·(1+erf(a/√2))/2, good to 2 ulp of a
 
 	// dot adds to sum[i%8] the products of a[i] and b[i] in float64, i < 8·blocks.
 	dot func(sum *float64, a, b *float32, blocks int64)
@@ -117,6 +119,12 @@ func (v Vector) SiLU(y, a []float32) { apply1(v.v.silu, y, a, 0, 0) }
 
 // Tanh is y = tanh a, good to 2 ulp.
 func (v Vector) Tanh(y, a []float32) { apply1(v.v.tanh, y, a, 0, 0) }
+
+// Erf is y = erf a, good to 3 ulp.
+func (v Vector) Erf(y, a []float32) { apply1(v.v.erf, y, a, 0, 0) }
+
+// Gelu is y = a·(1+erf(a/√2))/2, good to 2 ulp of a.
+func (v Vector) Gelu(y, a []float32) { apply1(v.v.gelu, y, a, 0, 0) }
 
 // Interleave is y[2i], y[2i+1] = a[i], b[i]; y has as many elements as a and b together.
 func (v Vector) Interleave(y, a, b []float32) {

@@ -18,11 +18,11 @@ var activationFamily = slices.Concat(
 	since(unaryDef("LeakyRelu", leakyRelu[float32], leakyRelu[float64]), 1, 6, 16),
 	since(rowDef("Sigmoid", sigmoidRow[float32], sigmoidRow[float64]), 1, 6, 13),
 	since(rowDef("Tanh", tanhRow[float32], tanhRow[float64]), 1, 6, 13),
-	since(scalarDef("Exp", math.Exp), 1, 6, 13),
+	since(rowDef("Exp", expOf[float32], expOf[float64]), 1, 6, 13),
 	since(scalarDef("Log", math.Log), 1, 6, 13),
 	since(scalarDef("Sqrt", math.Sqrt), 1, 6, 13),
 	since(scalarDef("Reciprocal", func(x float64) float64 { return 1 / x }), 1, 6, 13),
-	since(scalarDef("Erf", math.Erf), 9, 13),
+	since(rowDef("Erf", erfRow[float32], erfRow[float64]), 9, 13),
 	since(scalarDef("Softplus", softplus), 1, 22),
 	since(scalarDef("Softsign", func(x float64) float64 { return x / (1 + math.Abs(x)) }), 1, 22),
 	since(unaryDef("HardSwish", hardSwish[float32](1.0/6), hardSwish[float64](1.0/6)), 14, 22),
@@ -68,8 +68,8 @@ var activationFamily = slices.Concat(
 	since(unaryDef("Swish", swish[float32], swish[float64]), 24),
 	since(private(unaryDef("Swish", swish[float32], swish[float64])), 1),
 	since(private(unaryDef("HardSwish", hardSwish[float32](0.2), hardSwish[float64](0.2))), 1),
-	since(attrDef("Gelu", gelu), 20),
-	since(private(attrDef("Gelu", gelu)), 1),
+	since(unaryDef("Gelu", gelu[float32], gelu[float64]), 20),
+	since(private(unaryDef("Gelu", gelu[float32], gelu[float64])), 1),
 	since(Def{Op: "PRelu", InPlace: true, Infer: inferPRelu, New: newPRelu}, 1, 6, 7, 9, 16),
 )
 
@@ -170,14 +170,29 @@ func relu[T real](y, x []T) {
 	}
 }
 
-func gelu(s *Site) func(float64) float64 {
-	if s.Attrs().Str("approximate", "none") == "tanh" {
-		return func(x float64) float64 {
-			return 0.5 * x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))
+// gelu is x·Φ(x) or, by tanh, what comes close to it: x·(1+tanh u)/2 = x·sigmoid(2u), u = √(2/π)·(x + 0.044715x³).
+func gelu[T kernel.Float](s *Site) func(y, x []T) {
+	if s.Attrs().Str("approximate", "none") != "tanh" {
+		return geluRow[T]
+	}
+	return func(y, x []T) {
+		var u [256]T
+		for len(x) > 0 {
+			n := min(len(x), len(u))
+			for i, v := range x[:n] {
+				u[i] = T(2*math.Sqrt2/math.SqrtPi) * (v + 0.044715*v*v*v)
+			}
+			sigmoidRow(u[:n], u[:n])
+			for i, v := range x[:n] {
+				y[i] = v * u[i]
+			}
+			y, x = y[n:], x[n:]
 		}
 	}
-	return func(x float64) float64 { return 0.5 * x * (1 + math.Erf(x/math.Sqrt2)) }
 }
+
+// expOf is y = eˣ.
+func expOf[T kernel.Float](y, x []T) { expRow(y, x, 0) }
 
 // private is an operator that passes make.
 func private(d Def) Def {

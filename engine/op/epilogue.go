@@ -95,6 +95,8 @@ func activationOf[T kernel.Float](s *Site, name string) (f func(y []T, m int), o
 		return plain(sigmoidRow[T])
 	case "Tanh":
 		return plain(tanhRow[T])
+	case "Gelu", Private + ".Gelu":
+		return plain(gelu[T](s))
 	case "HardSigmoid":
 		return plain(hardSigmoid[T](s))
 	case "HardSwish":

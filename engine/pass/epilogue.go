@@ -73,9 +73,9 @@ func fuseStep(g *graph.Graph, conv *graph.Node, u graph.Use, info Info) bool {
 // activationStep gives the step that an activation's node is, with its attributes.
 func activationStep(g *graph.Graph, n *graph.Node, info Info) (name string, attrs []graph.Attr, ok bool) {
 	switch n.Op {
-	case "Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish":
+	case "Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu":
 		if n.Domain == op.Private {
-			return op.Private + "." + n.Op, n.Attrs, n.Op == "HardSwish" || n.Op == "Swish"
+			return op.Private + "." + n.Op, n.Attrs, n.Op == "HardSwish" || n.Op == "Swish" || n.Op == "Gelu"
 		}
 		return n.Op, n.Attrs, isONNX(n, n.Op)
 	case "PRelu":

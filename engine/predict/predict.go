@@ -7,6 +7,7 @@ package predict
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/secateur/secateur/engine"
@@ -158,6 +159,9 @@ func (m *Model) run(ctx context.Context, x *tensor.Tensor) (*tensor.Tensor, erro
 // any. It is also the proof that the model runs at all.
 func (m *Model) Warm(ctx context.Context) error {
 	t := ServingType(m.graph, m.spec)
+	if _, err := m.cache.get(ctx, t); err != nil {
+		return err
+	}
 	x := tensor.New(tensor.Float32, t.Shape...)
 	h, w := t.Shape[2], t.Shape[3]
 	if m.spec.Pre.Layout == "NHWC" {
@@ -191,7 +195,19 @@ func (m *Model) Cost() (engine.Cost, tensor.Type, error) {
 }
 
 // ServingType is the input type that figures of a model are given at: the size in its metadata or its graph, and where
-// neither says one, 256 x 256 rounded to the multiple it needs.
-func ServingType(_ *graph.Graph, s vision.Spec) tensor.Type {
-	return s.InputType(&vision.Image{W: 256, H: 256})
+// neither says one, 256 x 256 rounded to the multiple it needs. A model that declares its input as something else than an
+// image, a volume say, gets what it declares, for the engine to say which node cannot take it.
+func ServingType(g *graph.Graph, s vision.Spec) tensor.Type {
+	t := s.InputType(&vision.Image{W: 256, H: 256})
+	in := engine.Inputs(g)
+	if len(in) == 0 || len(in[0].Type.Shape) <= len(t.Shape) {
+		return t
+	}
+	t.Shape = slices.Clone(in[0].Type.Shape)
+	for i, d := range t.Shape {
+		if d == tensor.Unknown {
+			t.Shape[i] = max(s.Pre.Multiple, 1)
+		}
+	}
+	return t
 }

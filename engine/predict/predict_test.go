@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/engine/op"
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
 )
@@ -286,6 +288,27 @@ func TestServingTypeAndWarm(t *testing.T) {
 	s.Pre.Size = []int{96, 64}
 	if got := fmt.Sprint(ServingType(m.Graph(), s)); got != "float32[1,3,96,64]" {
 		t.Errorf("serving type %s", got)
+	}
+}
+
+// A network of volumes is refused by the node that would have to work in three dimensions.
+func TestVolumesAreRefused(t *testing.T) {
+	g := testGraph()
+	g.Inputs[0].Type.Shape = tensor.Shape{-1, 1, 32, -1, 32}
+	w := &graph.Value{Name: "w", Const: tensor.New(tensor.Float32, 4, 1, 3, 3, 3)}
+	g.Opsets = map[string]int{"": 17}
+	g.Nodes[0].Inputs = append(g.Nodes[0].Inputs, w)
+	g.Inits = append(g.Inits, w)
+	m, err := New(g, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, count := m.Cost()
+	for _, err := range []error{count, m.Warm(t.Context())} {
+		var un *op.Unsupported
+		if !errors.As(err, &un) || un.Node.Name != "c" || !strings.Contains(err.Error(), "3 spatial axes") {
+			t.Errorf("%v", err)
+		}
 	}
 }
 

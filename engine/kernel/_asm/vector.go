@@ -22,6 +22,7 @@ type vectorLoop struct {
 	name string
 	s, t VecVirtual // the arguments
 	have map[uint32]Op
+	kept map[uint32]Op
 }
 
 // number is a constant in every lane: in a register of AVX-512, in memory for AVX2.
@@ -168,6 +169,66 @@ func (v *vectorLoop) tanh() func(x VecVirtual) VecVirtual {
 	}
 }
 
+// stored is a constant in memory, of as many lanes as a vector has: for loops that have more constants than registers.
+func (v *vectorLoop) stored(x float64) Op { return v.storedBits(math.Float32bits(float32(x))) }
+
+func (v *vectorLoop) storedBits(b uint32) Op {
+	if c, ok := v.kept[b]; ok {
+		return c
+	}
+	g := GLOBL(fmt.Sprintf("%s%s_stored_%08x", v.name, v.lv.name, b), RODATA|NOPTR)
+	for i := range v.lv.lanes {
+		DATA(4*i, U32(b))
+	}
+	v.kept[b] = g
+	return g
+}
+
+// polynomial is c₀xⁿ + c₁xⁿ⁻¹ + …, with constants in memory.
+func (v *vectorLoop) polynomial(c []float64) func(x VecVirtual) VecVirtual {
+	return func(x VecVirtual) VecVirtual {
+		p := v.lv.vec()
+		VMOVUPS(v.stored(c[0]), p)
+		for _, c := range c[1:] {
+			VFMADD213PS(v.stored(c), x, p)
+		}
+		return p
+	}
+}
+
+// erfNear, erfFar and erfEdges are those of package op, where erf32 says what they are.
+var (
+	erfNear = []float64{-5.863064434379339e-4, 4.9682906828820705e-3, -2.674994058907032e-2, 1.1281371116638184e-1, -3.761245310306549e-1, 1.2837915122509003e-1}
+	erfFar  = []float64{-1.495848937338451e-5, 3.4772377694025636e-4, -3.66393756121397e-3, 2.3532062768936157e-2,
+		-1.0540927946567535e-1, 3.636523187160492e-1, -1.1278343200683594, -2.1506017947103828e-4}
+	erfEdge, erfFlat, erfEnd = 0.95, 4.2, 10.0
+)
+
+// erf gives erf x by a polynomial, for |x| below erfEdge, 1 - erf |x| from there on, and |x|.
+func (v *vectorLoop) erf() func(x VecVirtual) (near, far, a VecVirtual) {
+	exp, lv := v.exp(), v.lv
+	p, q := v.polynomial(erfNear), v.polynomial(erfFar)
+	least := func(a VecVirtual, most float64) VecVirtual { // a NaN stays one
+		r := lv.vec()
+		VMOVUPS(v.stored(most), r)
+		VMINPS(a, r, r)
+		return r
+	}
+	return func(x VecVirtual) (near, far, a VecVirtual) {
+		a = lv.vec()
+		VANDPS(v.storedBits(1<<31-1), x, a)
+		e := q(least(a, erfFlat))
+		t := least(a, erfEnd)
+		VFNMADD231PS(t, t, e)
+		far = exp(e)
+		z := lv.vec()
+		VMULPS(x, x, z)
+		near = p(z)
+		VFMADD213PS(x, x, near)
+		return near, far, a
+	}
+}
+
 // extreme is the larger or smaller of two: the instruction gives the second operand where one is no number, and zeros.
 func extreme(f func(...Op)) func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
 	return func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
@@ -253,6 +314,36 @@ var vectorKernels = []vectorKernel{
 		f := v.tanh()
 		return func(a, _ VecVirtual) VecVirtual { return f(a) }
 	}},
+	{"erf", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
+		f := v.erf()
+		return func(x, _ VecVirtual) VecVirtual {
+			near, e, a := f(x)
+			y, s := v.lv.vec(), v.lv.vec()
+			VMOVUPS(v.stored(1), y)
+			VSUBPS(e, y, y)
+			VANDPS(v.storedBits(1<<31), x, s)
+			VORPS(s, y, y)
+			v.where(less, a, v.stored(erfEdge), near, y)
+			return y
+		}
+	}},
+	{"gelu", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual { // a·(1+erf(a/√2))/2
+		f := v.erf()
+		return func(x, _ VecVirtual) VecVirtual {
+			z := v.lv.vec()
+			VMULPS(v.stored(math.Sqrt2/2), x, z)
+			near, e, a := f(z)
+			y := v.lv.vec()
+			VMOVUPS(v.stored(2), y)
+			VSUBPS(e, y, y)
+			v.where(less, z, v.stored(0), e, y) // 1 + erf z is 1 - erf |z| there, without what would cancel
+			VADDPS(v.stored(1), near, near)
+			v.where(less, a, v.stored(erfEdge), near, y)
+			VMULPS(v.stored(0.5), x, x)
+			VMULPS(y, x, x)
+			return x
+		}
+	}},
 	{"silu", false, func(v *vectorLoop) func(a, b VecVirtual) VecVirtual {
 		f := v.sigmoid()
 		return func(a, _ VecVirtual) VecVirtual { q := f(a); VMULPS(a, q, q); return q }
@@ -265,7 +356,7 @@ func (k vectorKernel) emit(lv level) {
 	Pragma("noescape")
 	y, a, b, n := Load(Param("y"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64()), GP64()
 	Load(Param("n"), n)
-	v := &vectorLoop{lv: lv, name: k.name, have: map[uint32]Op{}}
+	v := &vectorLoop{lv: lv, name: k.name, have: map[uint32]Op{}, kept: map[uint32]Op{}}
 	v.s, v.t = lv.vec(), lv.vec()
 	s, t := XMM(), XMM()
 	Load(Param("s"), s)
