@@ -2,6 +2,7 @@ package pruner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -32,7 +33,7 @@ var criteria = map[string]criterion{
 		return r.taylor(ctx, score.Square, score.Options{})
 	}},
 	"magnitude": {score: byMagnitude},
-	"bn-scale":  {score: func(r *run, _ context.Context) (map[int]float64, error) { return normScale(r.analysis), nil }},
+	"bn-scale":  {score: func(r *run, _ context.Context) (map[int]float64, error) { return normScale(r.analysis) }},
 	"random":    {score: func(r *run, _ context.Context) (map[int]float64, error) { return random(r.analysis, r.opt.Seed), nil }},
 	// What goes is of the largest layer, there by magnitude.
 	"largest-layer": {score: byMagnitude, rank: func(u *unit, f *floor) float64 { return -float64(f.largest(u.ids)) }},
@@ -89,8 +90,8 @@ func readsAlong(s group.Slice) bool {
 }
 
 // normScale is the mean |γ| of the BatchNormalizations that a class goes through (Liu et al., ICCV 2017). A class that goes
-// through none has nothing to be compared by and is taken last.
-func normScale(a *group.Analysis) map[int]float64 {
+// through none has nothing to be compared by and is taken last. Where that is so of all that can be removed it is errNoScales.
+func normScale(a *group.Analysis) (map[int]float64, error) {
 	sum, n := map[int]float64{}, map[int]float64{}
 	for _, s := range a.Slices {
 		if s.Node.Op != "BatchNormalization" || s.Input != 1 {
@@ -107,8 +108,13 @@ func normScale(a *group.Analysis) map[int]float64 {
 			}
 		}
 	}
-	return importanceOf(a, func(id int) (float64, bool) { return sum[id] / max(n[id], 1), n[id] > 0 })
+	if !slices.ContainsFunc(a.Free(), func(id int) bool { return n[id] > 0 }) {
+		return nil, errNoScales
+	}
+	return importanceOf(a, func(id int) (float64, bool) { return sum[id] / max(n[id], 1), n[id] > 0 }), nil
 }
+
+var errNoScales = errors.New("the model has no BatchNormalization to read scales of; choose another criterion")
 
 // random gives every class a number between 0 and 1.
 func random(a *group.Analysis, seed uint64) map[int]float64 {
@@ -185,7 +191,7 @@ type Baseline struct {
 }
 
 // baselines cuts the original once by each criterion and looks at the select images. It needs the scores that the first
-// step has made.
+// step has made. A criterion that finds nothing in the model to go by is left out.
 func (r *run) baselines(ctx context.Context) error {
 	if !r.opt.Baselines || r.step > 0 {
 		return nil
@@ -197,7 +203,9 @@ func (r *run) baselines(ctx context.Context) error {
 		imp := r.importance
 		if name != r.opt.Criterion {
 			var err error
-			if imp, err = criteria[name].score(r, ctx); err != nil {
+			if imp, err = criteria[name].score(r, ctx); errors.Is(err, errNoScales) {
+				continue
+			} else if err != nil {
 				return fmt.Errorf("criterion %s: %w", name, err)
 			}
 			imp = normalise(r.analysis, imp, r.opt.Normalise)

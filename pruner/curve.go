@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/secateur/secateur/pruner/gate"
 )
 
 var curvePage = newPage("curve.html.tmpl", template.FuncMap{
@@ -14,6 +16,28 @@ var curvePage = newPage("curve.html.tmpl", template.FuncMap{
 	"figure": func(c *Curve) template.HTML { return template.HTML(c.SVG()) },
 	"part":   func(c *Curve, p CurvePoint) string { return pc1(100 * (1 - float64(p.MACs)/float64(c.Base[0]))) },
 })
+
+// bounded reports whether there are images enough for bounds to mean something, as the gate sees it.
+func (p CurvePoint) bounded() bool { return p.Dice.Clusters >= gate.MinImages }
+
+// Bounds says between which bounds the mean lies, if that can be said.
+func (p CurvePoint) Bounds() string {
+	if !p.bounded() {
+		return "too few images for bounds"
+	}
+	return fmt.Sprintf("%.4f to %.4f", p.Dice.Lower, p.Dice.Upper)
+}
+
+// span is what a picture shows of a point: its bounds, or its mean alone.
+func (p CurvePoint) span() (lower, upper float64) {
+	if !p.bounded() {
+		return p.Dice.Mean, p.Dice.Mean
+	}
+	return p.Dice.Lower, p.Dice.Upper
+}
+
+// Bounded reports whether the picture has a band.
+func (c *Curve) Bounded() bool { return slices.ContainsFunc(c.Points, CurvePoint.bounded) }
 
 // Sentence says what the curve recommends.
 func (c *Curve) Sentence() string {
@@ -24,8 +48,12 @@ func (c *Curve) Sentence() string {
 	s := fmt.Sprintf("Of %d models none keeps the %s on the select images at %.4f or above", len(c.Points), what, c.Line)
 	if c.Knee >= 0 {
 		p := c.Points[c.Knee]
-		s = fmt.Sprintf("Recommended: %s, with %.1f %% of the multiply-adds gone and the %s at %.4f, bounds %.4f to %.4f, on %d select images, where %.4f is asked for",
-			p.Target, 100*(1-float64(p.MACs)/float64(c.Base[0])), what, p.Dice.Mean, p.Dice.Lower, p.Dice.Upper, c.Images, c.Line)
+		bounds := p.Bounds()
+		if p.bounded() {
+			bounds = "bounds " + bounds
+		}
+		s = fmt.Sprintf("Recommended: %s, with %.1f %% of the multiply-adds gone and the %s at %.4f, %s, on %d select images, where %.4f is asked for",
+			p.Target, 100*(1-float64(p.MACs)/float64(c.Base[0])), what, p.Dice.Mean, bounds, c.Images, c.Line)
 		if c.By == "mean" {
 			s += "; none passes by its bound, the images being few, so this goes by the mean"
 		}
@@ -61,7 +89,8 @@ func (c *Curve) SVG() []byte {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" class="curve" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="quality against size and time">%s`, width, height, width, height, curveStyle)
 	lo, hi := math.Min(c.Line, c.Original), math.Max(c.Line, c.Original)
 	for _, p := range c.Points {
-		lo, hi = math.Min(lo, p.Dice.Lower), math.Max(hi, p.Dice.Upper)
+		lower, upper := p.span()
+		lo, hi = math.Min(lo, lower), math.Max(hi, upper)
 	}
 	pad := math.Max(0.06*(hi-lo), 1e-3)
 	lo, hi = math.Max(lo-pad, 0), math.Min(hi+pad, 1)
@@ -136,15 +165,20 @@ func (q panel) series(b *strings.Builder, c *Curve, of func(CurvePoint) float64,
 		}
 		x, y := q.at(of(p), p.Dice.Mean)
 		mean = append(mean, fmt.Sprintf("%.1f,%.1f", x, y))
-		fmt.Fprintf(b, `<circle class="%s" cx="%.1f" cy="%.1f" r="3"><title>%s: %.4f, %.4f to %.4f</title></circle>`, dot, x, y, template.HTMLEscapeString(p.Target), p.Dice.Mean, p.Dice.Lower, p.Dice.Upper)
-		_, y = q.at(0, p.Dice.Upper)
+		fmt.Fprintf(b, `<circle class="%s" cx="%.1f" cy="%.1f" r="3"><title>%s: %.4f, %s</title></circle>`, dot, x, y, template.HTMLEscapeString(p.Target), p.Dice.Mean, p.Bounds())
+		lower, upper := p.span()
+		_, y = q.at(0, upper)
 		up = append(up, fmt.Sprintf("%.1f,%.1f", x, y))
-		_, y = q.at(0, p.Dice.Lower)
+		_, y = q.at(0, lower)
 		down = append([]string{fmt.Sprintf("%.1f,%.1f", x, y)}, down...)
 	}
-	if len(mean) > 1 {
-		fmt.Fprintf(b, `<polygon class="band" points="%s"/><polyline class="%s" points="%s"/>`, strings.Join(append(up, down...), " "), line, strings.Join(mean, " "))
+	if len(mean) < 2 {
+		return
 	}
+	if c.Bounded() {
+		fmt.Fprintf(b, `<polygon class="band" points="%s"/>`, strings.Join(append(up, down...), " "))
+	}
+	fmt.Fprintf(b, `<polyline class="%s" points="%s"/>`, line, strings.Join(mean, " "))
 }
 
 // ticks are three to seven round numbers between lo and hi.

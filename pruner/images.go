@@ -2,6 +2,7 @@ package pruner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,12 +13,18 @@ import (
 	"github.com/secateur/secateur/pruner/score"
 )
 
+// errShared is why held-out images that were learnt from are refused.
+var errShared = errors.New("the verdict would mean nothing; give other held-out images, or none to hold some of the calibration images back")
+
 // take accepts the sets of a run, or says why they cannot serve.
 func (r *run) take(fit, val *calib.Set) error {
 	if fit == nil || len(fit.Items) < 2 {
 		return fmt.Errorf("pruning takes at least 2 calibration images: %w", calib.ErrEmpty)
 	}
 	r.calibration, r.fit, r.labels = fit.Hash, fit, fit.Labelled && !r.opt.Unlabelled
+	if r.opt.Finetune > 0 && !r.labels {
+		return errors.New("fine-tuning on masks: it takes masks for all calibration images, and their use; give them, or leave it out")
+	}
 	if val == nil {
 		return nil
 	}
@@ -25,10 +32,10 @@ func (r *run) take(fit, val *calib.Set) error {
 		return fmt.Errorf("the held-out set: %w", calib.ErrEmpty)
 	}
 	if both := fit.Overlap(val); len(both) > 0 {
-		return fmt.Errorf("%d images are both in the calibration and in the held-out set (%s): the verdict would mean nothing", len(both), strings.Join(both[:min(len(both), 3)], ", "))
+		return fmt.Errorf("%d images are both in the calibration and in the held-out set (%s): %w", len(both), strings.Join(both[:min(len(both), 3)], ", "), errShared)
 	}
 	if name, ok := shared(fit, val, r.cluster); ok {
-		return fmt.Errorf("images of cluster %q are both in the calibration and in the held-out set: the verdict would mean nothing", name)
+		return fmt.Errorf("images of cluster %q are both in the calibration and in the held-out set: %w", name, errShared)
 	}
 	r.val, r.valLabels = gate.Seal(val), val.Labelled && !r.opt.Unlabelled
 	return nil
@@ -131,6 +138,9 @@ func (r *run) read(ctx context.Context) error {
 		}
 	}).Run()
 	for _, err := range errs {
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%w; remove or replace it", err)
+		}
 		if err != nil {
 			return err
 		}
@@ -148,7 +158,7 @@ func (r *run) read(ctx context.Context) error {
 			continue
 		}
 		if before, ok := seen[p.Picture]; ok {
-			return fmt.Errorf("images %q and %q are the same picture, one to learn from and one for the verdict: the verdict would mean nothing", before.Name, p.Name)
+			return fmt.Errorf("images %q and %q are the same picture, one to learn from and one for the verdict: %w", before.Name, p.Name, errShared)
 		}
 		if _, err := heldSeen.First(p); err != nil {
 			return err

@@ -11,6 +11,7 @@
 package pruner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -67,9 +68,26 @@ type Options struct {
 	GroupBy *regexp.Regexp
 }
 
+// check says what of the options cannot be. They have their defaults already: what is out of range was given.
 func (o Options) check() error {
 	if err := o.Target.check(); err != nil {
 		return err
+	}
+	for _, v := range []struct {
+		name string
+		is   float64
+	}{{"delta", o.Delta}, {"agreement", o.Agreement}, {"max layer", o.MaxLayer}} {
+		if !(v.is > 0 && v.is <= 1) {
+			return fmt.Errorf("%s %g: want more than 0 and at most 1", v.name, v.is)
+		}
+	}
+	for _, v := range []struct {
+		name string
+		is   int
+	}{{"steps", o.Steps}, {"round", o.Round}, {"min channels", o.MinChannels}, {"distil", o.Distil}, {"finetune", o.Finetune}} {
+		if v.is < 0 {
+			return fmt.Errorf("%s %d: want 0 or more", v.name, v.is)
+		}
 	}
 	if criteria[o.Criterion].score == nil {
 		return fmt.Errorf("criterion %q: there are %s", o.Criterion, strings.Join(Criteria(), ", "))
@@ -78,7 +96,10 @@ func (o Options) check() error {
 		return fmt.Errorf("normalisation %q: there are %s", o.Normalise, strings.Join(Normalisations(), ", "))
 	}
 	if o.Target.Kind == "auto" && o.Steps > 1 {
-		return fmt.Errorf("target auto tries cuts of one step; leave out steps or give a target")
+		return fmt.Errorf("target auto and sweeps try cuts of one step; leave out steps, or give one target")
+	}
+	if o.Target.Kind == "auto" && (o.Baselines || o.Sensitivity) { // a sweep's too
+		return fmt.Errorf("baselines and sensitivity are looked at for one target; leave them out of a sweep or of target auto, or give a target")
 	}
 	return nil
 }
@@ -87,22 +108,9 @@ func (o Options) check() error {
 const DefaultDistil = 10
 
 func (o Options) withDefaults() Options {
-	if o.Delta <= 0 {
-		o.Delta = 0.01
-	}
-	if o.Agreement <= 0 {
-		o.Agreement = 0.97
-	}
-	if o.MaxLayer <= 0 || o.MaxLayer > 1 {
-		o.MaxLayer = 0.9
-	}
-	o.MinChannels, o.Round, o.Steps = max(o.MinChannels, 1), max(o.Round, 0), max(o.Steps, 1)
-	if o.Criterion == "" {
-		o.Criterion = DefaultCriterion
-	}
-	if o.Normalise == "" {
-		o.Normalise = "raw"
-	}
+	o.Delta, o.Agreement, o.MaxLayer = cmp.Or(o.Delta, 0.01), cmp.Or(o.Agreement, 0.97), cmp.Or(o.MaxLayer, 0.9)
+	o.MinChannels, o.Steps = cmp.Or(o.MinChannels, 1), cmp.Or(o.Steps, 1)
+	o.Criterion, o.Normalise = cmp.Or(o.Criterion, DefaultCriterion), cmp.Or(o.Normalise, "raw")
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -202,22 +203,39 @@ func TestPruneRefuses(t *testing.T) {
 	g := small(t, "polyp-unet")
 	set := phantoms(t, 1, 4, true)
 	target := Target{"macs", 0.3}
-	for name, f := range map[string]func() error{
-		"no target": func() error { _, err := Prune(t.Context(), g, set, nil, Options{}); return err },
-		"overlap":   func() error { _, err := Prune(t.Context(), g, set, set, Options{Target: target}); return err },
-		"no images": func() error { _, err := Prune(t.Context(), g, nil, nil, Options{Target: target}); return err },
-		"bad image": func() error {
-			s, err := calib.New([]calib.Item{{Image: []byte("a")}, {Image: []byte("b")}, {Image: []byte("c")}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = Prune(t.Context(), g, s, nil, Options{Target: target})
-			return err
-		},
+	unread, err := calib.New([]calib.Item{{Image: []byte("a")}, {Image: []byte("b")}, {Image: []byte("c")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name     string
+		fit, val *calib.Set
+		opt      Options
+		says     string
+	}{
+		{"no target", set, nil, Options{}, ""},
+		{"overlap", set, set, Options{Target: target}, "give other held-out images, or none"},
+		{"no images", nil, nil, Options{Target: target}, ""},
+		{"training on masks that are not there", phantoms(t, 1, 4, false), nil, Options{Target: target, Finetune: 1}, "masks for all calibration images"},
+		{"training on masks that are not to be used", set, nil, Options{Target: target, Finetune: 1, Unlabelled: true}, "masks for all calibration images"},
+		{"keep of no layer", set, nil, Options{Target: target, Keep: regexp.MustCompile("^/no/such")}, "inspect --groups"},
+		{"baselines of no one target", set, nil, Options{Target: Target{Kind: "auto"}, Baselines: true}, "one target"},
+		{"sensitivity of no one target", set, nil, Options{Target: Target{Kind: "auto"}, Sensitivity: true}, "one target"},
+		{"more than a whole layer", set, nil, Options{Target: target, MaxLayer: 1.5}, "max layer 1.5"},
+		{"less than nothing of a layer", set, nil, Options{Target: target, MaxLayer: -0.1}, "max layer -0.1"},
+		{"margin", set, nil, Options{Target: target, Delta: math.NaN()}, "delta NaN"},
+		{"steps", set, nil, Options{Target: target, Steps: -1}, "steps -1"},
+		{"round", set, nil, Options{Target: target, Round: -8}, "round -8"},
+		{"fewest channels", set, nil, Options{Target: target, MinChannels: -2}, "min channels -2"},
+		{"epochs", set, nil, Options{Target: target, Finetune: -1}, "finetune -1"},
+		{"bad image", unread, nil, Options{Target: target}, "remove or replace it"},
 	} {
-		if err := f(); err == nil {
-			t.Errorf("%s: no error", name)
+		if _, err := Prune(t.Context(), g, c.fit, c.val, c.opt); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want an error that says %q", c.name, err, c.says)
 		}
+	}
+	if _, err := Sweep(t.Context(), g, set, Range{"macs", 0.2, 0.6, 0.4}, Options{Baselines: true}); err == nil || !strings.Contains(err.Error(), "one target") {
+		t.Errorf("baselines of a sweep: %v", err)
 	}
 	// The same picture in another file is not unseen.
 	again := set.Items[1]

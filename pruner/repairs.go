@@ -2,7 +2,6 @@ package pruner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/secateur/secateur/engine/graph"
@@ -156,9 +155,6 @@ func (r *run) recalibrate(ctx context.Context, g *graph.Graph, s *RepairStep) (*
 
 // finetune trains g on the masks.
 func (r *run) finetune(ctx context.Context, g *graph.Graph, s *RepairStep) (*graph.Graph, error) {
-	if !r.labels {
-		return nil, errors.New("it takes masks for all calibration images")
-	}
 	at := func(epoch, i int) (train.Example, error) {
 		ex, err := r.augmented(epoch, i, true)
 		return train.Example{Input: ex.Input, Loss: func(x []*tensor.Tensor) (float64, []*tensor.Tensor, error) {

@@ -24,7 +24,7 @@ func TestResume(t *testing.T) {
 	g, fit, val := net(1), phantoms(t, 100, 6, true), phantoms(t, 200, 3, true)
 	var states [][]byte
 	options := func() Options {
-		return Options{Target: Target{"macs", 0.4}, Seed: 3, Distil: 3, Finetune: 2, Keep: regexp.MustCompile("head"), GroupBy: regexp.MustCompile("x$")}
+		return Options{Target: Target{"macs", 0.4}, Seed: 3, Distil: 3, Finetune: 2, Keep: regexp.MustCompile("^Conv_3$"), GroupBy: regexp.MustCompile("x$")}
 	}
 	opt := options()
 	opt.Save = func(b []byte) error { states = append(states, b); return nil }
@@ -74,7 +74,7 @@ func TestResume(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"another seed":          func(o *Options) { o.Seed++ },
 		"another target":        func(o *Options) { o.Target.Value = 0.3 },
-		"other layers kept":     func(o *Options) { o.Keep = regexp.MustCompile("enc") },
+		"other layers kept":     func(o *Options) { o.Keep = regexp.MustCompile("^Conv_7$") },
 		"other groups":          func(o *Options) { o.GroupBy = nil },
 		"more epochs":           func(o *Options) { o.Distil++ },
 		"nothing":               func(o *Options) { o.Resume = []byte{} },

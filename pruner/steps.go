@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
@@ -36,6 +38,9 @@ func (r *run) analyze(context.Context) error {
 	}
 	if len(r.analysis.Free()) == 0 {
 		return fmt.Errorf("no channel of the model can be removed")
+	}
+	if err := r.opt.knows(r.original.Layers()); err != nil {
+		return err
 	}
 	bytes, err := onnx.Encode(r.g)
 	if err != nil {
@@ -106,11 +111,28 @@ func (r *run) budget() budget {
 	for _, l := range r.original.Layers() {
 		name := l.Node.Outputs[0].Name
 		b.least[name] = max(r.opt.MinChannels, l.Channels-int(r.opt.MaxLayer*float64(l.Channels)), 1)
-		if k := r.opt.Keep; k != nil && (k.MatchString(l.Name) || k.MatchString(name)) {
+		if r.opt.keeps(l) {
 			b.least[name] = l.Channels
 		}
 	}
 	return b
+}
+
+// keeps reports whether a layer is to lose no channel.
+func (o Options) keeps(l group.Layer) bool {
+	return o.Keep != nil && (o.Keep.MatchString(l.Name) || o.Keep.MatchString(l.Node.Outputs[0].Name))
+}
+
+// knows refuses a Keep that keeps none of the layers: it is misspelt, and what it was to save would go.
+func (o Options) knows(layers []group.Layer) error {
+	if o.Keep == nil || slices.ContainsFunc(layers, o.keeps) {
+		return nil
+	}
+	var names []string
+	for _, l := range layers[:min(len(layers), 3)] {
+		names = append(names, l.Name)
+	}
+	return fmt.Errorf("keep %q matches no layer; there are %d, such as %s, and secateur inspect --groups lists them", o.Keep, len(layers), strings.Join(names, ", "))
 }
 
 // next makes g the graph that goes on.

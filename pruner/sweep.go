@@ -26,8 +26,9 @@ type Curve struct {
 	Line     float64      `json:"line"`     // what the gate asks of the mean
 	Base     [2]int64     `json:"base"`     // the uncut model's multiply-adds and parameters
 	Threads  int          `json:"threads"`
-	Points   []CurvePoint `json:"points"`        // in the order that they were tried
-	End      string       `json:"end,omitempty"` // why there are no more, if more were asked for
+	NoRepair bool         `json:"no_repair,omitempty"` // points have neither Cut nor Repaired nor Kept
+	Points   []CurvePoint `json:"points"`              // in the order that they were tried
+	End      string       `json:"end,omitempty"`       // why there are no more, if more were asked for
 	// Knee is the index of what is recommended; -1 if nothing is. It is the smallest model that passes the gate's rule on the
 	// select images, with no larger one's mean below the line. Where these images are too few for any to pass, By is "mean",
 	// else "bound", and it is the smallest whose own mean is not below the line either.
@@ -218,7 +219,7 @@ func (r *run) point(ctx context.Context, c *run) error {
 	if r.curve == nil {
 		r.curve = &Curve{
 			Kind: c.opt.Target.counts(), Labelled: v.Labelled, Images: v.N, Input: r.in[0].String(), Original: 1, Line: r.opt.Agreement,
-			Base: [2]int64{r.base.MACs, r.base.Parameters}, Threads: r.pool.Workers(), Model: r.g.Name, Hash: r.opt.Parent, Seed: r.opt.Seed,
+			Base: [2]int64{r.base.MACs, r.base.Parameters}, Threads: r.pool.Workers(), NoRepair: r.opt.NoRepair, Model: r.g.Name, Hash: r.opt.Parent, Seed: r.opt.Seed,
 			Split: ImageCounts{Fit: len(r.fit.Items), Select: len(r.sel.Items), Duplicates: r.duplicates}, Knee: -1,
 		}
 		if v.Labelled && v.Original != nil {

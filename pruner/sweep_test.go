@@ -8,10 +8,13 @@ import (
 	"io"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/secateur/secateur/engine"
+	"github.com/secateur/secateur/engine/graph"
+	"github.com/secateur/secateur/pruner/gate"
 	"github.com/secateur/secateur/pruner/rewrite"
 )
 
@@ -73,6 +76,32 @@ func TestSweep(t *testing.T) {
 	}
 	if p := c.Points[0]; r.Report.MACs.After != p.MACs || r.Report.Repair.After != p.Repaired {
 		t.Errorf("prune: %d MACs, repaired to %g; sweep: %d, %g", r.Report.MACs.After, r.Report.Repair.After, p.MACs, p.Repaired)
+	}
+}
+
+// Where images are too few for a verdict no bounds are drawn or told, and with as many as that they are.
+func TestCurveBounds(t *testing.T) {
+	for _, n := range []int{gate.MinImages - 1, gate.MinImages} {
+		c := &Curve{Base: [2]int64{100, 100}, Original: 0.9, Line: 0.89, Images: n, Knee: 0}
+		for _, left := range []int64{80, 60} {
+			c.Points = append(c.Points, CurvePoint{MACs: left, Latency: Latency{Before: 2, After: 1}, Dice: gate.Interval{Mean: 0.9, Lower: 0.85, Upper: 0.95, N: n, Clusters: n}})
+		}
+		for what, doc := range map[string]string{"picture": string(c.SVG()), "page": string(c.HTML()), "sentence": c.Sentence()} {
+			few, bounds := strings.Contains(doc, "too few images for bounds"), strings.Contains(doc, "0.8500 to 0.9500")
+			if few == bounds || bounds != (n >= gate.MinImages) || what != "sentence" && bounds != strings.Contains(doc, "<polygon") {
+				t.Errorf("%s of %d images: %s", what, n, doc)
+			}
+		}
+	}
+}
+
+// Where nothing was repaired, nothing is said of repairs.
+func TestCurveWithoutRepair(t *testing.T) {
+	for _, none := range []bool{true, false} {
+		c := &Curve{Base: [2]int64{100, 100}, Original: 0.9, Line: 0.89, NoRepair: none, Points: []CurvePoint{{MACs: 80, Latency: Latency{Before: 2, After: 1}}}}
+		if page := string(c.HTML()); none == strings.Contains(page, "repair") || none == strings.Contains(page, "agreement, cut") {
+			t.Errorf("without repair %v: %s", none, page)
+		}
 	}
 }
 
@@ -190,6 +219,38 @@ func TestKeepAndCriteria(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A model without BatchNormalization has no scales to go by: it is an error where they are asked for, and no baseline.
+func TestNoScales(t *testing.T) {
+	g, fit, val := small(t, "polyp-unet"), phantoms(t, 800, 4, false), phantoms(t, 900, 3, false)
+	before := map[*graph.Value]*graph.Value{}
+	g.Nodes = slices.DeleteFunc(g.Nodes, func(n *graph.Node) bool {
+		if n.Op != "BatchNormalization" {
+			return false
+		}
+		before[n.Outputs[0]] = n.Inputs[0]
+		return true
+	})
+	for _, n := range g.Nodes {
+		for i, v := range n.Inputs {
+			if w := before[v]; w != nil {
+				n.Inputs[i] = w
+			}
+		}
+	}
+	opt := Options{Target: Target{"macs", 0.2}, Threads: 1, NoRepair: true, Criterion: "bn-scale"}
+	if _, err := Prune(t.Context(), g, fit, val, opt); !errors.Is(err, errNoScales) {
+		t.Errorf("scored by scales: %v", err)
+	}
+	opt.Criterion, opt.Baselines = "magnitude", true
+	r, err := Prune(t.Context(), g, fit, val, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := r.Report.Baselines; len(b) != len(Criteria())-1 || slices.ContainsFunc(b, func(b Baseline) bool { return b.Criterion == "bn-scale" }) {
+		t.Errorf("baselines %+v", b)
 	}
 }
 

@@ -91,14 +91,12 @@ func (c *pruneCmd) Run(ctx context.Context) error {
 	if !(c.Delta > 0 && c.Delta < 1) {
 		return usage("--delta %g: want a loss of Dice between 0 and 1", c.Delta)
 	}
+	if err := c.places(); err != nil {
+		return err
+	}
 	fit, val, err := c.sets()
 	if err != nil {
 		return err
-	}
-	if c.Report != "" {
-		if err := os.MkdirAll(c.Report, 0o755); err != nil {
-			return err
-		}
 	}
 	var r pruned
 	var report *pruner.Report
@@ -119,6 +117,35 @@ func (c *pruneCmd) Run(ctx context.Context) error {
 		err = exit(exitNotPassed)
 	}
 	return err
+}
+
+// places sees to it that what is to be written can be: a run is too long to find out at its end. It makes the report's folder.
+func (c *pruneCmd) places() error {
+	report := ""
+	if c.Report != "" {
+		if err := os.MkdirAll(c.Report, 0o755); err != nil {
+			return usage("--report: %v", err)
+		}
+		report = filepath.Join(c.Report, "report.html")
+	}
+	for _, e := range []struct{ flag, file string }{
+		{"--out", c.Out}, {"--latency-table", c.Table}, {"--resume", c.Resume}, {"--report", report},
+	} {
+		if e.file == "" {
+			continue
+		}
+		if st, err := os.Stat(e.file); err == nil && st.IsDir() {
+			return usage("%s %s is a folder, want a file", e.flag, e.file)
+		}
+		f, err := os.CreateTemp(filepath.Dir(e.file), ".secateur-*") // as replaceFile does
+		if err != nil {
+			return usage("%s %s cannot be written: %v", e.flag, e.file, err)
+		}
+		if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sets opens the folders of images; val is nil without --val.

@@ -20,6 +20,9 @@ func (c *pruneCmd) sweep(ctx context.Context) error {
 	if c.Val != "" || c.Out != "" {
 		return usage("--sweep looks at no held-out images and writes no model; leave out --val and --out")
 	}
+	if err := c.places(); err != nil {
+		return err
+	}
 	fit, _, err := c.sets()
 	if err != nil {
 		return err
@@ -36,9 +39,6 @@ func (c *pruneCmd) sweep(ctx context.Context) error {
 		return err
 	}
 	if c.Report != "" {
-		if err := os.MkdirAll(c.Report, 0o755); err != nil {
-			return err
-		}
 		for name, b := range map[string][]byte{"curve.json": curve.JSON(), "curve.html": curve.HTML(), "curve.svg": curve.SVG()} {
 			if err := replaceBytes(filepath.Join(c.Report, name), b); err != nil {
 				return err
@@ -61,15 +61,25 @@ func printCurve(out io.Writer, c *pruner.Curve, dir string) error {
 	if !c.Labelled {
 		what = "agreement"
 	}
-	put("target\tMACs left\tms\t%s\t97.5 %% bounds\t\trepaired from\tto\t\n", what)
-	put("none\t%s\t\t%.4f\t\t\t\t\t\n", millions(c.Base[0]), c.Original)
+	put("target\tMACs left\tms\t%s\t97.5 %% bounds\t\t", what)
+	if !c.NoRepair {
+		put("repaired from\tto\t")
+	}
+	put("\nnone\t%s\t\t%.4f\t\t\t", millions(c.Base[0]), c.Original)
+	if !c.NoRepair {
+		put("\t\t")
+	}
 	for i, p := range c.Points {
 		mark := ""
 		if i == c.Knee {
 			mark = "recommended"
 		}
-		put("%s\t%s\t%.1f\t%.4f\t%.4f to %.4f\t%s\t%.4f\t%.4f\t\n", p.Target, millions(p.MACs), p.Latency.After, p.Dice.Mean, p.Dice.Lower, p.Dice.Upper, mark, p.Cut, p.Repaired)
+		put("\n%s\t%s\t%.1f\t%.4f\t%s\t%s\t", p.Target, millions(p.MACs), p.Latency.After, p.Dice.Mean, p.Bounds(), mark)
+		if !c.NoRepair {
+			put("%.4f\t%.4f\t", p.Cut, p.Repaired)
+		}
 	}
+	put("\n")
 	if err := w.Flush(); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"slices"
 	"unsafe"
 )
 
@@ -64,7 +65,7 @@ func (l *layer[T]) cut(b *bands, workers int) {
 	var z T
 	perRow := l.cg * l.inH * l.inW * l.width * int(unsafe.Sizeof(z)) / 4
 	rows := max(l.tuning.cache/perRow-l.maxRow/l.inH, 1)
-	if l.inH == 1 && l.outH*l.outW == 1 && !l.direct && !s.anyUp() {
+	if l.inH == 1 && l.outH*l.outW == 1 && !l.direct && !s.anyUp() && l.evenly() {
 		// Taps far apart need few of the rows between them.
 		if taps := l.maxRow/s.DilH + 1; rows+l.maxRow > taps*rows {
 			b.apart, rows = taps, max(l.tuning.cache/perRow/taps, 1)
@@ -108,6 +109,12 @@ func (l *layer[T]) cut(b *bands, workers int) {
 	units := (l.rows + b.unit - 1) / b.unit
 	b.count = min(b.count, units)
 	b.rows = min((units+b.count-1)/b.count*b.unit, l.rows)
+}
+
+// evenly reports whether the rows of taps are multiples of the dilation. Those of a transposed convolution may begin
+// elsewhere, by its padding.
+func (l *layer[T]) evenly() bool {
+	return !slices.ContainsFunc(l.phases[0].taps, func(t tap) bool { return t.row%l.s.DilH != 0 })
 }
 
 // place lays out a worker's memory.
