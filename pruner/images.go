@@ -90,7 +90,7 @@ func (r *run) input(it *calib.Item) (*tensor.Tensor, error) {
 }
 
 func (r *run) prepare(it *calib.Item) (*tensor.Tensor, *vision.Image, error) {
-	img, err := decode(it)
+	img, err := it.Decode()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,14 +99,6 @@ func (r *run) prepare(it *calib.Item) (*tensor.Tensor, *vision.Image, error) {
 		return nil, nil, fmt.Errorf("image %q: %w", it.Name, err)
 	}
 	return x, img, nil
-}
-
-func decode(it *calib.Item) (*vision.Image, error) {
-	img, err := vision.Decode(it.Image, vision.Limits{})
-	if err != nil {
-		return nil, fmt.Errorf("image %q: %w", it.Name, err)
-	}
-	return img, nil
 }
 
 // truth is the mask of an item, whose image is img.

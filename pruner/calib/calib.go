@@ -33,6 +33,15 @@ type Item struct {
 	Hash  [32]byte // SHA-256 of Image; New fills it in
 }
 
+// Decode is the item's image. The error names it.
+func (it *Item) Decode() (*vision.Image, error) {
+	img, err := vision.Decode(it.Image, vision.Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("image %q: %w", it.Name, err)
+	}
+	return img, nil
+}
+
 // Truth is the item's mask, of classes up to the given index, for its decoded image.
 func (it *Item) Truth(img *vision.Image, classes int) (*vision.Mask, error) {
 	m, err := vision.DecodeLabels(it.Mask, classes, vision.Limits{})

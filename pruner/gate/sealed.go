@@ -52,9 +52,9 @@ type Print struct {
 
 // PrintOf reads an item, with labels its mask of so many classes too.
 func PrintOf(it *calib.Item, labels bool, classes int) (Print, error) {
-	img, err := vision.Decode(it.Image, vision.Limits{})
+	img, err := it.Decode()
 	if err != nil {
-		return Print{}, fmt.Errorf("image %q: %w", it.Name, err)
+		return Print{}, err
 	}
 	var truth *vision.Mask
 	if labels {
