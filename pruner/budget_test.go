@@ -1,6 +1,7 @@
 package pruner
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -29,6 +30,19 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
+// examine finds what can be removed of g, and what it costs.
+func examine(g *graph.Graph, in []tensor.Type) (*group.Analysis, engine.Cost, error) {
+	info, err := engine.Infer(g, in, tensor.Float32)
+	if err != nil {
+		return nil, engine.Cost{}, fmt.Errorf("infer: %w", err)
+	}
+	a, err := group.Analyze(g, info)
+	if err != nil {
+		return nil, engine.Cost{}, fmt.Errorf("analyze: %w", err)
+	}
+	return a, engine.CountInferred(g, info), nil
+}
+
 func load(t *testing.T, name string) (*graph.Graph, []tensor.Type, *group.Analysis, engine.Cost) {
 	t.Helper()
 	for _, m := range models.All() {
@@ -40,15 +54,11 @@ func load(t *testing.T, name string) (*graph.Graph, []tensor.Type, *group.Analys
 			t.Fatal(err)
 		}
 		in := []tensor.Type{{DType: tensor.Float32, Shape: tensor.Shape{1, 3, 64, 64}}}
-		info, err := engine.Infer(g, in, tensor.Float32)
+		a, base, err := examine(g, in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := group.Analyze(g, info)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return g, in, a, engine.CountInferred(g, info)
+		return g, in, a, base
 	}
 	t.Fatalf("no model %q", name)
 	return nil, nil, nil, engine.Cost{}

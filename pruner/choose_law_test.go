@@ -7,7 +7,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/secateur/secateur/engine"
-	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/pruner/group"
 	"github.com/secateur/secateur/pruner/rewrite"
 	"github.com/secateur/secateur/pruner/rewrite/rewritetest"
@@ -20,15 +19,10 @@ func TestChoiceKeepsToItsBudget(t *testing.T) {
 	reached := 0
 	rapid.Check(t, func(t *rapid.T) {
 		g := rewritetest.Graph(t)
-		info, err := engine.Infer(g, rewritetest.In, tensor.Float32)
+		a, base, err := examine(g, rewritetest.In)
 		if err != nil {
-			t.Fatalf("infer: %v", err)
+			t.Fatal(err)
 		}
-		a, err := group.Analyze(g, info)
-		if err != nil {
-			t.Fatalf("analyze: %v", err)
-		}
-		base := engine.CountInferred(g, info)
 		opt := Options{
 			Target:      Target{rapid.SampledFrom([]string{"macs", "params", "filters"}).Draw(t, "kind"), rapid.Float64Range(0.01, 0.6).Draw(t, "part")},
 			MaxLayer:    rapid.SampledFrom([]float64{0, 0.3, 0.5, 0.75, 1}).Draw(t, "max layer"),

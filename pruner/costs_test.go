@@ -10,7 +10,6 @@ import (
 	"github.com/secateur/secateur/engine"
 	"github.com/secateur/secateur/engine/graph"
 	"github.com/secateur/secateur/engine/tensor"
-	"github.com/secateur/secateur/pruner/group"
 	"github.com/secateur/secateur/pruner/rewrite"
 )
 
@@ -74,15 +73,10 @@ func TestCostsOfSharedConstants(t *testing.T) {
 		const c = 6
 		g := sharing(t, c)
 		in := []tensor.Type{g.Inputs[0].Type}
-		info, err := engine.Infer(g, in, tensor.Float32)
+		a, base, err := examine(g, in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := group.Analyze(g, info)
-		if err != nil {
-			t.Fatal(err)
-		}
-		base := engine.CountInferred(g, info)
 		costs, f := newCosts(a, base, nil), newFloor(a, nil)
 		remove := map[int]bool{}
 		for _, id := range a.Free() {

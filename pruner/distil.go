@@ -152,25 +152,20 @@ func (r *run) hints(g *graph.Graph) ([]hint, error) {
 	for v := range g.Values() {
 		named[v.Name] = v
 	}
-	readers := map[*graph.Value][]*graph.Node{}
-	for _, n := range r.g.Nodes {
-		for _, v := range n.Inputs {
-			readers[v] = append(readers[v], n)
-		}
-	}
+	uses, logits := r.g.Uses(), logitsOf(r.g)[0]
 	var hints []hint
 	for _, l := range r.original.Layers() {
 		v := l.Node.Outputs[0]
-		h := hint{original: v, kept: r.kept[v.Name]}
-		for len(readers[v]) == 1 && channelwise[readers[v][0].Op] && readers[v][0].Inputs[0] == v {
-			v = readers[v][0].Outputs[0]
+		kept := r.kept[v.Name]
+		for len(uses[v]) == 1 && channelwise[uses[v][0].Node.Op] && uses[v][0].Input == 0 {
+			v = uses[v][0].Node.Outputs[0]
 		}
-		h.original, h.cut = v, named[v.Name]
-		if l.Follows || (l.Op != "Conv" && l.Op != "ConvTranspose") || h.cut == nil || v == logitsOf(r.g)[0] || slices.Contains(r.g.Outputs, v) {
+		h := hint{v, named[v.Name], kept}
+		if l.Follows || (l.Op != "Conv" && l.Op != "ConvTranspose") || h.cut == nil || v == logits || slices.Contains(r.g.Outputs, v) {
 			continue
 		}
 		a, b := info[v].Type, left[h.cut].Type
-		if a.DType == tensor.Float32 && b.DType == tensor.Float32 && len(a.Shape) == 4 && len(b.Shape) == 4 && b.Shape[1] == len(h.kept) {
+		if a.DType == tensor.Float32 && b.DType == tensor.Float32 && len(a.Shape) == 4 && len(b.Shape) == 4 && b.Shape[1] == len(kept) {
 			hints = append(hints, h)
 		}
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/secateur/secateur/engine/tensor"
 	"github.com/secateur/secateur/engine/vision"
 	"github.com/secateur/secateur/engine/zoo"
-	"github.com/secateur/secateur/pruner/group"
 	"github.com/secateur/secateur/pruner/rewrite"
 )
 
@@ -34,15 +33,10 @@ type third struct {
 // loseAThird removes channels by random scores, for inputs like x. Its error says why not so many can go.
 func loseAThird(t *testing.T, g *graph.Graph, x *tensor.Tensor) (third, error) {
 	t.Helper()
-	info, err := engine.Infer(g, []tensor.Type{x.Type()}, tensor.Float32)
+	a, base, err := examine(g, []tensor.Type{x.Type()})
 	if err != nil {
 		return third{}, err
 	}
-	a, err := group.Analyze(g, info)
-	if err != nil {
-		return third{}, err
-	}
-	base := engine.CountInferred(g, info)
 	opt := Options{Target: Target{"macs", 0.3}}.withDefaults()
 	costs := newCosts(a, base, nil)
 	remove, err := choose(a, random(a, 3), costs, within(a, base, opt))
